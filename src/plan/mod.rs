@@ -3,3 +3,8 @@
 //! Nothing here does I/O, waits or reads a clock; every answer depends on its arguments alone.
 
 mod json;
+mod secret_type;
+mod wanted;
+
+pub use secret_type::SecretType;
+pub use wanted::{KeyPlan, KeyRule, ParseError, SecretKey, Selector, SourceSet, TargetShape, Wanted, WantedSource};
