@@ -1,1 +1,27 @@
+//! The custom resources: their types, the rules that the API server holds them to, their conditions and reasons.
 //!
+//! Nothing here calls an API, reads a clock or decides anything. A field's documentation is what `kubectl explain` prints, so it is
+//! written for users. Fields under `spec` have no defaults in the schema, because a GitOps tool would see them as drift: what an
+//! absent field means is said by a method. Start with [`OkmsSecretSpec`] and [`ClusterOkmsStoreSpec`]; [`crds`] makes the YAML.
+
+pub mod condition;
+mod crd;
+mod interval;
+pub mod names;
+#[allow(unreachable_pub)] // KubeSchema copies each struct, `pub` included, into a function.
+mod okms_secret;
+mod reason;
+#[allow(unreachable_pub)] // As above.
+mod store;
+
+pub use crd::crds;
+pub use interval::{Interval, IntervalError};
+pub use okms_secret::{
+    KeySpec, OkmsSecret, OkmsSecretSpec, OkmsSecretStatus, SourceStatus, StoreRef, StoreRefKind, TargetSpec,
+    TargetStatus, WithdrawalPolicy,
+};
+pub use reason::{Reason, StoreReason, TargetChange};
+pub use store::{
+    AccessRule, Auth, CaSource, CertificateStatus, ClientCertificateAuth, ClusterOkmsStore, ClusterOkmsStoreSpec,
+    ClusterOkmsStoreStatus, KeyRef, Limits, SecretRef, WithdrawalHeld, WithdrawalLimit,
+};
