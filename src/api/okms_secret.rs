@@ -33,32 +33,12 @@ use super::{Interval, condition, names};
     doc = "Keeps one native Secret equal to one secret in OVHcloud OKMS Secret Manager.",
     selectable = ".status.store",
     selectable = ".status.target.name",
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
-        description = "Whether the Secret equals its source"
-    ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
-        description = "Why it is, or is not, ready"
-    ),
-    printcolumn(
-        name = "Store",
-        type_ = "string",
-        json_path = ".status.store",
-        description = "The store that it is read from"
-    ),
-    printcolumn(
-        name = "Source",
-        type_ = "string",
-        json_path = ".status.summary",
-        description = "The path and version that the Secret was made from"
-    ),
-    printcolumn(name = "Target", type_ = "string", json_path = ".status.target.name", description = "The Secret"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].status", "description": "Whether the Secret equals its source."}"#,
+    printcolumn = r#"{"name": "Reason", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].reason", "description": "Why it is, or is not, ready."}"#,
+    printcolumn = r#"{"name": "Store", "type": "string", "jsonPath": ".status.store", "description": "The store that it is read from."}"#,
+    printcolumn = r#"{"name": "Source", "type": "string", "jsonPath": ".status.summary", "description": "The path and version that the Secret was made from."}"#,
+    printcolumn = r#"{"name": "Target", "type": "string", "jsonPath": ".status.target.name", "description": "The Secret."}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct OkmsSecretSpec {

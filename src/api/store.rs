@@ -23,31 +23,11 @@ use super::{Interval, WithdrawalPolicy, condition};
     status = "ClusterOkmsStoreStatus",
     derive = "PartialEq",
     doc = "A connection to one OKMS domain, shared with the namespaces that its access rules name.",
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
-        description = "Whether secrets can be read through it"
-    ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
-        description = "Why it is, or is not, ready"
-    ),
-    printcolumn(
-        name = "Endpoint",
-        type_ = "string",
-        json_path = ".spec.endpoint",
-        description = "The OKMS that it reads"
-    ),
-    printcolumn(
-        name = "Expires",
-        type_ = "string",
-        json_path = ".status.certificate.notAfter",
-        description = "When the client certificate ends"
-    ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].status", "description": "Whether secrets can be read through it."}"#,
+    printcolumn = r#"{"name": "Reason", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].reason", "description": "Why it is, or is not, ready."}"#,
+    printcolumn = r#"{"name": "Endpoint", "type": "string", "jsonPath": ".spec.endpoint", "description": "The OKMS that it reads."}"#,
+    printcolumn = r#"{"name": "Expires", "type": "string", "jsonPath": ".status.certificate.notAfter", "description": "When the client certificate ends."}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterOkmsStoreSpec {
