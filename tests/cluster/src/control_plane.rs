@@ -157,7 +157,8 @@ impl Starting {
             ("ca.crt", &pki.ca),
             ("server.crt", &pki.server.certificate),
             ("server.key", &pki.server.key),
-            ("tokens.key", &pki.tokens),
+            ("tokens.key", &pki.tokens.0),
+            ("tokens.pub", &pki.tokens.1),
             ("kubeconfig", &kubeconfig_yaml),
         ] {
             let path = folder.path().join(name);
@@ -263,7 +264,7 @@ impl Starting {
         command.arg("--client-ca-file").arg(self.file("ca.crt"));
         command
             .arg("--service-account-key-file")
-            .arg(self.file("tokens.key"));
+            .arg(self.file("tokens.pub"));
         command
             .arg("--service-account-signing-key-file")
             .arg(self.file("tokens.key"));

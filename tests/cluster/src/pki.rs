@@ -14,8 +14,8 @@ pub(crate) struct Pki {
     pub(crate) server: Identity,
     /// In group `system:masters`, which may do anything.
     pub(crate) admin: Identity,
-    /// Signs the tokens of service accounts.
-    pub(crate) tokens: String,
+    /// Signs the tokens of service accounts; the second half checks them.
+    pub(crate) tokens: (String, String),
 }
 
 /// A certificate and its private key, as PEM.
@@ -48,11 +48,12 @@ impl Pki {
         admin
             .distinguished_name
             .push(DnType::OrganizationName, "system:masters");
+        let tokens = KeyPair::generate()?;
         Ok(Self {
             ca,
             server: issue(server, ExtendedKeyUsagePurpose::ServerAuth, &issuer)?,
             admin: issue(admin, ExtendedKeyUsagePurpose::ClientAuth, &issuer)?,
-            tokens: KeyPair::generate()?.serialize_pem(),
+            tokens: (tokens.serialize_pem(), tokens.public_key_pem()),
         })
     }
 }

@@ -156,7 +156,9 @@ impl Drop for Process {
 fn shell(script: &str) -> Command {
     let mut shell = Command::new("/bin/sh");
     // The word after the script is `$0`, the name in the shell's own messages.
-    shell.args(["-c", script, "watchdog"]).process_group(0);
+    shell.args(["-c", script, "watchdog"]);
+    // Its own messages (that a process was killed) are for nobody, and it must not hold the owner's stderr open.
+    shell.stderr(Stdio::null()).process_group(0);
     shell
 }
 
