@@ -1,4 +1,4 @@
-//! The CustomResourceDefinitions as YAML, the same text for the same types.
+//! The CRDs as YAML, the same text for the same types.
 //!
 //! kube derives them; this adds what the derive cannot say. `cargo xtask codegen` writes them to files, `okms-operator crds`
 //! prints them.
