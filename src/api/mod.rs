@@ -1,1 +1,28 @@
+//! The custom resources: their types, the rules that the API server holds them to, their conditions and reasons.
 //!
+//! Nothing here calls an API, reads a clock or decides anything. A field's documentation is what `kubectl explain` prints, so it is
+//! written for users. Fields under `spec` have no defaults in the schema, because a `GitOps` tool would see them as drift: what an
+//! absent field means is said by a method. Start with [`OkmsSecretSpec`] and [`ClusterOkmsStoreSpec`]; [`crds`] makes the YAML.
+
+pub mod condition;
+mod crd;
+mod interval;
+pub mod names;
+// KubeSchema copies each struct, `pub` included, into a function; and `kubectl explain` shows no Markdown.
+#[allow(unreachable_pub, clippy::doc_markdown)]
+mod okms_secret;
+mod reason;
+#[allow(unreachable_pub, clippy::doc_markdown)]
+mod store;
+
+pub use crd::crds;
+pub use interval::{Interval, IntervalError};
+pub use okms_secret::{
+    KeySpec, OkmsSecret, OkmsSecretSpec, OkmsSecretStatus, SourceStatus, StoreRef, StoreRefKind, TargetSpec,
+    TargetStatus, WithdrawalPolicy,
+};
+pub use reason::{Reason, StoreReason, TargetChange};
+pub use store::{
+    AccessRule, Auth, CaSource, CertificateStatus, ClientCertificateAuth, ClusterOkmsStore, ClusterOkmsStoreSpec,
+    ClusterOkmsStoreStatus, KeyRef, Limits, SecretRef, WithdrawalHeld, WithdrawalLimit,
+};

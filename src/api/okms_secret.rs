@@ -1,0 +1,386 @@
+//! `OkmsSecret`: which secret of OKMS becomes which native Secret.
+//!
+//! The rules here refuse at admission what can never work, with a sentence that says what to do instead. They repeat what
+//! [`crate::model`] parses; the types stay plain text, so that one object that slipped past an older CRD cannot break the watch
+//! over all of them.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema, ResourceExt};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+use crate::model::{StoreKind, StoreName};
+
+use super::{Interval, condition, names};
+
+/// Keeps one native Secret equal to one secret in OVHcloud OKMS Secret Manager.
+///
+/// The Secret is created in the namespace of the OkmsSecret, follows new versions of its source, and goes away when the
+/// source is deactivated or deleted (see withdrawalPolicy) or when the OkmsSecret is deleted.
+#[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "okms-operator.io",
+    version = "v1alpha1",
+    kind = "OkmsSecret",
+    plural = "okmssecrets",
+    shortname = "oks",
+    category = "okms",
+    namespaced,
+    status = "OkmsSecretStatus",
+    derive = "PartialEq",
+    doc = "Keeps one native Secret equal to one secret in OVHcloud OKMS Secret Manager.",
+    selectable = ".status.store",
+    selectable = ".status.target.name",
+    printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].status", "description": "Whether the Secret equals its source."}"#,
+    printcolumn = r#"{"name": "Reason", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].reason", "description": "Why it is, or is not, ready."}"#,
+    printcolumn = r#"{"name": "Store", "type": "string", "jsonPath": ".status.store", "description": "The store that it is read from."}"#,
+    printcolumn = r#"{"name": "Source", "type": "string", "jsonPath": ".status.summary", "description": "The path and version that the Secret was made from."}"#,
+    printcolumn = r#"{"name": "Target", "type": "string", "jsonPath": ".status.target.name", "description": "The Secret."}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct OkmsSecretSpec {
+    /// The store to read from. Default: the ClusterOkmsStore named "default".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_ref: Option<StoreRef>,
+
+    /// The path of the secret in OKMS, such as prod/shop/db: 1 to 255 of the characters a-z A-Z 0-9 _ . : / = @ -, segments
+    /// separated by single slashes.
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(
+        validation = ("self.matches('^[a-zA-Z0-9_.:/=@-]*$')", "a path has only the characters a-z A-Z 0-9 _ . : / = @ -: write it as it is in OKMS, not percent-encoded"),
+        validation = ("!self.startsWith('/') && !self.endsWith('/') && !self.contains('//')", "a path has no leading, trailing or double slash: write it like prod/shop/db"),
+        validation = ("!self.matches('(^|/)[.][.]?(/|$)')", "a path has no '.' or '..' segment: write the full path of the secret"),
+    )]
+    pub path: String,
+
+    /// Pins the secret to this version, 1 to 24000. Default: follow the current version.
+    #[schemars(range(min = 1, max = 24000))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<i32>,
+
+    /// Which fields of the secret become which keys of the Secret; at most 256. Default: every top-level field becomes a key
+    /// under its own name.
+    #[schemars(length(max = 256))]
+    #[x_kube(
+        merge_strategy = ListMerge::Map(vec!["to".into()]),
+        validation = ("self.size() > 0", "name at least one key, or leave keys out: then every field of the secret becomes a key"),
+    )]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<Vec<KeySpec>>,
+
+    /// How often the source is checked for a new version or a deactivation, such as 30s, 1m or 1h30m. 0s: only when the spec
+    /// changes. Default: the store's refreshInterval. What is below the operator's own minimum (10s, unless it was
+    /// installed with another) is stretched to it; status.refreshInterval shows the interval in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refresh_interval: Option<Interval>,
+
+    /// What becomes of the Secret when its source is deactivated, destroyed, deleted or pruned in OKMS: Delete deletes it,
+    /// Retain keeps it as it is. Default: the store's withdrawalPolicy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdrawal_policy: Option<WithdrawalPolicy>,
+
+    /// While true, nothing is read, written or deleted for this object, and its Ready condition is Unknown. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspend: Option<bool>,
+
+    /// The Secret to write. Default: one of type Opaque with the name of the OkmsSecret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<TargetSpec>,
+}
+
+/// Names a store.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StoreRef {
+    /// The kind of the store. Default: ClusterOkmsStore.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<StoreRefKind>,
+
+    /// The name of the store. Default: default.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = ("!format.dns1123Subdomain().validate(self).hasValue()", "write the name of a store as kubectl get clusterokmsstores shows it: lower-case letters, digits, '-' and '.'"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// The kinds of store.
+#[derive(JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum StoreRefKind {
+    ClusterOkmsStore,
+}
+
+impl From<StoreRefKind> for StoreKind {
+    fn from(kind: StoreRefKind) -> Self {
+        match kind {
+            StoreRefKind::ClusterOkmsStore => Self::ClusterOkmsStore,
+        }
+    }
+}
+
+/// One key of the Secret and what it is made from.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeySpec {
+    /// The key in the Secret, such as DB_PASSWORD or tls.crt: 1 to 253 of the characters a-z A-Z 0-9 - _ and '.'.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = ("self.matches('^[-._a-zA-Z0-9]*$') && self != '.' && !self.startsWith('..')", "a key of a Secret has only the characters a-z A-Z 0-9 - _ '.' and is not '.' or begins with '..': choose another name for it, such as DB_PASSWORD"))]
+    pub to: String,
+
+    /// The field of the secret: its name or, where there is no field of this name, a JSON pointer (RFC 6901) such as /tls/ca.
+    /// Default: the whole secret, as JSON.
+    #[schemars(length(min = 1, max = 1024))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+
+    /// Whether the key is left out when the secret has no such field; otherwise that is an error. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub optional: Option<bool>,
+}
+
+/// What becomes of a Secret whose source was withdrawn.
+#[derive(JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum WithdrawalPolicy {
+    #[default]
+    Delete,
+    Retain,
+}
+
+/// The Secret to write.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetSpec {
+    /// The name of the Secret. Default: the name of the OkmsSecret.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = ("!format.dns1123Subdomain().validate(self).hasValue()", "the name of a Secret has only lower-case letters, digits, '-' and '.', and begins and ends with a letter or digit: choose another, such as db-credentials"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+
+    /// The type of the Secret: Opaque, kubernetes.io/tls, kubernetes.io/dockerconfigjson, kubernetes.io/basic-auth,
+    /// kubernetes.io/ssh-auth, or a type of your own outside kubernetes.io and helm.sh. Default: Opaque. Changing it deletes
+    /// the Secret and creates it again.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = ("self in ['kubernetes.io/tls', 'kubernetes.io/dockerconfigjson', 'kubernetes.io/basic-auth', 'kubernetes.io/ssh-auth'] || !self.matches('^([^/]*kubernetes[.]io|helm[.]sh)/')", "use Opaque, kubernetes.io/tls, kubernetes.io/dockerconfigjson, kubernetes.io/basic-auth, kubernetes.io/ssh-auth, or a type of your own outside kubernetes.io and helm.sh: other types have a meaning to the cluster"))]
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub type_: Option<String>,
+
+    /// Labels for the Secret, at most 64. Those of okms-operator.io, kubernetes.io and helm.sh are reserved.
+    #[x_kube(
+        validation = Rule::new(RESERVED).message(RESERVED_MESSAGE),
+        validation = ("self.all(key, !format.qualifiedName().validate(key).hasValue())", "a label's key is a name such as team or example.com/team: up to 63 letters, digits, '-', '_' and '.', perhaps after a DNS name and a slash"),
+        validation = ("self.all(key, !format.labelValue().validate(self[key]).hasValue())", "a label's value has up to 63 letters, digits, '-', '_' and '.', and begins and ends with a letter or digit: use an annotation for other text"),
+    )]
+    #[schemars(schema_with = "label_map")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<BTreeMap<String, String>>,
+
+    /// Annotations for the Secret, at most 64. Those of okms-operator.io, kubernetes.io and helm.sh are reserved.
+    #[x_kube(
+        validation = Rule::new(RESERVED).message(RESERVED_MESSAGE),
+        validation = ("self.all(key, !format.qualifiedName().validate(key).hasValue())", "an annotation's key is a name such as team or example.com/team: up to 63 letters, digits, '-', '_' and '.', perhaps after a DNS name and a slash"),
+    )]
+    #[schemars(schema_with = "annotation_map")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub annotations: Option<BTreeMap<String, String>>,
+}
+
+/// No label or annotation whose meaning belongs to us, to Kubernetes or to Helm.
+const RESERVED: &str =
+    "!self.exists(key, key.matches('^([^/]*[.])?okms-operator[.]io/|^[^/]*kubernetes[.]io/|^helm[.]sh/'))";
+const RESERVED_MESSAGE: &str = "labels and annotations of okms-operator.io, kubernetes.io and helm.sh are reserved: remove them, or use a prefix of your own";
+
+fn label_map(_: &mut SchemaGenerator) -> Schema {
+    text_map(63)
+}
+
+/// Kubernetes allows 256 KiB for all annotations of an object together.
+fn annotation_map(_: &mut SchemaGenerator) -> Schema {
+    text_map(16_384)
+}
+
+fn text_map(max_length: u32) -> Schema {
+    json_schema!({
+        "type": "object",
+        "nullable": true,
+        "maxProperties": 64,
+        "additionalProperties": {"type": "string", "maxLength": max_length},
+    })
+}
+
+/// What the operator found and did.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OkmsSecretStatus {
+    /// The metadata.generation that this status speaks of; -1: not looked at yet.
+    pub observed_generation: i64,
+
+    /// Ready: whether the Secret equals exactly the source versions shown here. Reconciling and Stalled exist only while true.
+    #[schemars(schema_with = "condition::schema")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+
+    /// The store that was read from, such as ClusterOkmsStore/default.
+    #[schemars(length(max = 512))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
+
+    /// The source in short: path@version.
+    #[schemars(length(max = 512))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+
+    /// Every source and the version of it that the Secret was made from.
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sources: Option<Vec<SourceStatus>>,
+
+    /// The Secret that was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<TargetStatus>,
+
+    /// The interval in force.
+    #[schemars(length(max = 32))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refresh_interval: Option<String>,
+
+    /// When the content of the Secret last changed; not when it was last checked.
+    #[schemars(schema_with = "optional_time")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_sync_time: Option<Time>,
+}
+
+/// As the CRD defaults it: an object that nobody looked at yet never counts as done.
+impl Default for OkmsSecretStatus {
+    fn default() -> Self {
+        Self {
+            observed_generation: NOT_OBSERVED,
+            conditions: Vec::new(),
+            store: None,
+            summary: None,
+            sources: None,
+            target: None,
+            refresh_interval: None,
+            last_sync_time: None,
+        }
+    }
+}
+
+/// The `observedGeneration` of an object that no operator has looked at.
+pub(super) const NOT_OBSERVED: i64 = -1;
+
+/// One source and what is known of it.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceStatus {
+    /// The path in OKMS.
+    #[schemars(length(max = 255))]
+    pub path: String,
+
+    /// The version that the Secret was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<i32>,
+
+    /// The current version in OKMS; newer than version where that is pinned to an older one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current_version: Option<i32>,
+
+    /// The state of the version in OKMS: Active, Deactivated, Destroyed or Deleted; others may be added.
+    #[schemars(length(max = 64))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+
+    /// When OKMS is going to deactivate the version.
+    #[schemars(schema_with = "optional_time")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deactivates_at: Option<Time>,
+}
+
+/// The Secret that was written.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetStatus {
+    /// The name of the Secret.
+    #[schemars(length(max = 253))]
+    pub name: String,
+
+    /// How many keys it has.
+    pub keys: i32,
+}
+
+/// A moment, without the description that Kubernetes has for the type.
+fn optional_time(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "format": "date-time", "nullable": true})
+}
+
+impl OkmsSecretSpec {
+    /// The store to read from.
+    pub fn store_name(&self) -> StoreName {
+        let store = self.store_ref.as_ref();
+        StoreName {
+            kind: store.and_then(|store| store.kind).unwrap_or(StoreRefKind::ClusterOkmsStore).into(),
+            name: store.and_then(|store| store.name.as_deref()).unwrap_or(names::DEFAULT_STORE).into(),
+        }
+    }
+
+    pub fn is_suspended(&self) -> bool {
+        self.suspend.unwrap_or(false)
+    }
+}
+
+impl KeySpec {
+    pub fn is_optional(&self) -> bool {
+        self.optional.unwrap_or(false)
+    }
+}
+
+impl OkmsSecret {
+    /// The name of the Secret to write.
+    pub fn target_name(&self) -> String {
+        let named = self.spec.target.as_ref().and_then(|target| target.name.clone());
+        named.unwrap_or_else(|| self.name_any())
+    }
+
+    /// The type of the Secret to write.
+    pub fn target_type(&self) -> &str {
+        self.spec.target.as_ref().and_then(|target| target.type_.as_deref()).unwrap_or("Opaque")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(spec: &str) -> OkmsSecret {
+        OkmsSecret::new("db", serde_json::from_str(spec).unwrap())
+    }
+
+    #[test]
+    fn only_a_path_is_needed() {
+        let object = object(r#"{"path": "prod/shop/db"}"#);
+        assert_eq!(object.spec.store_name().to_string(), "ClusterOkmsStore/default");
+        assert_eq!((object.target_name().as_str(), object.target_type()), ("db", "Opaque"));
+        assert!(!object.spec.is_suspended());
+        assert_eq!(serde_json::to_string(&object.spec).unwrap(), r#"{"path":"prod/shop/db"}"#);
+    }
+
+    #[test]
+    fn what_is_said_wins_over_what_is_meant_by_absence() {
+        let object = object(
+            r#"{"path": "a", "storeRef": {"name": "other"}, "suspend": true,
+                "target": {"name": "db-credentials", "type": "kubernetes.io/tls"}}"#,
+        );
+        assert_eq!(object.spec.store_name().to_string(), "ClusterOkmsStore/other");
+        assert_eq!((object.target_name().as_str(), object.target_type()), ("db-credentials", "kubernetes.io/tls"));
+        assert!(object.spec.is_suspended());
+    }
+
+    #[test]
+    fn a_fresh_status_counts_as_not_looked_at() {
+        let fresh: OkmsSecretStatus = serde_json::from_str(r#"{"observedGeneration": -1}"#).unwrap();
+        assert_eq!(fresh, OkmsSecretStatus::default());
+        assert_eq!(serde_json::to_string(&fresh).unwrap(), r#"{"observedGeneration":-1}"#);
+    }
+}
