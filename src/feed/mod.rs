@@ -1,3 +1,200 @@
 //! The only room that calls OKMS: what is wanted from each store, when it is due, and what came of it.
+//!
+//! A [`Feed`] has a desk for each store. A desk is a [`ledger::Ledger`], which decides, and one driver task, which makes the
+//! requests that the ledger names. Reconciles [`ask`](Feed::ask) and never wait: they get what is known, or "pending", and are woken
+//! when there is an answer. So a routine check that shows nothing new costs no reconcile and no call to Kubernetes.
+//!
+//! The feed never writes anything anywhere, and it never concludes a withdrawal from an error.
 
+mod driver;
 pub mod ledger;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::driver::Desk;
+pub use self::ledger::{
+    Admission, Answer, Ask, Health, Lane, Limits, Need, ObjectId, Timing, Wish, WithdrawalLimit,
+};
+use self::ledger::{Ledger, Now};
+use crate::{
+    model::{Mark, OkmsId, StoreName, StoreTrouble},
+    okms::{Client, Endpoint},
+};
+
+/// Whom the feed wakes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Wake {
+    /// What an object would be told has changed.
+    Object(ObjectId),
+    /// The standing of a store has changed: its status is to be written.
+    Store(StoreName),
+}
+
+/// Takes the wakes of the feed. Called under a lock: it must return at once.
+pub type WakeSink = Arc<dyn Fn(Wake) + Send + Sync>;
+
+/// Which domain a desk reads from. Another one is another desk: nothing that is known of one domain holds in another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Domain {
+    pub endpoint: Endpoint,
+    pub okms_id: OkmsId,
+}
+
+/// What a store's status says of the feed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    pub health: Health,
+    pub rejected: Option<StoreTrouble>,
+    pub throttled_to: Option<Duration>,
+    pub held: Option<(String, usize)>,
+    pub sources: usize,
+    /// How long ago the source that waits longest was last checked.
+    pub oldest_check: Option<Duration>,
+}
+
+/// All desks.
+pub struct Feed {
+    desks: Mutex<HashMap<StoreName, Arc<Desk>>>,
+    timing: Timing,
+    sink: WakeSink,
+    tasks: TaskTracker,
+    cancel: CancellationToken,
+}
+
+impl Feed {
+    /// `cancel` ends the drivers; [`Feed::drained`] waits for them.
+    pub fn new(timing: Timing, sink: WakeSink, cancel: CancellationToken) -> Self {
+        Self { desks: Mutex::default(), timing, sink, tasks: TaskTracker::new(), cancel }
+    }
+
+    /// Opens a desk for a store, or changes the limits of the one that is open. Answers whether the desk is new, so that every
+    /// object of the store has to ask again. `withdrawn`: how many targets of the store were withdrawn within the last hour.
+    pub fn open(&self, store: &StoreName, domain: &Domain, limits: Limits, withdrawn: usize) -> bool {
+        let now = now();
+        let mut desks = self.desks();
+        if let Some(desk) = desks.get(store).filter(|desk| desk.domain == *domain) {
+            desk.ledger().set_limits(now, limits);
+            desk.stir();
+            return false;
+        }
+        let ledger = Ledger::new(now, limits, self.timing.clone(), withdrawn);
+        let desk = Arc::new(Desk::new(store.clone(), domain.clone(), ledger, self.cancel.child_token()));
+        self.tasks.spawn(driver::run(desk.clone(), self.sink.clone()));
+        if let Some(old) = desks.insert(store.clone(), desk) {
+            old.close();
+        }
+        true
+    }
+
+    /// Closes the desk of a store that is gone.
+    pub fn close(&self, store: &StoreName) {
+        if let Some(desk) = self.desks().remove(store) {
+            desk.close();
+        }
+    }
+
+    /// Hands over a client with a new credential. It is used once it has proven itself.
+    pub fn propose(&self, store: &StoreName, client: Client) {
+        self.at(store, |desk| desk.propose(now(), client));
+    }
+
+    /// A new credential cannot be used. The one in use stays in use.
+    pub fn reject(&self, store: &StoreName, trouble: StoreTrouble) {
+        self.at(store, |desk| desk.ledger().reject_credential(now(), trouble));
+    }
+
+    /// The credential is gone: no call is made any more.
+    pub fn disconnect(&self, store: &StoreName, trouble: StoreTrouble) {
+        self.at(store, |desk| desk.disconnect(now(), trouble));
+    }
+
+    /// Takes what a reconcile wants and answers with what is known; `None` when the store has no desk.
+    pub fn ask(&self, store: &StoreName, ask: Ask) -> Option<Answer> {
+        self.at(store, |desk| desk.ledger().ask(now(), ask))
+    }
+
+    /// The reconcile acted on the answer; `held` is what the target is made from now.
+    pub fn settle(&self, store: &StoreName, object: &ObjectId, held: &[Option<Mark>]) {
+        self.at(store, |desk| desk.ledger().settle(object, held));
+    }
+
+    /// The object does not read any more, from any store but `except`.
+    pub fn forget(&self, object: &ObjectId, except: Option<&StoreName>) {
+        for (name, desk) in self.desks().iter() {
+            if Some(name) != except {
+                desk.ledger().forget(object);
+                desk.stir();
+            }
+        }
+    }
+
+    /// Asks for leave to withdraw the target of an object.
+    pub fn admit_withdrawal(&self, store: &StoreName, object: &ObjectId, was_held: bool) -> Admission {
+        self.at(store, |desk| desk.ledger().admit_withdrawal(now(), object, was_held)).unwrap_or(Admission::Held)
+    }
+
+    /// The source of an object is not withdrawn, or not any more.
+    pub fn clear_withdrawal(&self, store: &StoreName, object: &ObjectId) {
+        self.at(store, |desk| desk.ledger().clear_withdrawal(object));
+    }
+
+    /// Somebody confirmed the held withdrawals of a store by their id.
+    pub fn confirm_withdrawals(&self, store: &StoreName, id: &str) {
+        self.at(store, |desk| desk.ledger().confirm_withdrawals(id));
+    }
+
+    /// How a store stands; `None` when it has no desk.
+    pub fn standing(&self, store: &StoreName) -> Option<Standing> {
+        let now = Instant::now();
+        self.desks().get(store).map(|desk| {
+            let ledger = desk.ledger();
+            let (sources, oldest) = ledger.sources();
+            Standing {
+                health: ledger.health().clone(),
+                rejected: ledger.rejected_candidate().cloned(),
+                throttled_to: ledger.throttled_to(),
+                held: ledger.held_withdrawals(),
+                sources,
+                oldest_check: oldest.map(|oldest| now.saturating_duration_since(oldest)),
+            }
+        })
+    }
+
+    /// The domain that a store reads from.
+    pub fn domain(&self, store: &StoreName) -> Option<Domain> {
+        self.desks().get(store).map(|desk| desk.domain.clone())
+    }
+
+    /// The interval in force for an asked one.
+    pub fn effective_interval(&self, store: &StoreName, asked: Duration) -> Duration {
+        self.desks().get(store).map_or(asked, |desk| desk.ledger().effective_interval(asked))
+    }
+
+    /// Waits until every driver has ended, after the feed was cancelled.
+    pub async fn drained(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn at<T>(&self, store: &StoreName, act: impl FnOnce(&Desk) -> T) -> Option<T> {
+        let desk = self.desks().get(store).cloned()?;
+        let result = act(&desk);
+        desk.stir();
+        Some(result)
+    }
+
+    fn desks(&self) -> MutexGuard<'_, HashMap<StoreName, Arc<Desk>>> {
+        self.desks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn now() -> Now {
+    Now { mono: Instant::now(), wall: Timestamp::now() }
+}

@@ -1,1 +1,18 @@
+//! Executes plans against Kubernetes: watches, the one write to a target, statuses, events.
 //!
+//! It decides nothing and knows no OKMS. Every write takes a [`Term`], the proof that this process may write, and every write to a
+//! target carries the uid and resourceVersion of the target that the decision was made about: a late or paused writer loses.
+
+mod error;
+mod events;
+mod status;
+mod targets;
+mod term;
+mod watch;
+
+pub use error::WriteError;
+pub use events::Events;
+pub use status::{patch_status, Stated};
+pub use targets::Targets;
+pub use term::Term;
+pub use watch::{Scope, Seen, Watch, watch_named};

@@ -3,15 +3,23 @@
 //! Nothing here does I/O, waits, reads a clock or draws a random number but the key of [`Fingerprinter`]; every answer depends on its
 //! arguments alone. Start with [`Wanted`] (what an `OkmsSecret` asks for), then [`render()`] (the data that makes of it).
 
+mod access;
+mod decide;
 mod fingerprint;
 mod json;
+mod parse;
 #[cfg(test)]
 mod properties;
 mod render;
 mod secret_type;
+mod target;
 mod wanted;
 
+pub use access::grants;
+pub use decide::{Decision, Known, Snapshot, decide, source_state};
 pub use fingerprint::{Fingerprint, Fingerprinter};
+pub use parse::wanted;
 pub use render::{MAX_DATA_SIZE, RenderError, RenderErrorKind, Rendering, render};
 pub use secret_type::SecretType;
+pub use target::{Condition, Owner, Ownership, Written, condition, desired, differs, evidence, fingerprint, ownership};
 pub use wanted::{KeyPlan, KeyRule, ParseError, SecretKey, Selector, SourceSet, TargetShape, Wanted, WantedSource};

@@ -31,6 +31,8 @@ pub(super) struct Breaker {
     current: Option<Probe>,
     /// The credential that is to be proven.
     candidate: Option<Probe>,
+    /// How many credentials were proposed; the number of the last one.
+    proposed: u64,
     /// The path that last answered well.
     last_good: Option<Path>,
     /// When OKMS last answered well.
@@ -68,13 +70,20 @@ pub(super) enum Probed {
 
 impl Breaker {
     /// A new credential is there, to be proven.
-    pub fn propose(&mut self, now: Now) {
+    pub fn propose(&mut self, now: Now) -> u64 {
         self.candidate = Some(Probe { due: Some(now.mono), ..Probe::default() });
+        self.proposed += 1;
+        self.proposed
     }
 
     /// There is no usable credential any more.
     pub fn disconnect(&mut self, trouble: StoreTrouble) {
-        *self = Self { health: Health::Down { trouble }, last_good: self.last_good.take(), ..Self::default() };
+        *self = Self {
+            health: Health::Down { trouble },
+            last_good: self.last_good.take(),
+            proposed: self.proposed,
+            ..Self::default()
+        };
     }
 
     /// The credential that was to be proven is not usable at all; the one in use stays.
@@ -129,10 +138,10 @@ impl Breaker {
         }
     }
 
-    /// The probe to start now, if any: what to call, and whether with the candidate.
-    pub fn start(&mut self, now: Now) -> Option<(Call, bool)> {
+    /// The probe to start now, if any: what to call, and with which candidate.
+    pub fn start(&mut self, now: Now) -> Option<(Call, Option<u64>)> {
         let call = self.last_good.clone().map_or(Call::Root, Call::Metadata);
-        for (probe, candidate) in [(&mut self.current, false), (&mut self.candidate, true)] {
+        for (probe, candidate) in [(&mut self.current, None), (&mut self.candidate, Some(self.proposed))] {
             if let Some(probe) = probe
                 && !probe.under_way
                 && probe.due.is_some_and(|due| due <= now.mono)
@@ -151,15 +160,27 @@ impl Breaker {
     }
 
     /// A probe ended.
-    pub fn probed(&mut self, now: Now, candidate: bool, call: &Call, fault: Option<&Fault>, timing: &Timing) -> Probed {
-        let slot = if candidate { &mut self.candidate } else { &mut self.current };
+    pub fn probed(
+        &mut self,
+        now: Now,
+        candidate: Option<u64>,
+        call: &Call,
+        fault: Option<&Fault>,
+        timing: &Timing,
+    ) -> Probed {
+        let slot = match candidate {
+            None => &mut self.current,
+            Some(number) if number == self.proposed => &mut self.candidate,
+            // Another one has been proposed since.
+            Some(_) => return Probed::Undecided,
+        };
         let Some(probe) = slot else { return Probed::Undecided };
         probe.under_way = false;
         let Some(fault) = fault else {
             self.last_answer = Some(now.mono);
             self.health = Health::Ready;
             self.current = Some(Probe::default());
-            if candidate {
+            if candidate.is_some() {
                 self.candidate = None;
                 self.rejected = None;
                 return Probed::Promoted;
@@ -175,7 +196,7 @@ impl Breaker {
         probe.failures += 1;
         probe.due = Some(now.mono + wait(fault, probe.failures, timing));
         let trouble = store_trouble(fault);
-        if candidate && self.current.is_some() {
+        if candidate.is_some() && self.current.is_some() {
             self.rejected = Some(trouble);
         } else {
             self.health = Health::Down { trouble };

@@ -31,7 +31,7 @@ use std::{
 use jiff::Timestamp;
 
 use self::{
-    breaker::{Breaker, Health},
+    breaker::Breaker,
     budget::Budget,
     entry::Entry,
     lanes::Lanes,
@@ -40,7 +40,12 @@ use self::{
 };
 use crate::model::{Facts, Finding, Mark, Path, Reading, Source, StoreTrouble, Version};
 
-pub use self::{lanes::Lane, timing::Timing, withdrawals::Admission, withdrawals::WithdrawalLimit};
+pub use self::{
+    breaker::Health,
+    lanes::Lane,
+    timing::Timing,
+    withdrawals::{Admission, WithdrawalLimit},
+};
 
 /// One moment on two clocks: intervals are measured on the monotonic one, times that OKMS states are compared with the other.
 #[derive(Debug, Clone, Copy)]
@@ -103,8 +108,8 @@ pub enum Answer {
 pub struct Request {
     pub ticket: u64,
     pub call: Call,
-    /// With the credential that is to be proven, not with the one in use.
-    pub candidate: bool,
+    /// With the credential of this number, which is to be proven, instead of the one in use.
+    pub candidate: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,8 +158,8 @@ pub struct Todo {
     pub wakes: Vec<ObjectId>,
     /// The store's standing changed: its status is to be written.
     pub store_changed: bool,
-    /// A candidate credential proved itself: it is to replace the one in use.
-    pub promote: bool,
+    /// The candidate credential of this number proved itself: it is to replace the one in use.
+    pub promote: Option<u64>,
     /// When to poll again at the latest.
     pub next: Option<Instant>,
 }
@@ -286,6 +291,12 @@ impl Ledger {
         let admission = self.withdrawals.admit(now.mono, id, was_held, self.limits.withdrawals, targets);
         self.todo.store_changed |= self.withdrawals.take_changed();
         admission
+    }
+
+    /// The source of an object is not withdrawn, or not any more.
+    pub fn clear_withdrawal(&mut self, id: &ObjectId) {
+        self.withdrawals.forget(id);
+        self.todo.store_changed |= self.withdrawals.take_changed();
     }
 
     /// Somebody confirmed the held withdrawals with this id.

@@ -12,8 +12,8 @@ use crate::model::{Facts, Mark, Reading, Source, StoreTrouble, Trouble, TroubleK
 
 impl Ledger {
     /// A new credential is there: it replaces the one in use once it has proven itself.
-    pub fn propose_credential(&mut self, now: Now) {
-        self.breaker.propose(now);
+    pub fn propose_credential(&mut self, now: Now) -> u64 {
+        self.breaker.propose(now)
     }
 
     /// A new credential cannot be used: the one in use stays, where there is one.
@@ -66,7 +66,7 @@ impl Ledger {
                     }
                 }
                 if probed == Probed::Promoted {
-                    self.todo.promote = true;
+                    self.todo.promote = request.candidate;
                     self.retry_everything(now);
                 }
             }

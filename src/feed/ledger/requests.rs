@@ -171,10 +171,10 @@ impl Ledger {
             }
         };
         let purpose = if job == Job::Read { Purpose::Read(source) } else { Purpose::Check(source) };
-        self.launch(now, call, false, purpose);
+        self.launch(now, call, None, purpose);
     }
 
-    fn launch(&mut self, now: Now, call: Call, candidate: bool, purpose: Purpose) {
+    fn launch(&mut self, now: Now, call: Call, candidate: Option<u64>, purpose: Purpose) {
         self.next_ticket += 1;
         let ticket = self.next_ticket;
         self.flights.insert(ticket, Flight { started: now.mono, purpose });

@@ -525,7 +525,7 @@ fn a_candidate_credential_is_proven_before_it_is_used() {
     world.ledger.propose_credential(world.now);
     let todo = world.ledger.poll(world.now);
     let [request] = todo.requests.as_slice() else { panic!() };
-    assert!(request.candidate && !todo.promote);
+    assert!(request.candidate.is_some() && todo.promote.is_none());
     world.ledger.answer(world.now, request, Outcome::Failed(fault(FaultKind::Tls)));
     assert_eq!(*world.ledger.health(), Health::Ready, "the old one is still in use");
     assert!(world.ledger.rejected_candidate().is_some());
@@ -533,7 +533,7 @@ fn a_candidate_credential_is_proven_before_it_is_used() {
     for _ in 0..100 {
         world.now.mono += SECOND;
         let todo = world.ledger.poll(world.now);
-        promoted |= todo.promote;
+        promoted |= todo.promote.is_some();
         for request in todo.requests {
             let outcome = world.reply(&request.call);
             world.ledger.answer(world.now, &request, outcome);

@@ -1,0 +1,118 @@
+//! Watches: each is a reflector of its own with its own backoff. One that fails is retried; it never delays another.
+
+use std::{fmt::Debug, hash::Hash, sync::Arc};
+
+use futures::{Stream, StreamExt};
+use kube::{
+    Api, Client, Resource,
+    core::{NamespaceResourceScope, PartialObjectMeta},
+    runtime::{
+        WatchStreamExt, metadata_watcher,
+        reflector::{self, ObjectRef, Store, store::Writer},
+        watcher::{self, Event},
+    },
+};
+use serde::de::DeserializeOwned;
+
+/// Where namespaced objects are watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    Cluster,
+    Namespace(Arc<str>),
+}
+
+impl Scope {
+    pub fn api<K>(&self, client: Client) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        match self {
+            Self::Cluster => Api::all(client),
+            Self::Namespace(namespace) => Api::namespaced(client, namespace),
+        }
+    }
+}
+
+/// What a watch saw.
+#[derive(Debug)]
+pub enum Seen<'a, K> {
+    /// It is there, new or changed.
+    There(&'a K),
+    Gone(&'a K),
+    /// Everything that there is has been seen: whatever else is remembered is gone.
+    Listed,
+}
+
+/// One watch and the objects that it knows.
+pub struct Watch<K: 'static + Resource + Clone>
+where
+    K::DynamicType: Hash + Eq + Clone + Default,
+{
+    pub store: Store<K>,
+    writer: Writer<K>,
+}
+
+impl<K> Default for Watch<K>
+where
+    K: Resource + Clone + 'static,
+    K::DynamicType: Hash + Eq + Clone + Default,
+{
+    fn default() -> Self {
+        let (store, writer) = reflector::store();
+        Self { store, writer }
+    }
+}
+
+impl<K> Watch<K>
+where
+    K: Resource + Clone + Debug + Send + Sync + 'static,
+    K::DynamicType: Hash + Eq + Clone + Default,
+{
+    /// Follows a stream of watch events for ever, telling of each what it means.
+    pub async fn follow(
+        self,
+        what: &'static str,
+        events: impl Stream<Item = Result<Event<K>, watcher::Error>> + Send,
+        mut tell: impl FnMut(Seen<'_, K>) + Send,
+    ) {
+        let slim = events.default_backoff().modify(|object| {
+            // Nobody looks at them here, and they are most of an object's size.
+            object.meta_mut().managed_fields = None;
+        });
+        let mut stream = std::pin::pin!(reflector::reflector(self.writer, slim));
+        while let Some(event) = stream.next().await {
+            match event {
+                Ok(Event::Apply(object) | Event::InitApply(object)) => tell(Seen::There(&object)),
+                Ok(Event::Delete(object)) => tell(Seen::Gone(&object)),
+                Ok(Event::InitDone) => tell(Seen::Listed),
+                Ok(Event::Init) => {}
+                Err(error) => tracing::warn!(watch = what, %error, "a watch failed and is tried again"),
+            }
+        }
+    }
+}
+
+/// Watches one object by its name, without its content, and tells whenever it may have changed.
+pub async fn watch_named<K>(client: Client, namespace: String, name: String, mut changed: impl FnMut() + Send)
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let api: Api<K> = Api::namespaced(client, &namespace);
+    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let mut stream = std::pin::pin!(metadata_watcher(api, config).default_backoff());
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(Event::Init | Event::InitApply(_)) => {}
+            Ok(Event::InitDone | Event::Apply(_) | Event::Delete(_)) => changed(),
+            Err(error) => tracing::warn!(namespace, name, %error, "the watch of a credential failed and is tried again"),
+        }
+    }
+}
+
+/// The reference by which an object of the given store is found.
+pub fn key<K: Resource<DynamicType = ()>>(namespace: &str, name: &str) -> ObjectRef<K> {
+    ObjectRef::new(name).within(namespace)
+}
+
+/// Metadata of targets, as the watch knows it.
+pub type TargetMeta = PartialObjectMeta<k8s_openapi::api::core::v1::Secret>;
