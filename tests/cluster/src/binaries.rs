@@ -45,6 +45,11 @@ impl Binaries {
     }
 }
 
+/// Finds or builds the programs of a control plane, so that a later start takes seconds.
+pub fn prepare() -> Result<()> {
+    Binaries::find().map(drop)
+}
+
 /// The kubectl of the control plane's version.
 pub fn kubectl_binary() -> Result<PathBuf> {
     find(&CONTROL_PLANE, ["kubectl"]).map(|[kubectl]| kubectl)
@@ -263,7 +268,7 @@ fn lock(path: &Path) -> Result<File> {
     match file.try_lock() {
         Ok(()) => return Ok(file),
         Err(TryLockError::WouldBlock) => {
-            tell("another process builds it already; waiting for that one");
+            tell("waiting for a build that runs already");
         }
         Err(TryLockError::Error(error)) => {
             return Err(error).with_context(|| format!("locking {}", path.display()));
