@@ -13,11 +13,7 @@ use crate::run;
 
 /// Cargo, in the workspace's root.
 pub(crate) fn cargo() -> Command {
-    run::program(
-        env::var_os("CARGO")
-            .as_deref()
-            .map_or(Path::new("cargo"), Path::new),
-    )
+    run::program(env::var_os("CARGO").as_deref().map_or(Path::new("cargo"), Path::new))
 }
 
 /// Builds one binary and says where it is, whatever the profile, the target folder and the target.
@@ -40,14 +36,8 @@ pub(crate) fn binary(package: &str, more: &[&str]) -> Result<PathBuf> {
 
 /// The executable of a name among the messages of a build.
 fn executable(messages: &str, name: &str) -> Option<PathBuf> {
-    let messages = messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let mut ours = messages.filter(|message| {
-        message
-            .pointer("/target/name")
-            .is_some_and(|target| target == name)
-    });
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut ours = messages.filter(|message| message.pointer("/target/name").is_some_and(|target| target == name));
     ours.find_map(|message| message.get("executable")?.as_str().map(PathBuf::from))
 }
 
@@ -61,10 +51,7 @@ mod tests {
             {"reason":"compiler-artifact","target":{"name":"other"},"executable":"/t/other"}
             {"reason":"compiler-artifact","target":{"name":"okms-sim"},"executable":"/t/okms-sim"}
             {"reason":"build-finished","success":true}"#;
-        assert_eq!(
-            executable(messages, "okms-sim"),
-            Some(PathBuf::from("/t/okms-sim"))
-        );
+        assert_eq!(executable(messages, "okms-sim"), Some(PathBuf::from("/t/okms-sim")));
         assert_eq!(executable(messages, "absent"), None);
     }
 }

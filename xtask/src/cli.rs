@@ -9,11 +9,7 @@ use crate::{cluster, codegen, sim, test};
 ///
 /// They need Rust, a C compiler and Go; whatever else they need they build, and cache below target/.
 #[derive(Parser)]
-#[command(
-    name = "cargo xtask",
-    bin_name = "cargo xtask",
-    arg_required_else_help = true
-)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", arg_required_else_help = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     task: Task,

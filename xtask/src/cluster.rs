@@ -36,9 +36,7 @@ pub(crate) enum Task {
     ///
     /// Prints KUBECONFIG=<file> and kubectl=<program>. The first time it is built with Go, which takes minutes. If it is
     /// running already, prints the same and changes nothing.
-    #[command(
-        after_help = "Example: eval \"$(cargo xtask cluster up)\"; export KUBECONFIG; $kubectl get namespaces"
-    )]
+    #[command(after_help = "Example: eval \"$(cargo xtask cluster up)\"; export KUBECONFIG; $kubectl get namespaces")]
     Up {
         #[command(flatten)]
         place: Place,
@@ -65,14 +63,8 @@ pub(crate) struct Place {
 impl Task {
     pub(crate) fn run(self) -> Result<()> {
         match self {
-            Self::Up {
-                place,
-                foreground: true,
-            } => hold(&place.state()?),
-            Self::Up {
-                place,
-                foreground: false,
-            } => up(&place.state()?),
+            Self::Up { place, foreground: true } => hold(&place.state()?),
+            Self::Up { place, foreground: false } => up(&place.state()?),
             Self::Down { place } => down(&place.state()?),
         }
     }
@@ -111,16 +103,10 @@ impl State {
     }
 
     fn holder(&self) -> Result<File> {
-        fs::create_dir_all(&self.folder)
-            .with_context(|| format!("creating {}", self.folder.display()))?;
+        fs::create_dir_all(&self.folder).with_context(|| format!("creating {}", self.folder.display()))?;
         let path = self.holder_file();
         let mut options = OpenOptions::new();
-        let file = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path);
+        let file = options.read(true).write(true).create(true).truncate(false).open(&path);
         file.with_context(|| format!("opening {}", path.display()))
     }
 
@@ -130,20 +116,13 @@ impl State {
         match holder.try_lock() {
             Ok(()) => Ok(Some(holder)),
             Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => {
-                Err(error).context("locking the control plane's state")
-            }
+            Err(TryLockError::Error(error)) => Err(error).context("locking the control plane's state"),
         }
     }
 
     /// Removes what `up` wrote, and the folder if nothing else is in it: it may be anybody's.
     fn clear(&self) -> Result<()> {
-        for path in [
-            self.kubeconfig(),
-            self.kubectl(),
-            self.log(),
-            self.holder_file(),
-        ] {
+        for path in [self.kubeconfig(), self.kubectl(), self.log(), self.holder_file()] {
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(error).with_context(|| format!("removing {}", path.display()));
@@ -160,11 +139,7 @@ impl State {
         let (kubeconfig, kubectl) = (self.kubeconfig(), self.kubectl());
         println!("KUBECONFIG={}", kubeconfig.display());
         println!("kubectl={}", kubectl.display());
-        eprintln!(
-            "Try: KUBECONFIG={} {} get namespaces",
-            kubeconfig.display(),
-            kubectl.display()
-        );
+        eprintln!("Try: KUBECONFIG={} {} get namespaces", kubeconfig.display(), kubectl.display());
         eprintln!("End it with: cargo xtask cluster down");
     }
 }
@@ -177,8 +152,7 @@ fn up(state: &State) -> Result<()> {
         state.tell();
         return Ok(());
     }
-    let log =
-        File::create(state.log()).with_context(|| format!("creating {}", state.log().display()))?;
+    let log = File::create(state.log()).with_context(|| format!("creating {}", state.log().display()))?;
     let mut holder = Command::new(env::current_exe().context("finding this program")?)
         .args(["cluster", "up", "--foreground", "--folder"])
         .arg(&state.folder)
@@ -190,24 +164,12 @@ fn up(state: &State) -> Result<()> {
         .spawn()
         .context("starting the process that holds the control plane")?;
     let stdout = holder.stdout.take().context("the holder has no stdout")?;
-    if BufReader::new(stdout)
-        .lines()
-        .map_while(Result::ok)
-        .any(|line| line == READY)
-    {
+    if BufReader::new(stdout).lines().map_while(Result::ok).any(|line| line == READY) {
         state.tell();
         return Ok(());
     }
-    holder
-        .wait()
-        .context("waiting for the process that holds the control plane")?;
-    bail!(
-        "{}",
-        fs::read_to_string(state.log())
-            .unwrap_or_default()
-            .trim_start_matches("error: ")
-            .trim()
-    )
+    holder.wait().context("waiting for the process that holds the control plane")?;
+    bail!("{}", fs::read_to_string(state.log()).unwrap_or_default().trim_start_matches("error: ").trim())
 }
 
 /// Holds a control plane until this process is ended; its pipes then end the rest.
@@ -215,17 +177,11 @@ fn hold(state: &State) -> Result<()> {
     let Some(mut holder) = state.lock()? else {
         bail!("a control plane is running already: `cargo xtask cluster down` ends it");
     };
-    holder
-        .set_len(0)
-        .and_then(|()| writeln!(holder, "{}", process::id()))
-        .context("writing our process id")?;
+    holder.set_len(0).and_then(|()| writeln!(holder, "{}", process::id())).context("writing our process id")?;
     let cluster = ControlPlane::start()?;
     fs::write(state.kubeconfig(), cluster.kubeconfig_yaml()).context("writing the kubeconfig")?;
     replace_link(&state.kubectl(), &cluster.kubectl())?;
-    let folder = cluster
-        .kubeconfig()
-        .parent()
-        .context("the control plane has no folder")?;
+    let folder = cluster.kubeconfig().parent().context("the control plane has no folder")?;
     writeln!(holder, "{}", folder.display()).context("writing the control plane's folder")?;
     announce();
     loop {
@@ -251,21 +207,14 @@ fn down(state: &State) -> Result<()> {
         eprintln!("No control plane is running.");
     } else {
         let mut written = String::new();
-        state
-            .holder()?
-            .read_to_string(&mut written)
-            .context("reading the holder's process id")?;
+        state.holder()?.read_to_string(&mut written).context("reading the holder's process id")?;
         let mut lines = written.lines();
-        let id = lines
-            .next()
-            .context("the control plane is only just starting: try again")?;
+        let id = lines.next().context("the control plane is only just starting: try again")?;
         let id: u32 = id.parse().context("the holder's process id is no number")?;
         run::output(Command::new("sh").args(["-c", "kill \"$1\"", "kill", &id.to_string()]))?;
         wait("its process to end", || Ok(state.lock()?.is_some()))?;
         if let Some(folder) = lines.next() {
-            wait("its folder to be removed", || {
-                Ok(!Path::new(folder).exists())
-            })?;
+            wait("its folder to be removed", || Ok(!Path::new(folder).exists()))?;
         }
         eprintln!("The control plane has ended.");
     }
@@ -276,10 +225,7 @@ fn wait(what: &str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
     let deadline = Instant::now() + END;
     while !done()? {
         if Instant::now() > deadline {
-            bail!(
-                "the control plane does not end: waited {} seconds for {what}",
-                END.as_secs()
-            );
+            bail!("the control plane does not end: waited {} seconds for {what}", END.as_secs());
         }
         thread::sleep(Duration::from_millis(50));
     }

@@ -31,10 +31,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let changes = changes(&workspace::root().join(folder), &crds)?;
         if let (true, Some(change)) = (args.check, changes.first()) {
             let path = Path::new(folder).join(change.name());
-            bail!(
-                "{} is not what the code generates: run `cargo xtask codegen` and commit it",
-                path.display()
-            );
+            bail!("{} is not what the code generates: run `cargo xtask codegen` and commit it", path.display());
         }
         changes.iter().try_for_each(|change| change.apply(folder))?;
     }
@@ -84,10 +81,7 @@ fn changes(folder: &Path, wanted: &BTreeMap<String, String>) -> Result<Vec<Chang
     for (name, content) in wanted {
         let path = folder.join(name);
         if fs::read_to_string(&path).ok().as_ref() != Some(content) {
-            changes.push(Change::Write {
-                path,
-                content: content.clone(),
-            });
+            changes.push(Change::Write { path, content: content.clone() });
         }
     }
     for path in yaml_files(folder)? {
@@ -104,42 +98,22 @@ mod tests {
     use super::*;
 
     fn wanted(files: &[(&str, &str)]) -> BTreeMap<String, String> {
-        files
-            .iter()
-            .map(|(name, content)| ((*name).to_owned(), (*content).to_owned()))
-            .collect()
+        files.iter().map(|(name, content)| ((*name).to_owned(), (*content).to_owned())).collect()
     }
 
     #[test]
     fn only_what_differs_changes_and_what_nothing_generates_goes() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name| folder.path().join(name);
-        for (name, content) in [
-            ("same.yaml", "1"),
-            ("old.yaml", "2"),
-            ("stale.yaml", "3"),
-            ("README.md", "4"),
-        ] {
+        for (name, content) in [("same.yaml", "1"), ("old.yaml", "2"), ("stale.yaml", "3"), ("README.md", "4")] {
             fs::write(path(name), content).unwrap();
         }
-        let wanted = wanted(&[
-            ("same.yaml", "1"),
-            ("old.yaml", "new"),
-            ("missing.yaml", "5"),
-        ]);
+        let wanted = wanted(&[("same.yaml", "1"), ("old.yaml", "new"), ("missing.yaml", "5")]);
         let changes = changes(folder.path(), &wanted).unwrap();
         let expected = [
-            Change::Write {
-                path: path("missing.yaml"),
-                content: "5".to_owned(),
-            },
-            Change::Write {
-                path: path("old.yaml"),
-                content: "new".to_owned(),
-            },
-            Change::Remove {
-                path: path("stale.yaml"),
-            },
+            Change::Write { path: path("missing.yaml"), content: "5".to_owned() },
+            Change::Write { path: path("old.yaml"), content: "new".to_owned() },
+            Change::Remove { path: path("stale.yaml") },
         ];
         assert_eq!(changes, expected);
     }

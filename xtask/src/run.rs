@@ -32,8 +32,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
         let said = String::from_utf8_lossy(&output.stderr);
         bail!("`{line}` failed ({}): {}", output.status, said.trim());
     }
-    String::from_utf8(output.stdout)
-        .with_context(|| format!("`{line}` printed something that is no text"))
+    String::from_utf8(output.stdout).with_context(|| format!("`{line}` printed something that is no text"))
 }
 
 /// Whether a program of this name is on the `PATH`.
@@ -56,8 +55,5 @@ fn line(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let name = program.file_name().unwrap_or(program.as_os_str());
     let words = [name].into_iter().chain(command.get_args());
-    words
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }

@@ -11,16 +11,10 @@ use crate::{cargo, run};
 /// It prints one line of JSON when it is ready: where it listens, where its admin port is, its okmsId. With --dir it writes
 /// what a client needs (authority, certificate, key) into a folder.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Example: cargo xtask sim --dir /tmp/okms\nEverything it takes: cargo xtask sim -- --help"
-)]
+#[command(after_help = "Example: cargo xtask sim --dir /tmp/okms\nEverything it takes: cargo xtask sim -- --help")]
 pub(crate) struct Args {
     /// Goes to the simulator as it is.
-    #[arg(
-        value_name = "ARGUMENT",
-        trailing_var_arg = true,
-        allow_hyphen_values = true
-    )]
+    #[arg(value_name = "ARGUMENT", trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
 

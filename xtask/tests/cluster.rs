@@ -28,36 +28,23 @@ fn up_returns_with_a_working_control_plane_and_down_ends_it() {
 
 fn cluster(task: &str, place: &Path) -> Output {
     let xtask = env!("CARGO_BIN_EXE_xtask");
-    Command::new(xtask)
-        .args(["cluster", task, "--folder"])
-        .arg(place)
-        .output()
-        .expect("xtask runs")
+    Command::new(xtask).args(["cluster", task, "--folder"]).arg(place).output().expect("xtask runs")
 }
 
 /// The assignments that `up` prints for a shell.
 fn answer(up: &Output) -> HashMap<String, String> {
     assert!(up.status.success(), "{}", text(&up.stderr));
     let lines = text(&up.stdout);
-    let pairs = lines
-        .lines()
-        .map(|line| line.split_once('=').expect("only assignments are printed"));
-    pairs
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
+    let pairs = lines.lines().map(|line| line.split_once('=').expect("only assignments are printed"));
+    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 fn kubectl(answer: &HashMap<String, String>) -> Output {
     let mut command = Command::new(&answer["kubectl"]);
     // Not in the home folder, where it would outlive this control plane.
     let cache = tempfile::tempdir().expect("a temporary folder");
-    command
-        .args(["get", "namespaces"])
-        .env("KUBECONFIG", &answer["KUBECONFIG"]);
-    command
-        .env("KUBECACHEDIR", cache.path())
-        .output()
-        .expect("kubectl runs")
+    command.args(["get", "namespaces"]).env("KUBECONFIG", &answer["KUBECONFIG"]);
+    command.env("KUBECACHEDIR", cache.path()).output().expect("kubectl runs")
 }
 
 fn text(bytes: &[u8]) -> String {

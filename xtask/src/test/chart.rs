@@ -20,22 +20,13 @@ pub(super) fn run() -> Result<()> {
     // By the convention of chart-testing, every file in it is one way to install.
     let examples = yaml_files(&chart.join("ci"))?;
     if examples.is_empty() {
-        bail!(
-            "{CHART}/ci has no values to render the chart with: add one *-values.yaml for each way to install it"
-        );
+        bail!("{CHART}/ci has no values to render the chart with: add one *-values.yaml for each way to install it");
     }
     let helm = binaries::helm_binary()?;
     for values in examples {
-        run::run(
-            run::program(&helm)
-                .args(["lint", "--strict", CHART, "--values"])
-                .arg(&values),
-        )?;
-        let rendered = run::output(
-            run::program(&helm)
-                .args(["template", "okms-operator", CHART, "--values"])
-                .arg(&values),
-        )?;
+        run::run(run::program(&helm).args(["lint", "--strict", CHART, "--values"]).arg(&values))?;
+        let rendered =
+            run::output(run::program(&helm).args(["template", "okms-operator", CHART, "--values"]).arg(&values))?;
         if !rendered.contains("\nkind: Deployment\n") {
             let values = values.file_name().map_or(&*values, Path::new);
             bail!("{CHART} renders no Deployment with {}", values.display());

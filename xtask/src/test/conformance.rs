@@ -37,17 +37,10 @@ pub(super) fn run() -> Result<()> {
     let files = folder.path().join("okms");
     fs::create_dir(&files).context("creating a folder for the simulator's files")?;
     let mut command = run::program(simulator);
-    command
-        .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--dir"])
-        .arg(&files);
+    command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--dir"]).arg(&files);
     let mut process = folder.run("okms-sim", &command)?;
     let ready = ready(&mut process)?;
-    let told = |key| {
-        ready
-            .get(key)
-            .and_then(Value::as_str)
-            .with_context(|| format!("the simulator told no {key}"))
-    };
+    let told = |key| ready.get(key).and_then(Value::as_str).with_context(|| format!("the simulator told no {key}"));
 
     let mut checks = run::program(folder.path().join("conformance"));
     checks.args(["-endpoint", told("endpoint")?, "-okms-id", told("okmsId")?]);
@@ -67,16 +60,11 @@ fn ready(process: &mut Process) -> Result<Value> {
         }
         thread::sleep(Duration::from_millis(20));
     }
-    bail!(
-        "the simulator printed no ready line within {} seconds",
-        READY.as_secs()
-    )
+    bail!("the simulator printed no ready line within {} seconds", READY.as_secs())
 }
 
 fn ready_line(log: &Path) -> Option<Value> {
     let log = fs::read_to_string(log).ok()?;
-    let mut lines = log
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     lines.find(|line| line.get("ready") == Some(&Value::Bool(true)))
 }

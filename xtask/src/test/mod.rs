@@ -39,46 +39,14 @@ struct Step {
 }
 
 const STEPS: [Step; 8] = [
-    Step {
-        name: "fmt",
-        proves: "the code is formatted",
-        run: fmt,
-    },
-    Step {
-        name: "clippy",
-        proves: "clippy has no complaint",
-        run: clippy,
-    },
-    Step {
-        name: "codegen",
-        proves: "generated files are what the code generates",
-        run: codegen,
-    },
-    Step {
-        name: "programs",
-        proves: "etcd, Kubernetes and Helm are built",
-        run: programs,
-    },
-    Step {
-        name: "tests",
-        proves: "unit and integration tests pass",
-        run: tests,
-    },
-    Step {
-        name: "chart",
-        proves: "the Helm chart renders, without a warning",
-        run: chart::run,
-    },
-    Step {
-        name: "conformance",
-        proves: "OVHcloud's own SDK accepts the simulator",
-        run: conformance::run,
-    },
-    Step {
-        name: "musl",
-        proves: "the static binary starts in an empty root",
-        run: musl::run,
-    },
+    Step { name: "fmt", proves: "the code is formatted", run: fmt },
+    Step { name: "clippy", proves: "clippy has no complaint", run: clippy },
+    Step { name: "codegen", proves: "generated files are what the code generates", run: codegen },
+    Step { name: "programs", proves: "etcd, Kubernetes and Helm are built", run: programs },
+    Step { name: "tests", proves: "unit and integration tests pass", run: tests },
+    Step { name: "chart", proves: "the Helm chart renders, without a warning", run: chart::run },
+    Step { name: "conformance", proves: "OVHcloud's own SDK accepts the simulator", run: conformance::run },
+    Step { name: "musl", proves: "the static binary starts in an empty root", run: musl::run },
 ];
 
 fn fmt() -> Result<()> {
@@ -86,13 +54,7 @@ fn fmt() -> Result<()> {
 }
 
 fn clippy() -> Result<()> {
-    run_command(cargo().args([
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "--deny=warnings",
-    ]))
+    run_command(cargo().args(["clippy", "--workspace", "--all-targets", "--", "--deny=warnings"]))
 }
 
 fn codegen() -> Result<()> {
@@ -110,10 +72,7 @@ fn tests() -> Result<()> {
     run_command(cargo().args(["test", "--workspace"]))
 }
 
-#[expect(
-    clippy::print_stdout,
-    reason = "the list and the summary are what was asked for"
-)]
+#[expect(clippy::print_stdout, reason = "the list and the summary are what was asked for")]
 pub(crate) fn run(args: &Args) -> Result<()> {
     if args.list {
         for Step { name, proves, .. } in &STEPS {
@@ -121,8 +80,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
         return Ok(());
     }
-    let chosen =
-        |step: &&Step| args.only.is_empty() || args.only.iter().any(|name| name == step.name);
+    let chosen = |step: &&Step| args.only.is_empty() || args.only.iter().any(|name| name == step.name);
     let report = Report::of(STEPS.iter().filter(chosen));
     println!("\n{report}");
     if let Some(failed) = report.failed() {
@@ -146,21 +104,14 @@ impl Report {
     fn of<'a>(steps: impl Iterator<Item = &'a Step>) -> Self {
         let mut report = Self(Vec::new());
         for step in steps {
-            let outcome = if report.failed().is_some() {
-                Outcome::NotRun
-            } else {
-                step.outcome()
-            };
+            let outcome = if report.failed().is_some() { Outcome::NotRun } else { step.outcome() };
             report.0.push((step.name, outcome));
         }
         report
     }
 
     fn failed(&self) -> Option<&'static str> {
-        let mut failed = self
-            .0
-            .iter()
-            .filter(|(_, outcome)| matches!(outcome, Outcome::Failed(_)));
+        let mut failed = self.0.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Failed(_)));
         failed.next().map(|(name, _)| *name)
     }
 }
@@ -208,16 +159,8 @@ mod tests {
 
     use super::*;
 
-    const PASSES: Step = Step {
-        name: "passes",
-        proves: "",
-        run: || Ok(()),
-    };
-    const FAILS: Step = Step {
-        name: "fails",
-        proves: "",
-        run: || Err(anyhow!("on purpose")),
-    };
+    const PASSES: Step = Step { name: "passes", proves: "", run: || Ok(()) };
+    const FAILS: Step = Step { name: "fails", proves: "", run: || Err(anyhow!("on purpose")) };
 
     #[test]
     fn the_summary_ends_with_the_numbers() {
@@ -228,11 +171,7 @@ mod tests {
 
     #[test]
     fn nothing_runs_after_a_failure() {
-        let never = Step {
-            name: "never",
-            proves: "",
-            run: || unreachable!("a step failed before"),
-        };
+        let never = Step { name: "never", proves: "", run: || unreachable!("a step failed before") };
         let report = Report::of([PASSES, FAILS, never].iter());
         assert!(report.to_string().ends_with("\n1 passed, 1 failed"));
         assert!(report.to_string().contains("not run"));

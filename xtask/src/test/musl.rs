@@ -18,10 +18,7 @@ pub(super) fn run() -> Result<()> {
     let binary = cargo::binary(BINARY, &["--target", &target])?;
     let bytes = fs::read(&binary).with_context(|| format!("reading {}", binary.display()))?;
     if needs_interpreter(&bytes).context("the binary is not a 64-bit little-endian ELF file")? {
-        bail!(
-            "{} needs a dynamic loader, so it cannot start in an empty image",
-            binary.display()
-        );
+        bail!("{} needs a dynamic loader, so it cannot start in an empty image", binary.display());
     }
     starts_in_an_empty_root(&binary)
 }
@@ -29,16 +26,12 @@ pub(super) fn run() -> Result<()> {
 /// Rust's standard library for the target.
 fn standard_library(target: &str) -> Result<()> {
     let sysroot = run::output(run::program("rustc").args(["--print", "sysroot"]))?;
-    if Path::new(sysroot.trim())
-        .join("lib/rustlib")
-        .join(target)
-        .join("lib")
-        .is_dir()
-    {
+    if Path::new(sysroot.trim()).join("lib/rustlib").join(target).join("lib").is_dir() {
         return Ok(());
     }
-    run::run(run::program("rustup").args(["target", "add", target]))
-        .with_context(|| format!("Rust's standard library for {target} is missing: `rustup target add {target}` installs it"))
+    run::run(run::program("rustup").args(["target", "add", target])).with_context(|| {
+        format!("Rust's standard library for {target} is missing: `rustup target add {target}` installs it")
+    })
 }
 
 /// A C compiler for the target, which the cryptography needs.
@@ -51,16 +44,9 @@ fn c_compiler(target: &str) -> Result<()> {
         eprintln!("musl-gcc is missing: installing musl-tools");
         // The lists of packages are often absent (containers) or old.
         run::run(run::program("apt-get").args(["update", "--quiet"]))?;
-        return run::run(run::program("apt-get").args([
-            "install",
-            "--yes",
-            "--no-install-recommends",
-            "musl-tools",
-        ]));
+        return run::run(run::program("apt-get").args(["install", "--yes", "--no-install-recommends", "musl-tools"]));
     }
-    bail!(
-        "a C compiler for musl is missing: install the package musl-tools (Debian, Ubuntu), or name one in {chosen}"
-    )
+    bail!("a C compiler for musl is missing: install the package musl-tools (Debian, Ubuntu), or name one in {chosen}")
 }
 
 /// Whether an ELF file asks for a dynamic loader (it has a program header of type `PT_INTERP`); nothing if it is no 64-bit
@@ -74,12 +60,7 @@ fn needs_interpreter(file: &[u8]) -> Option<bool> {
     let headers = usize::try_from(u64::from_le_bytes(bytes(file, 32)?)).ok()?;
     let size = usize::from(u16::from_le_bytes(bytes(file, 54)?));
     let count = usize::from(u16::from_le_bytes(bytes(file, 56)?));
-    let kinds = (0..count).map(|index| {
-        Some(u32::from_le_bytes(bytes(
-            file,
-            headers.checked_add(index * size)?,
-        )?))
-    });
+    let kinds = (0..count).map(|index| Some(u32::from_le_bytes(bytes(file, headers.checked_add(index * size)?)?)));
     let kinds = kinds.collect::<Option<Vec<_>>>()?;
     Some(kinds.contains(&PT_INTERP))
 }
@@ -94,10 +75,7 @@ fn starts_in_an_empty_root(binary: &Path) -> Result<()> {
     fs::copy(binary, root.path().join(BINARY)).context("copying the binary into an empty root")?;
     let version = in_root(root.path(), "--version")?;
     if !version.starts_with(BINARY) {
-        bail!(
-            "in an empty root, `{BINARY} --version` printed: {}",
-            version.trim()
-        );
+        bail!("in an empty root, `{BINARY} --version` printed: {}", version.trim());
     }
     let crds = in_root(root.path(), "crds")?;
     if !crds.contains("kind: CustomResourceDefinition") {
