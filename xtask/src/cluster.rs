@@ -23,8 +23,8 @@ use crate::run;
 /// Ending takes well under a second; a machine that swaps may need longer.
 const END: Duration = Duration::from_mins(1);
 
-/// What the holder prints when the control plane is ready.
-const READY: &str = "ready";
+/// How the last line begins that the holder prints when the control plane is ready.
+const LAST: &str = "kubectl=";
 
 /// Starts and ends a Kubernetes control plane on this machine.
 ///
@@ -134,13 +134,14 @@ impl State {
         Ok(())
     }
 
-    #[expect(clippy::print_stdout, reason = "the answer, which scripts read")]
-    fn tell(&self) {
+    /// Prints the answer of `up`: what a shell can take to stdout, what helps a person to stderr.
+    fn tell(&self) -> Result<()> {
         let (kubeconfig, kubectl) = (self.kubeconfig(), self.kubectl());
-        println!("KUBECONFIG={}", kubeconfig.display());
-        println!("kubectl={}", kubectl.display());
+        let answer = format!("KUBECONFIG={}\n{LAST}{}\n", kubeconfig.display(), kubectl.display());
+        io::stdout().write_all(answer.as_bytes()).context("nobody reads where the control plane is")?;
         eprintln!("Try: KUBECONFIG={} {} get namespaces", kubeconfig.display(), kubectl.display());
         eprintln!("End it with: cargo xtask cluster down");
+        Ok(())
     }
 }
 
@@ -149,8 +150,7 @@ fn up(state: &State) -> Result<()> {
     binaries::prepare()?;
     if state.lock()?.is_none() {
         eprintln!("The control plane is running already.");
-        state.tell();
-        return Ok(());
+        return state.tell();
     }
     let log = File::create(state.log()).with_context(|| format!("creating {}", state.log().display()))?;
     let mut holder = Command::new(env::current_exe().context("finding this program")?)
@@ -164,9 +164,8 @@ fn up(state: &State) -> Result<()> {
         .spawn()
         .context("starting the process that holds the control plane")?;
     let stdout = holder.stdout.take().context("the holder has no stdout")?;
-    if BufReader::new(stdout).lines().map_while(Result::ok).any(|line| line == READY) {
-        state.tell();
-        return Ok(());
+    if BufReader::new(stdout).lines().map_while(Result::ok).any(|line| line.starts_with(LAST)) {
+        return state.tell();
     }
     holder.wait().context("waiting for the process that holds the control plane")?;
     bail!("{}", fs::read_to_string(state.log()).unwrap_or_default().trim_start_matches("error: ").trim())
@@ -183,15 +182,11 @@ fn hold(state: &State) -> Result<()> {
     replace_link(&state.kubectl(), &cluster.kubectl())?;
     let folder = cluster.kubeconfig().parent().context("the control plane has no folder")?;
     writeln!(holder, "{}", folder.display()).context("writing the control plane's folder")?;
-    announce();
+    // Fails if `up` was interrupted meanwhile, and then we end too.
+    state.tell()?;
     loop {
         thread::park();
     }
-}
-
-#[expect(clippy::print_stdout, reason = "`up` reads it")]
-fn announce() {
-    println!("{READY}");
 }
 
 fn replace_link(link: &Path, to: &Path) -> Result<()> {

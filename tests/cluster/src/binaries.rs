@@ -141,8 +141,8 @@ impl Recipe {
         Ok(format!("-s -w{}", stamps.collect::<String>()))
     }
 
-    /// The cache's folder for exactly this recipe.
-    fn folder(&self, ldflags: &str) -> Result<PathBuf> {
+    /// The folder's name, in the cache, for exactly this recipe.
+    fn folder(&self, ldflags: &str) -> Result<String> {
         let mut hash = Sha256::new();
         for text in [&self.read("go.mod")?, &self.read("go.sum")?, ldflags] {
             hash.update(text);
@@ -151,7 +151,7 @@ impl Recipe {
         let hash = hash.finalize();
         let digits = hash.first_chunk().copied().map(u64::from_be_bytes);
         let digits = digits.context("a SHA-256 of less than 64 bits")?;
-        Ok(cache().join(format!("{digits:016x}")))
+        Ok(format!("{digits:016x}"))
     }
 
     fn program(&self, name: &str) -> Result<&Program> {
@@ -159,20 +159,22 @@ impl Recipe {
         program.with_context(|| format!("{} has no program {name}", self.what))
     }
 
-    /// Builds those of `names` that the cache does not have.
-    fn build_missing(&self, names: &[&str], folder: &Path, ldflags: &str) -> Result<()> {
+    /// Builds those of `names` that the cache does not have, and returns the folder of all.
+    fn build_missing(&self, names: &[&str], cache: &Path) -> Result<PathBuf> {
+        let ldflags = &self.ldflags()?;
+        let folder = cache.join(self.folder(ldflags)?);
         if names.iter().all(|name| folder.join(name).is_file()) {
-            return Ok(());
+            return Ok(folder);
         }
-        fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
-        let _lock = lock(&cache().join("lock"))?;
+        fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+        let _lock = lock(&cache.join("lock"))?;
         // Asked again, because whoever held the lock may have built them.
         let missing = names.iter().filter(|name| !folder.join(name).is_file());
         let missing = missing.map(|name| self.program(name)).collect::<Result<Vec<_>>>()?;
         if missing.is_empty() {
-            return Ok(());
+            return Ok(folder);
         }
-        let into = tempfile::tempdir_in(cache()).context("creating a folder to build in")?;
+        let into = tempfile::tempdir_in(cache).context("creating a folder to build in")?;
         let packages: Vec<_> = missing.iter().map(|program| program.package).collect();
         let (what, usually) = (self.what, self.usually);
         Build { module: &self.module(), packages: &packages, ldflags, into: into.path(), what, usually }.run()?;
@@ -181,18 +183,25 @@ impl Recipe {
             fs::rename(into.path().join(program.built_as), folder.join(name))
                 .with_context(|| format!("moving {name} into {}", folder.display()))?;
         }
-        Ok(())
+        Ok(folder)
     }
 }
 
 fn find<const N: usize>(recipe: &Recipe, names: [&str; N]) -> Result<[PathBuf; N]> {
     let assets = env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
-    let given = names.map(|name| assets.as_ref().map(|assets| assets.join(name)).filter(|path| path.is_file()));
+    find_in(assets.as_deref(), &cache(), recipe, names)
+}
+
+fn find_in<const N: usize>(
+    assets: Option<&Path>,
+    cache: &Path,
+    recipe: &Recipe,
+    names: [&str; N],
+) -> Result<[PathBuf; N]> {
+    let given = names.map(|name| assets.map(|assets| assets.join(name)).filter(|path| path.is_file()));
     let missing: Vec<_> =
         names.iter().zip(&given).filter(|(_, given)| given.is_none()).map(|(name, _)| *name).collect();
-    let ldflags = recipe.ldflags()?;
-    let folder = recipe.folder(&ldflags)?;
-    recipe.build_missing(&missing, &folder, &ldflags)?;
+    let folder = recipe.build_missing(&missing, cache)?;
     let mut given = given.into_iter();
     Ok(names.map(|name| given.next().flatten().unwrap_or_else(|| folder.join(name))))
 }
@@ -238,6 +247,20 @@ mod tests {
     fn the_control_plane_says_which_version_it_is() {
         let ldflags = CONTROL_PLANE.ldflags().unwrap();
         assert!(ldflags.contains("gitVersion=v1.") && ldflags.contains("gitMajor=1 "), "{ldflags}");
+    }
+
+    #[test]
+    fn what_the_caller_brings_goes_first_and_the_cache_fills_in() {
+        let (assets, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let ldflags = CONTROL_PLANE.ldflags().unwrap();
+        let cached = cache.path().join(CONTROL_PLANE.folder(&ldflags).unwrap());
+        fs::create_dir(&cached).unwrap();
+        for path in [assets.path().join("etcd"), cached.join("etcd"), cached.join("kubectl")] {
+            fs::write(path, "a program").unwrap();
+        }
+        let find = |assets| find_in(assets, cache.path(), &CONTROL_PLANE, ["kubectl", "etcd"]).unwrap();
+        assert_eq!(find(Some(assets.path())), [cached.join("kubectl"), assets.path().join("etcd")]);
+        assert_eq!(find(None), [cached.join("kubectl"), cached.join("etcd")]);
     }
 
     #[test]
