@@ -67,11 +67,23 @@ impl Folder {
     }
 
     /// Starts a process, its output in the folder as `<name>.log`.
+    ///
+    /// Of the command count the program, its arguments, the variables set or removed and the working folder.
     pub fn run(&self, name: &'static str, command: &Command) -> Result<Process> {
         let log = self.path.join(name).with_extension("log");
         let pipe = self.janitor.stdin.as_ref().context("the folder is being removed")?;
         let pipe = pipe.as_fd().try_clone_to_owned().context("sharing the folder's pipe")?;
-        let watchdog = shell(WATCHDOG)
+        let mut shell = shell(WATCHDOG);
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        if let Some(folder) = command.get_current_dir() {
+            shell.current_dir(folder);
+        }
+        let watchdog = shell
             .arg(&log)
             .arg(command.get_program())
             .args(command.get_args())
@@ -202,6 +214,16 @@ mod tests {
         let mut process = folder.run("loser", &sh("echo the reason >&2; exit 7")).unwrap();
         let error = end_of(&mut process);
         assert!(error.contains("loser ended (exit status: 7)") && error.contains("the reason"), "{error}");
+    }
+
+    #[test]
+    fn variables_and_the_working_folder_reach_the_process() {
+        let folder = Folder::create("supervise-").unwrap();
+        let mut command = sh("echo \"$GREETING in $(basename \"$PWD\")\"");
+        command.env("GREETING", "hello").current_dir("/usr");
+        let mut process = folder.run("greeter", &command).unwrap();
+        end_of(&mut process);
+        assert_eq!(fs::read_to_string(process.log()).unwrap(), "hello in usr\n");
     }
 
     #[test]
