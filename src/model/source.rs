@@ -183,6 +183,12 @@ impl Mark {
         matches!((self.created_at, other.created_at), (Some(ours), Some(theirs)) if ours > theirs)
     }
 
+    /// Whether both are the same content: the same number, and no sign that the secret was made again between them.
+    pub fn is_same_as(&self, other: &Mark) -> bool {
+        let contradict = matches!((self.created_at, other.created_at), (Some(ours), Some(theirs)) if ours != theirs);
+        self.version == other.version && !contradict
+    }
+
     /// Whether `self`, found at the current version, is only an old answer to somebody who has seen `seen` already.
     ///
     /// After a fail-over a lagging replica may serve an older version: a lower number is believed only with a newer creation time.

@@ -1,1 +1,17 @@
+//! Pure decisions: from what is wanted and what was read to the exact data of the native Secret.
 //!
+//! Nothing here does I/O, waits, reads a clock or draws a random number but the key of [`Fingerprinter`]; every answer depends on its
+//! arguments alone. Start with [`Wanted`] (what an `OkmsSecret` asks for), then [`render()`] (the data that makes of it).
+
+mod fingerprint;
+mod json;
+#[cfg(test)]
+mod properties;
+mod render;
+mod secret_type;
+mod wanted;
+
+pub use fingerprint::{Fingerprint, Fingerprinter};
+pub use render::{MAX_DATA_SIZE, RenderError, RenderErrorKind, Rendering, render};
+pub use secret_type::SecretType;
+pub use wanted::{KeyPlan, KeyRule, ParseError, SecretKey, Selector, SourceSet, TargetShape, Wanted, WantedSource};

@@ -1,1 +1,24 @@
-fn main() {}
+//! The project's own tasks, run as `cargo xtask <task>`: one module each, named in [`cli`]. Nothing here is shipped.
+
+mod cargo;
+mod cli;
+mod cluster;
+mod codegen;
+mod run;
+mod sim;
+mod test;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match cli::Cli::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -29,20 +29,15 @@ pub(crate) struct Binaries {
 impl Binaries {
     /// Finds them, or builds what is missing.
     pub(crate) fn find() -> Result<Self> {
-        let names = [
-            "etcd",
-            "kube-apiserver",
-            "kube-controller-manager",
-            "kubectl",
-        ];
+        let names = ["etcd", "kube-apiserver", "kube-controller-manager", "kubectl"];
         let [etcd, apiserver, controller_manager, kubectl] = find(&CONTROL_PLANE, names)?;
-        Ok(Self {
-            etcd,
-            apiserver,
-            controller_manager,
-            kubectl,
-        })
+        Ok(Self { etcd, apiserver, controller_manager, kubectl })
     }
+}
+
+/// Finds or builds the programs of a control plane, so that a later start takes seconds.
+pub fn prepare() -> Result<()> {
+    Binaries::find().map(drop)
 }
 
 /// The kubectl of the control plane's version.
@@ -58,8 +53,7 @@ pub fn helm_binary() -> Result<PathBuf> {
 /// The folder of everything that this crate keeps between runs: `control-plane` in cargo's target folder.
 pub fn cache() -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let target =
-        env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
     let workspace = workspace.canonicalize().unwrap_or(workspace);
     workspace.join(target).join("control-plane")
 }
@@ -100,26 +94,14 @@ const CONTROL_PLANE: Recipe = Recipe {
         ("k8s.io/component-base/version.gitMinor", Part::Minor),
     ],
     programs: &[
-        Program {
-            name: "etcd",
-            package: "go.etcd.io/etcd/server/v3",
-            built_as: "server",
-        },
-        Program {
-            name: "kube-apiserver",
-            package: "k8s.io/kubernetes/cmd/kube-apiserver",
-            built_as: "kube-apiserver",
-        },
+        Program { name: "etcd", package: "go.etcd.io/etcd/server/v3", built_as: "server" },
+        Program { name: "kube-apiserver", package: "k8s.io/kubernetes/cmd/kube-apiserver", built_as: "kube-apiserver" },
         Program {
             name: "kube-controller-manager",
             package: "k8s.io/kubernetes/cmd/kube-controller-manager",
             built_as: "kube-controller-manager",
         },
-        Program {
-            name: "kubectl",
-            package: "k8s.io/kubernetes/cmd/kubectl",
-            built_as: "kubectl",
-        },
+        Program { name: "kubectl", package: "k8s.io/kubernetes/cmd/kubectl", built_as: "kubectl" },
     ],
     what: "the Kubernetes control plane",
     usually: "about five minutes",
@@ -129,11 +111,7 @@ const HELM: Recipe = Recipe {
     module: "helm",
     versioned_by: "helm.sh/helm/v4",
     stamps: &[("helm.sh/helm/v4/internal/version.version", Part::Whole)],
-    programs: &[Program {
-        name: "helm",
-        package: "helm.sh/helm/v4/cmd/helm",
-        built_as: "helm",
-    }],
+    programs: &[Program { name: "helm", package: "helm.sh/helm/v4/cmd/helm", built_as: "helm" }],
     what: "Helm",
     usually: "about two minutes",
 };
@@ -150,18 +128,10 @@ impl Recipe {
 
     fn ldflags(&self) -> Result<String> {
         let go_mod = self.read("go.mod")?;
-        let version = required(&go_mod, self.versioned_by).with_context(|| {
-            format!(
-                "{}/go.mod does not require {}",
-                self.module().display(),
-                self.versioned_by
-            )
-        })?;
+        let version = required(&go_mod, self.versioned_by)
+            .with_context(|| format!("{}/go.mod does not require {}", self.module().display(), self.versioned_by))?;
         let mut numbers = version.trim_start_matches('v').split('.');
-        let (major, minor) = (
-            numbers.next().unwrap_or_default(),
-            numbers.next().unwrap_or_default(),
-        );
+        let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
         let stamps = self.stamps.iter().map(|(name, part)| match part {
             Part::Whole => format!(" -X {name}={version}"),
             Part::Major => format!(" -X {name}={major}"),
@@ -198,24 +168,14 @@ impl Recipe {
         let _lock = lock(&cache().join("lock"))?;
         // Asked again, because whoever held the lock may have built them.
         let missing = names.iter().filter(|name| !folder.join(name).is_file());
-        let missing = missing
-            .map(|name| self.program(name))
-            .collect::<Result<Vec<_>>>()?;
+        let missing = missing.map(|name| self.program(name)).collect::<Result<Vec<_>>>()?;
         if missing.is_empty() {
             return Ok(());
         }
         let into = tempfile::tempdir_in(cache()).context("creating a folder to build in")?;
         let packages: Vec<_> = missing.iter().map(|program| program.package).collect();
         let (what, usually) = (self.what, self.usually);
-        Build {
-            module: &self.module(),
-            packages: &packages,
-            ldflags,
-            into: into.path(),
-            what,
-            usually,
-        }
-        .run()?;
+        Build { module: &self.module(), packages: &packages, ldflags, into: into.path(), what, usually }.run()?;
         for program in missing {
             let name = program.name;
             fs::rename(into.path().join(program.built_as), folder.join(name))
@@ -227,18 +187,9 @@ impl Recipe {
 
 fn find<const N: usize>(recipe: &Recipe, names: [&str; N]) -> Result<[PathBuf; N]> {
     let assets = env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
-    let given = names.map(|name| {
-        assets
-            .as_ref()
-            .map(|assets| assets.join(name))
-            .filter(|path| path.is_file())
-    });
-    let missing: Vec<_> = names
-        .iter()
-        .zip(&given)
-        .filter(|(_, given)| given.is_none())
-        .map(|(name, _)| *name)
-        .collect();
+    let given = names.map(|name| assets.as_ref().map(|assets| assets.join(name)).filter(|path| path.is_file()));
+    let missing: Vec<_> =
+        names.iter().zip(&given).filter(|(_, given)| given.is_none()).map(|(name, _)| *name).collect();
     let ldflags = recipe.ldflags()?;
     let folder = recipe.folder(&ldflags)?;
     recipe.build_missing(&missing, &folder, &ldflags)?;
@@ -249,12 +200,10 @@ fn find<const N: usize>(recipe: &Recipe, names: [&str; N]) -> Result<[PathBuf; N
 /// The version at which a `go.mod` requires a module.
 fn required<'a>(go_mod: &'a str, module: &str) -> Option<&'a str> {
     let lines = go_mod.lines().filter(|line| !line.contains("=>"));
-    lines
-        .map(|line| line.trim_start_matches("require ").split_whitespace())
-        .find_map(|mut words| {
-            let version = (words.next() == Some(module)).then(|| words.next());
-            version.flatten()
-        })
+    lines.map(|line| line.trim_start_matches("require ").split_whitespace()).find_map(|mut words| {
+        let version = (words.next() == Some(module)).then(|| words.next());
+        version.flatten()
+    })
 }
 
 /// Takes an exclusive lock, which the system releases when the file is closed, also by a crash.
@@ -263,14 +212,13 @@ fn lock(path: &Path) -> Result<File> {
     match file.try_lock() {
         Ok(()) => return Ok(file),
         Err(TryLockError::WouldBlock) => {
-            tell("another process builds it already; waiting for that one");
+            tell("waiting for a build that runs already");
         }
         Err(TryLockError::Error(error)) => {
             return Err(error).with_context(|| format!("locking {}", path.display()));
         }
     }
-    file.lock()
-        .with_context(|| format!("locking {}", path.display()))?;
+    file.lock().with_context(|| format!("locking {}", path.display()))?;
     Ok(file)
 }
 
@@ -280,26 +228,16 @@ mod tests {
 
     #[test]
     fn versions_come_from_go_mod() {
-        let go_mod =
-            "require k8s.io/kubernetes v1.2.3\n\nreplace k8s.io/api => k8s.io/api v0.2.3\n";
+        let go_mod = "require k8s.io/kubernetes v1.2.3\n\nreplace k8s.io/api => k8s.io/api v0.2.3\n";
         assert_eq!(required(go_mod, "k8s.io/kubernetes"), Some("v1.2.3"));
         assert_eq!(required(go_mod, "k8s.io/api"), None);
-        assert_eq!(
-            required(
-                "require (\n\thelm.sh/helm/v4 v4.1.0 // indirect\n)",
-                "helm.sh/helm/v4"
-            ),
-            Some("v4.1.0")
-        );
+        assert_eq!(required("require (\n\thelm.sh/helm/v4 v4.1.0 // indirect\n)", "helm.sh/helm/v4"), Some("v4.1.0"));
     }
 
     #[test]
     fn the_control_plane_says_which_version_it_is() {
         let ldflags = CONTROL_PLANE.ldflags().unwrap();
-        assert!(
-            ldflags.contains("gitVersion=v1.") && ldflags.contains("gitMajor=1 "),
-            "{ldflags}"
-        );
+        assert!(ldflags.contains("gitVersion=v1.") && ldflags.contains("gitMajor=1 "), "{ldflags}");
     }
 
     #[test]
@@ -312,12 +250,7 @@ mod tests {
         for recipe in [CONTROL_PLANE, HELM] {
             let go_mod = recipe.read("go.mod").unwrap();
             for program in recipe.programs {
-                assert!(
-                    go_mod.contains(program.package),
-                    "{} is not in {}/go.mod",
-                    program.package,
-                    recipe.module
-                );
+                assert!(go_mod.contains(program.package), "{} is not in {}/go.mod", program.package, recipe.module);
             }
         }
     }

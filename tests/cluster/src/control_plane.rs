@@ -67,9 +67,7 @@ impl ControlPlane {
         let mut tries = 1;
         loop {
             match Starting::new(&binaries)?.finish(&binaries) {
-                Err(error)
-                    if tries < TRIES && error.to_string().contains("address already in use") =>
-                {
+                Err(error) if tries < TRIES && error.to_string().contains("address already in use") => {
                     tries += 1;
                 }
                 outcome => return outcome.context("starting a Kubernetes control plane"),
@@ -117,9 +115,7 @@ impl ControlPlane {
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new(program.as_ref());
         let home = self.folder.path().join("home");
-        command
-            .env("KUBECONFIG", &self.kubeconfig)
-            .env("KUBECACHEDIR", home.join("kube"));
+        command.env("KUBECONFIG", &self.kubeconfig).env("KUBECACHEDIR", home.join("kube"));
         for name in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
             command.env(name, home.join(name));
         }
@@ -164,50 +160,22 @@ impl Starting {
             let path = folder.path().join(name);
             fs::write(&path, content).with_context(|| format!("writing {}", path.display()))?;
         }
-        for binary in [
-            &binaries.etcd,
-            &binaries.apiserver,
-            &binaries.controller_manager,
-            &binaries.kubectl,
-        ] {
+        for binary in [&binaries.etcd, &binaries.apiserver, &binaries.controller_manager, &binaries.kubectl] {
             if !binary.is_file() {
                 bail!("{} is not there", binary.display());
             }
         }
-        Ok(Self {
-            folder,
-            ports,
-            ca_pem: pki.ca,
-            kubeconfig_yaml,
-            deadline: Instant::now() + DEADLINE,
-        })
+        Ok(Self { folder, ports, ca_pem: pki.ca, kubeconfig_yaml, deadline: Instant::now() + DEADLINE })
     }
 
     /// Starts the processes and waits for each. (The API server waits for etcd by itself, and restarts nothing.)
     fn finish(self, binaries: &Binaries) -> Result<ControlPlane> {
         let mut etcd = self.folder.run("etcd", &self.etcd(binaries))?;
-        let mut apiserver = self
-            .folder
-            .run("kube-apiserver", &self.apiserver(binaries))?;
-        self.wait(
-            "the API server",
-            self.ports.apiserver,
-            "/readyz",
-            binaries,
-            &mut [&mut etcd, &mut apiserver],
-        )?;
-        let mut manager = self.folder.run(
-            "kube-controller-manager",
-            &self.controller_manager(binaries),
-        )?;
+        let mut apiserver = self.folder.run("kube-apiserver", &self.apiserver(binaries))?;
+        self.wait("the API server", self.ports.apiserver, "/readyz", binaries, &mut [&mut etcd, &mut apiserver])?;
+        let mut manager = self.folder.run("kube-controller-manager", &self.controller_manager(binaries))?;
         let all = &mut [&mut etcd, &mut apiserver, &mut manager];
-        self.wait(
-            "the controller manager",
-            self.ports.controller_manager,
-            "/healthz",
-            binaries,
-            all,
-        )?;
+        self.wait("the controller manager", self.ports.controller_manager, "/healthz", binaries, all)?;
         Ok(ControlPlane {
             controller_manager: manager,
             apiserver,
@@ -226,18 +194,8 @@ impl Starting {
         let peers = format!("http://127.0.0.1:{}", self.ports.etcd_peers);
         let mut command = Command::new(&binaries.etcd);
         command.arg("--data-dir").arg(self.file("etcd"));
-        command.args([
-            "--listen-client-urls",
-            &clients,
-            "--advertise-client-urls",
-            &clients,
-        ]);
-        command.args([
-            "--listen-peer-urls",
-            &peers,
-            "--initial-advertise-peer-urls",
-            &peers,
-        ]);
+        command.args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients]);
+        command.args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers]);
         command.args(["--initial-cluster", &format!("default={peers}")]);
         // Nobody reads the data after a crash.
         command.arg("--unsafe-no-fsync");
@@ -246,35 +204,16 @@ impl Starting {
 
     fn apiserver(&self, binaries: &Binaries) -> Command {
         let mut command = Command::new(&binaries.apiserver);
-        command.args([
-            "--etcd-servers",
-            &format!("http://127.0.0.1:{}", self.ports.etcd),
-        ]);
-        command.args([
-            "--bind-address",
-            "127.0.0.1",
-            "--advertise-address",
-            "127.0.0.1",
-        ]);
+        command.args(["--etcd-servers", &format!("http://127.0.0.1:{}", self.ports.etcd)]);
+        command.args(["--bind-address", "127.0.0.1", "--advertise-address", "127.0.0.1"]);
         command.args(["--secure-port", &self.ports.apiserver.to_string()]);
         command.arg("--tls-cert-file").arg(self.file("server.crt"));
-        command
-            .arg("--tls-private-key-file")
-            .arg(self.file("server.key"));
+        command.arg("--tls-private-key-file").arg(self.file("server.key"));
         command.arg("--client-ca-file").arg(self.file("ca.crt"));
-        command
-            .arg("--service-account-key-file")
-            .arg(self.file("tokens.pub"));
-        command
-            .arg("--service-account-signing-key-file")
-            .arg(self.file("tokens.key"));
+        command.arg("--service-account-key-file").arg(self.file("tokens.pub"));
+        command.arg("--service-account-signing-key-file").arg(self.file("tokens.key"));
         command.args(["--service-account-issuer", "https://kubernetes.default.svc"]);
-        command.args([
-            "--authorization-mode",
-            "RBAC",
-            "--service-cluster-ip-range",
-            "10.0.0.0/24",
-        ]);
+        command.args(["--authorization-mode", "RBAC", "--service-cluster-ip-range", "10.0.0.0/24"]);
         // It would hold back pods until their ServiceAccount exists; no pods run here.
         command.args(["--disable-admission-plugins", "ServiceAccount"]);
         command
@@ -283,17 +222,13 @@ impl Starting {
     fn controller_manager(&self, binaries: &Binaries) -> Command {
         let mut command = Command::new(&binaries.controller_manager);
         command.arg("--kubeconfig").arg(self.file("kubeconfig"));
-        command
-            .arg("--service-account-private-key-file")
-            .arg(self.file("tokens.key"));
+        command.arg("--service-account-private-key-file").arg(self.file("tokens.key"));
         command.arg("--root-ca-file").arg(self.file("ca.crt"));
         command.args(["--leader-elect=false", "--bind-address", "127.0.0.1"]);
         command.args(["--secure-port", &self.ports.controller_manager.to_string()]);
         // Without these it would write a certificate of its own below /var/run.
         command.arg("--tls-cert-file").arg(self.file("server.crt"));
-        command
-            .arg("--tls-private-key-file")
-            .arg(self.file("server.key"));
+        command.arg("--tls-private-key-file").arg(self.file("server.key"));
         command.args(["--controllers", CONTROLLERS]);
         command
     }
@@ -311,22 +246,11 @@ impl Starting {
         let server = format!("https://{address}");
         let mut answer = "it does not listen".to_owned();
         while Instant::now() < self.deadline {
-            processes
-                .iter_mut()
-                .try_for_each(|process| process.check())?;
+            processes.iter_mut().try_for_each(|process| process.check())?;
             // Cheaper to ask than a kubectl is to start.
             if TcpStream::connect_timeout(&address, POLL).is_ok() {
                 let output = Command::new(&binaries.kubectl)
-                    .args([
-                        "get",
-                        "--raw",
-                        path,
-                        "--server",
-                        &server,
-                        "--request-timeout",
-                        "5s",
-                        "--kubeconfig",
-                    ])
+                    .args(["get", "--raw", path, "--server", &server, "--request-timeout", "5s", "--kubeconfig"])
                     .arg(self.file("kubeconfig"))
                     .output()
                     .context("running kubectl")?;
@@ -337,11 +261,7 @@ impl Starting {
             }
             thread::sleep(POLL);
         }
-        bail!(
-            "{what} was not ready within {} minutes: {}",
-            DEADLINE.as_secs() / 60,
-            answer.trim()
-        )
+        bail!("{what} was not ready within {} minutes: {}", DEADLINE.as_secs() / 60, answer.trim())
     }
 
     fn file(&self, name: &str) -> PathBuf {

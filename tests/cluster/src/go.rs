@@ -45,10 +45,7 @@ impl Build<'_> {
     /// Fails with one sentence where Go is missing, with the last lines of its output where it failed.
     pub fn run(&self) -> Result<()> {
         let begun = Instant::now();
-        tell(&format!(
-            "building {} ({} the first time)",
-            self.what, self.usually
-        ));
+        tell(&format!("building {} ({} the first time)", self.what, self.usually));
         let mut child = self
             .command()
             .stdin(Stdio::null())
@@ -56,10 +53,7 @@ impl Build<'_> {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| self.cannot_start(error))?;
-        let stderr = child
-            .stderr
-            .take()
-            .expect("stderr was just asked to be piped");
+        let stderr = child.stderr.take().expect("stderr was just asked to be piped");
 
         let (send, lines) = mpsc::channel();
         let reader = thread::spawn(move || {
@@ -74,11 +68,7 @@ impl Build<'_> {
                 Ok(line) => progress.take(line),
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
-                    tell(&format!(
-                        "building {}: {}",
-                        self.what,
-                        progress.after(begun.elapsed())
-                    ));
+                    tell(&format!("building {}: {}", self.what, progress.after(begun.elapsed())));
                     next += TELL_EVERY;
                 }
             }
@@ -89,11 +79,7 @@ impl Build<'_> {
             let said = progress.said.make_contiguous().join("\n");
             bail!("go build of {} failed ({status}):\n{said}", self.what);
         }
-        tell(&format!(
-            "built {} in {}",
-            self.what,
-            duration(begun.elapsed())
-        ));
+        tell(&format!("built {} in {}", self.what, duration(begun.elapsed())));
         Ok(())
     }
 
@@ -103,14 +89,7 @@ impl Build<'_> {
         go.arg("build")
             .arg("-C")
             .arg(self.module)
-            .args([
-                "-v",
-                "-mod=readonly",
-                "-buildvcs=false",
-                "-ldflags",
-                self.ldflags,
-                "-o",
-            ])
+            .args(["-v", "-mod=readonly", "-buildvcs=false", "-ldflags", self.ldflags, "-o"])
             .arg(self.into.join(""))
             .args(self.packages)
             .env("GOFLAGS", "-mod=readonly")
@@ -191,61 +170,32 @@ mod tests {
     use super::*;
 
     fn build<'a>(module: &'a Path, packages: &'a [&'a str], into: &'a Path) -> Build<'a> {
-        Build {
-            module,
-            packages,
-            ldflags: "",
-            into,
-            what: "the example",
-            usually: "seconds",
-        }
+        Build { module, packages, ldflags: "", into, what: "the example", usually: "seconds" }
     }
 
     #[test]
     fn a_failing_build_repeats_what_go_said() {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(
-            folder.path().join("go.mod"),
-            "module example.test/broken\n\ngo 1.26.0\n",
-        )
-        .unwrap();
-        fs::write(
-            folder.path().join("main.go"),
-            "package main\n\nfunc main() { undefinedName() }\n",
-        )
-        .unwrap();
-        let error = build(folder.path(), &["."], folder.path())
-            .run()
-            .unwrap_err()
-            .to_string();
+        fs::write(folder.path().join("go.mod"), "module example.test/broken\n\ngo 1.26.0\n").unwrap();
+        fs::write(folder.path().join("main.go"), "package main\n\nfunc main() { undefinedName() }\n").unwrap();
+        let error = build(folder.path(), &["."], folder.path()).run().unwrap_err().to_string();
         assert!(error.contains("undefined: undefinedName"), "{error}");
     }
 
     #[test]
     fn missing_go_is_said_in_one_sentence_with_the_version_that_is_needed() {
         let module = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let error = build(module, &[], module)
-            .cannot_start(io::ErrorKind::NotFound.into())
-            .to_string();
-        assert!(
-            error.contains("install Go 1.26.0 or newer from https://go.dev/dl/"),
-            "{error}"
-        );
+        let error = build(module, &[], module).cannot_start(io::ErrorKind::NotFound.into()).to_string();
+        assert!(error.contains("install Go 1.26.0 or newer from https://go.dev/dl/"), "{error}");
     }
 
     #[test]
     fn progress_tells_fetching_from_compiling() {
         let mut progress = Progress::default();
         progress.take("go: downloading example.test/a v1.0.0".into());
-        assert_eq!(
-            progress.after(Duration::from_secs(15)),
-            "15 s, 1 modules fetched"
-        );
+        assert_eq!(progress.after(Duration::from_secs(15)), "15 s, 1 modules fetched");
         progress.take("example.test/a/b".into());
-        assert_eq!(
-            progress.after(Duration::from_secs(75)),
-            "1 min 15 s, 1 packages compiled"
-        );
+        assert_eq!(progress.after(Duration::from_secs(75)), "1 min 15 s, 1 packages compiled");
         assert!(progress.said.is_empty());
     }
 }

@@ -4,8 +4,7 @@
 
 use anyhow::Result;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 
 /// All of it as PEM. No `Debug`: it holds private keys.
@@ -33,21 +32,11 @@ impl Pki {
         let ca = params.self_signed(&key)?.pem();
         let issuer = Issuer::new(params, key);
 
-        let names = [
-            "127.0.0.1",
-            "localhost",
-            "kubernetes",
-            "kubernetes.default",
-            "kubernetes.default.svc",
-        ];
+        let names = ["127.0.0.1", "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
         let mut server = CertificateParams::new(names.map(str::to_owned))?;
-        server
-            .distinguished_name
-            .push(DnType::CommonName, "kube-apiserver");
+        server.distinguished_name.push(DnType::CommonName, "kube-apiserver");
         let mut admin = named("admin");
-        admin
-            .distinguished_name
-            .push(DnType::OrganizationName, "system:masters");
+        admin.distinguished_name.push(DnType::OrganizationName, "system:masters");
         let tokens = KeyPair::generate()?;
         Ok(Self {
             ca,
@@ -72,8 +61,5 @@ fn issue(
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![usage];
     let key = KeyPair::generate()?;
-    Ok(Identity {
-        certificate: params.signed_by(&key, issuer)?.pem(),
-        key: key.serialize_pem(),
-    })
+    Ok(Identity { certificate: params.signed_by(&key, issuer)?.pem(), key: key.serialize_pem() })
 }

@@ -52,20 +52,14 @@ pub struct Folder {
 impl Folder {
     /// Creates it, readable by this user only.
     pub fn create(prefix: &str) -> Result<Self> {
-        let folder = tempfile::Builder::new()
-            .prefix(prefix)
-            .tempdir()
-            .context("creating a temporary folder")?;
+        let folder = tempfile::Builder::new().prefix(prefix).tempdir().context("creating a temporary folder")?;
         let janitor = shell(JANITOR)
             .arg(folder.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()
             .context("starting sh, which removes the temporary folder")?;
-        Ok(Self {
-            path: folder.keep(),
-            janitor,
-        })
+        Ok(Self { path: folder.keep(), janitor })
     }
 
     pub fn path(&self) -> &Path {
@@ -75,15 +69,8 @@ impl Folder {
     /// Starts a process, its output in the folder as `<name>.log`.
     pub fn run(&self, name: &'static str, command: &Command) -> Result<Process> {
         let log = self.path.join(name).with_extension("log");
-        let pipe = self
-            .janitor
-            .stdin
-            .as_ref()
-            .context("the folder is being removed")?;
-        let pipe = pipe
-            .as_fd()
-            .try_clone_to_owned()
-            .context("sharing the folder's pipe")?;
+        let pipe = self.janitor.stdin.as_ref().context("the folder is being removed")?;
+        let pipe = pipe.as_fd().try_clone_to_owned().context("sharing the folder's pipe")?;
         let watchdog = shell(WATCHDOG)
             .arg(&log)
             .arg(command.get_program())
@@ -92,11 +79,7 @@ impl Folder {
             .stdout(pipe)
             .spawn()
             .with_context(|| format!("starting sh to run {name}"))?;
-        Ok(Process {
-            name,
-            log,
-            watchdog,
-        })
+        Ok(Process { name, log, watchdog })
     }
 }
 
@@ -123,11 +106,7 @@ impl Process {
 
     /// Fails, with the end of its log, if the process has ended.
     pub fn check(&mut self) -> Result<()> {
-        match self
-            .watchdog
-            .try_wait()
-            .with_context(|| format!("asking after {}", self.name))?
-        {
+        match self.watchdog.try_wait().with_context(|| format!("asking after {}", self.name))? {
             None => Ok(()),
             Some(status) => bail!("{}", self.obituary(status)),
         }
@@ -138,11 +117,7 @@ impl Process {
         let log = String::from_utf8_lossy(&log);
         let mut lines: Vec<_> = log.lines().rev().take(LINES_OF_A_LOG).collect();
         lines.reverse();
-        format!(
-            "{} ended ({status}), its log with:\n{}",
-            self.name,
-            lines.join("\n")
-        )
+        format!("{} ended ({status}), its log with:\n{}", self.name, lines.join("\n"))
     }
 }
 
@@ -210,9 +185,7 @@ mod tests {
     #[test]
     fn a_process_is_gone_when_it_is_dropped() {
         let folder = Folder::create("supervise-").unwrap();
-        let process = folder
-            .run("sleeper", &sh("echo $$; exec sleep 600"))
-            .unwrap();
+        let process = folder.run("sleeper", &sh("echo $$; exec sleep 600")).unwrap();
         let log = eventually(|| {
             let log = fs::read_to_string(process.log()).ok()?;
             log.strip_suffix('\n').map(str::to_owned)
@@ -226,14 +199,9 @@ mod tests {
     #[test]
     fn an_early_end_is_told_with_the_end_of_the_log() {
         let folder = Folder::create("supervise-").unwrap();
-        let mut process = folder
-            .run("loser", &sh("echo the reason >&2; exit 7"))
-            .unwrap();
+        let mut process = folder.run("loser", &sh("echo the reason >&2; exit 7")).unwrap();
         let error = end_of(&mut process);
-        assert!(
-            error.contains("loser ended (exit status: 7)") && error.contains("the reason"),
-            "{error}"
-        );
+        assert!(error.contains("loser ended (exit status: 7)") && error.contains("the reason"), "{error}");
     }
 
     #[test]
@@ -243,9 +211,6 @@ mod tests {
         command.args(["%s|", "two words", "$HOME", "it's"]);
         let mut process = folder.run("printer", &command).unwrap();
         end_of(&mut process);
-        assert_eq!(
-            fs::read_to_string(process.log()).unwrap(),
-            "two words|$HOME|it's|"
-        );
+        assert_eq!(fs::read_to_string(process.log()).unwrap(), "two words|$HOME|it's|");
     }
 }

@@ -20,11 +20,7 @@ fn kubectl_reaches_the_api_server_and_both_are_of_one_version() {
     assert!(namespaces.contains("namespace/kube-system"), "{namespaces}");
     // kubectl warns below the versions where they are too far apart.
     let version = kubectl(cluster, &["version"]);
-    let of = |label| {
-        version
-            .lines()
-            .find_map(|line: &str| line.strip_prefix(label))
-    };
+    let of = |label| version.lines().find_map(|line: &str| line.strip_prefix(label));
     assert_eq!(of("Client Version: "), of("Server Version: "), "{version}");
     assert!(of("Server Version: ").is_some_and(|version| version.starts_with("v1.")));
 }
@@ -34,31 +30,18 @@ fn controllers_fill_and_empty_a_namespace() {
     let cluster = ControlPlane::shared().unwrap();
     kubectl(cluster, &["create", "namespace", "filled"]);
     eventually("its service account exists", || {
-        let accounts = kubectl(
-            cluster,
-            &["get", "sa", "--namespace=filled", "--output=name"],
-        );
+        let accounts = kubectl(cluster, &["get", "sa", "--namespace=filled", "--output=name"]);
         accounts.contains("serviceaccount/default")
     });
     // Waits until it is gone, which the namespace controller does.
-    kubectl(
-        cluster,
-        &["delete", "namespace", "filled", "--timeout=120s"],
-    );
+    kubectl(cluster, &["delete", "namespace", "filled", "--timeout=120s"]);
 }
 
 #[test]
 fn each_process_has_a_log() {
     let cluster = ControlPlane::shared().unwrap();
-    for component in [
-        Component::Etcd,
-        Component::ApiServer,
-        Component::ControllerManager,
-    ] {
-        assert!(
-            !fs::read(cluster.log(component)).unwrap().is_empty(),
-            "{component:?}"
-        );
+    for component in [Component::Etcd, Component::ApiServer, Component::ControllerManager] {
+        assert!(!fs::read(cluster.log(component)).unwrap().is_empty(), "{component:?}");
     }
 }
 
@@ -66,16 +49,8 @@ fn each_process_has_a_log() {
 fn helm_reaches_the_api_server() {
     let cluster = ControlPlane::shared().unwrap();
     let helm = test_cluster::binaries::helm_binary().unwrap();
-    let output = cluster
-        .command(helm)
-        .args(["list", "--all-namespaces"])
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output = cluster.command(helm).args(["list", "--all-namespaces"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
@@ -95,12 +70,7 @@ fn an_owner_that_panics_leaves_nothing() {
 #[test]
 fn an_owner_that_is_killed_leaves_nothing() {
     let mut owner = Command::new(env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "hold_a_control_plane",
-            "--ignored",
-            "--nocapture",
-        ])
+        .args(["--exact", "hold_a_control_plane", "--ignored", "--nocapture"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -115,9 +85,7 @@ fn an_owner_that_is_killed_leaves_nothing() {
     owner.kill().unwrap();
     owner.wait().unwrap();
     eventually("the folder is gone", || !folder.exists());
-    eventually("the processes are gone", || {
-        processes_naming(&folder).is_empty()
-    });
+    eventually("the processes are gone", || processes_naming(&folder).is_empty());
 }
 
 /// Not a test: what [`an_owner_that_is_killed_leaves_nothing`] kills.
@@ -132,34 +100,22 @@ fn hold_a_control_plane() {
 }
 
 fn kubectl(cluster: &ControlPlane, arguments: &[&str]) -> String {
-    let output = cluster
-        .command(cluster.kubectl())
-        .args(arguments)
-        .output()
-        .expect("kubectl runs");
+    let output = cluster.command(cluster.kubectl()).args(arguments).output().expect("kubectl runs");
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "kubectl {arguments:?}: {error}");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 fn folder_of(cluster: &ControlPlane) -> PathBuf {
-    cluster
-        .kubeconfig()
-        .parent()
-        .expect("a file is in a folder")
-        .to_owned()
+    cluster.kubeconfig().parent().expect("a file is in a folder").to_owned()
 }
 
 /// The command lines that contain a folder. (Those of zombies are empty.)
 fn processes_naming(folder: &Path) -> Vec<String> {
-    let processes = fs::read_dir("/proc")
-        .expect("Linux tells about its processes")
-        .flatten();
+    let processes = fs::read_dir("/proc").expect("Linux tells about its processes").flatten();
     let lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
     let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
-    lines
-        .filter(|line| line.contains(&*folder.to_string_lossy()))
-        .collect()
+    lines.filter(|line| line.contains(&*folder.to_string_lossy())).collect()
 }
 
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {

@@ -1,0 +1,200 @@
+//! Is it the store, or one path? A failure that could be either is decided by the store's probe, one per store.
+//!
+//! While the store is down nothing is asked but the probe. A credential that is to replace the one in use is proven by the same
+//! probe first.
+
+use std::time::Instant;
+
+use super::{Call, Fault, FaultKind, Now, Timing};
+use crate::model::{Path, Source, StoreTrouble, StoreTroubleKind};
+
+/// Whether a store can be read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Health {
+    /// Nothing was asked yet.
+    #[default]
+    Unproven,
+    Ready,
+    Down {
+        trouble: StoreTrouble,
+    },
+}
+
+#[derive(Default)]
+pub(super) struct Breaker {
+    pub health: Health,
+    /// Why a candidate credential is not used while another one is.
+    pub rejected: Option<StoreTrouble>,
+    /// Failures whose cause the probe is to tell.
+    pub suspects: Vec<Suspect>,
+    /// The credential in use.
+    current: Option<Probe>,
+    /// The credential that is to be proven.
+    candidate: Option<Probe>,
+    /// The path that last answered well.
+    last_good: Option<Path>,
+    /// When OKMS last answered well.
+    last_answer: Option<Instant>,
+}
+
+pub(super) struct Suspect {
+    pub source: Source,
+    pub fault: Fault,
+    pub started: Instant,
+    pub of_read: bool,
+}
+
+/// The probing of one credential.
+#[derive(Default)]
+struct Probe {
+    /// When to probe next; absent: not needed.
+    due: Option<Instant>,
+    under_way: bool,
+    failures: u32,
+}
+
+/// What a finished probe means.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Probed {
+    /// It must be asked again, at the root.
+    Undecided,
+    /// The credential in use works.
+    Works,
+    /// The candidate works, and is the one in use from now on.
+    Promoted,
+    /// It does not work.
+    Fails,
+}
+
+impl Breaker {
+    /// A new credential is there, to be proven.
+    pub fn propose(&mut self, now: Now) {
+        self.candidate = Some(Probe { due: Some(now.mono), ..Probe::default() });
+    }
+
+    /// There is no usable credential any more.
+    pub fn disconnect(&mut self, trouble: StoreTrouble) {
+        *self = Self { health: Health::Down { trouble }, last_good: self.last_good.take(), ..Self::default() };
+    }
+
+    /// The credential that was to be proven is not usable at all; the one in use stays.
+    pub fn reject(&mut self, trouble: StoreTrouble) {
+        self.candidate = None;
+        self.rejected = Some(trouble);
+    }
+
+    pub fn is_connected(&self) -> bool {
+        self.current.is_some()
+    }
+
+    /// Whether requests other than the probe may be made.
+    pub fn lets_through(&self) -> bool {
+        let probing = self.current.as_ref().is_some_and(|probe| probe.due.is_some() || probe.under_way);
+        self.health == Health::Ready && !probing
+    }
+
+    /// OKMS answered well to a request for this path that began at `started`.
+    pub fn answered(&mut self, now: Now, path: &Path) {
+        self.last_good = Some(path.clone());
+        self.last_answer = Some(now.mono);
+    }
+
+    /// Whether OKMS has answered well since.
+    pub fn worked_since(&self, moment: Instant) -> bool {
+        self.health == Health::Ready && self.last_answer.is_some_and(|answer| answer >= moment)
+    }
+
+    /// Has the probe tell whether the store works.
+    pub fn suspect(&mut self, now: Now, suspect: Suspect) {
+        if self.last_good.as_ref() == Some(&suspect.source.path) {
+            self.last_good = None;
+        }
+        self.suspects.push(suspect);
+        if let Some(probe) = &mut self.current
+            && !probe.under_way
+        {
+            probe.due.get_or_insert(now.mono);
+        }
+    }
+
+    /// The store as a whole failed.
+    pub fn trip(&mut self, now: Now, fault: &Fault, timing: &Timing) {
+        self.suspects.clear();
+        self.health = Health::Down { trouble: store_trouble(fault) };
+        if let Some(probe) = &mut self.current
+            && !probe.under_way
+        {
+            probe.failures += 1;
+            probe.due = Some(now.mono + wait(fault, probe.failures, timing));
+        }
+    }
+
+    /// The probe to start now, if any: what to call, and whether with the candidate.
+    pub fn start(&mut self, now: Now) -> Option<(Call, bool)> {
+        let call = self.last_good.clone().map_or(Call::Root, Call::Metadata);
+        for (probe, candidate) in [(&mut self.current, false), (&mut self.candidate, true)] {
+            if let Some(probe) = probe
+                && !probe.under_way
+                && probe.due.is_some_and(|due| due <= now.mono)
+            {
+                probe.due = None;
+                probe.under_way = true;
+                return Some((call, candidate));
+            }
+        }
+        None
+    }
+
+    /// When the next probe is due.
+    pub fn next(&self) -> Option<Instant> {
+        [&self.current, &self.candidate].into_iter().flatten().filter_map(|probe| probe.due).min()
+    }
+
+    /// A probe ended.
+    pub fn probed(&mut self, now: Now, candidate: bool, call: &Call, fault: Option<&Fault>, timing: &Timing) -> Probed {
+        let slot = if candidate { &mut self.candidate } else { &mut self.current };
+        let Some(probe) = slot else { return Probed::Undecided };
+        probe.under_way = false;
+        let Some(fault) = fault else {
+            self.last_answer = Some(now.mono);
+            self.health = Health::Ready;
+            self.current = Some(Probe::default());
+            if candidate {
+                self.candidate = None;
+                self.rejected = None;
+                return Probed::Promoted;
+            }
+            return Probed::Works;
+        };
+        let about_the_path = matches!(fault.kind, FaultKind::Refused | FaultKind::Unexpected | FaultKind::TooLarge);
+        if about_the_path && matches!(call, Call::Metadata(_)) {
+            self.last_good = None;
+            probe.due = Some(now.mono);
+            return Probed::Undecided;
+        }
+        probe.failures += 1;
+        probe.due = Some(now.mono + wait(fault, probe.failures, timing));
+        let trouble = store_trouble(fault);
+        if candidate && self.current.is_some() {
+            self.rejected = Some(trouble);
+        } else {
+            self.health = Health::Down { trouble };
+        }
+        Probed::Fails
+    }
+}
+
+fn wait(fault: &Fault, failures: u32, timing: &Timing) -> std::time::Duration {
+    fault.retry_after.map_or_else(|| timing.backoff(failures), |asked| asked.min(timing.retry_after_cap))
+}
+
+fn store_trouble(fault: &Fault) -> StoreTrouble {
+    let kind = match fault.kind {
+        FaultKind::Refused => StoreTroubleKind::Refused,
+        FaultKind::RateLimited => StoreTroubleKind::RateLimited,
+        FaultKind::Unavailable => StoreTroubleKind::OkmsUnavailable,
+        FaultKind::Tls => StoreTroubleKind::TlsFailed,
+        FaultKind::NotFound | FaultKind::TooLarge | FaultKind::Unexpected => StoreTroubleKind::UnexpectedAnswer,
+    };
+    StoreTrouble { kind, message: fault.message.clone() }
+}

@@ -1,0 +1,173 @@
+//! One source in the books: what was last seen of it, when it is due, and the value that somebody waits for.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+
+use super::{Lane, ObjectId};
+use crate::model::{Facts, Mark, Source, State, Trouble, Value, Verdict, Version, VersionFacts, Withdrawal};
+
+/// At rest this holds a version, a creation time and a state; neither values nor fingerprints of values.
+#[derive(Default)]
+pub(super) struct Entry {
+    pub users: BTreeSet<ObjectId>,
+    pub seen: Option<Seen>,
+    /// The current version of the secret, where the answer told it.
+    pub current: Option<Version>,
+    /// The newest content that OKMS ever showed here: an older one is a lagging replica, not news.
+    pub newest: Option<Mark>,
+    /// Versions that are in some target, are not the one that the source means, and were withdrawn.
+    pub withdrawn: Vec<(Version, Withdrawal)>,
+    /// When the last good check began.
+    pub checked: Option<Instant>,
+    pub problem: Option<Problem>,
+    pub value: Option<Kept>,
+    pub mode: Mode,
+    pub due: Option<Instant>,
+    pub queued: Option<Lane>,
+    /// A request for this source is under way.
+    pub busy: bool,
+    /// How often in a row the answer was one that needs a person.
+    pub slow: u32,
+}
+
+/// What OKMS last said, in an answer that counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Seen {
+    Active { mark: Mark, deactivates_at: Option<Timestamp> },
+    Withdrawn { how: Withdrawal, mark: Mark },
+    Missing { first: Instant, confirmed: bool },
+    NoVersion,
+    VersionNotFound,
+}
+
+/// Why this source alone cannot be read.
+#[derive(Debug, Clone)]
+pub(super) struct Problem {
+    pub trouble: Trouble,
+    pub failures: u32,
+    /// When the failed request began.
+    pub at: Instant,
+    /// A read of data failed, which a good check of metadata does not mend.
+    pub of_read: bool,
+}
+
+/// A value that was read, until its last user has settled.
+pub(super) struct Kept {
+    pub mark: Mark,
+    pub value: Value,
+    pub until: Instant,
+}
+
+/// How a source is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Mode {
+    #[default]
+    Metadata,
+    /// Where metadata is refused or says nothing of versions: by reading the data.
+    Data,
+}
+
+impl Entry {
+    /// The value of exactly this content.
+    pub fn value_of(&self, mark: &Mark) -> Option<&Value> {
+        self.value.as_ref().filter(|kept| kept.mark.is_same_as(mark)).map(|kept| &kept.value)
+    }
+
+    pub fn withdrawal_of(&self, held: Option<&Mark>) -> Option<Withdrawal> {
+        let held = held?;
+        self.withdrawn.iter().find(|(version, _)| *version == held.version).map(|(_, how)| *how)
+    }
+
+    /// The next check after one that began at `started`.
+    pub fn next_due(
+        &self,
+        started: Instant,
+        interval: Option<Duration>,
+        slow: Duration,
+        confirm: Duration,
+    ) -> Option<Instant> {
+        match self.seen {
+            Some(Seen::Missing { first, confirmed: false }) => Some(first + confirm),
+            Some(Seen::Missing { .. } | Seen::NoVersion | Seen::VersionNotFound) => interval.map(|_| started + slow),
+            _ => interval.map(|interval| started + interval),
+        }
+    }
+}
+
+impl Seen {
+    pub fn mark(&self) -> Option<&Mark> {
+        match self {
+            Self::Active { mark, .. } | Self::Withdrawn { mark, .. } => Some(mark),
+            _ => None,
+        }
+    }
+
+    /// The verdict, without a value.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::Active { mark, deactivates_at } => {
+                Verdict::Active { mark: *mark, deactivates_at: *deactivates_at, value: None }
+            }
+            Self::Withdrawn { how, mark } => Verdict::Withdrawn { how: *how, mark: *mark },
+            Self::Missing { confirmed, .. } => Verdict::Missing { confirmed: *confirmed },
+            Self::NoVersion => Verdict::NoVersion,
+            Self::VersionNotFound => Verdict::VersionNotFound,
+        }
+    }
+
+    /// Reads one version's facts: active, or proof that it was taken back.
+    pub fn of_version(version: Version, facts: &VersionFacts, now: Timestamp) -> Self {
+        let mark = Mark { version, created_at: facts.created_at };
+        match facts.state(now) {
+            State::Active => Self::Active { mark, deactivates_at: facts.deletion_time },
+            State::Deactivated => Self::Withdrawn { how: Withdrawal::VersionDeactivated, mark },
+            State::Destroyed => Self::Withdrawn { how: Withdrawal::VersionDestroyed, mark },
+        }
+    }
+
+    /// Reads a metadata answer for one source; an error where the answer contradicts itself, `None` where it has no versions.
+    pub fn of_facts(source: &Source, facts: &Facts, now: Timestamp) -> Result<Option<Self>, &'static str> {
+        let Some(versions) = &facts.versions else { return Ok(None) };
+        let seen = match (source.pin.or(facts.current), source.pin) {
+            (None, _) if versions.is_empty() => Self::NoVersion,
+            (None, _) => return Err("OKMS answered with versions but without saying which is the current one"),
+            (Some(version), pin) => match (versions.get(&version), pin) {
+                (Some(facts), _) => Self::of_version(version, facts, now),
+                (None, Some(pin)) if facts.oldest.is_some_and(|oldest| oldest > pin) => {
+                    Self::Withdrawn { how: Withdrawal::VersionPruned, mark: Mark { version, created_at: None } }
+                }
+                (None, Some(_)) => Self::VersionNotFound,
+                (None, None) => return Err("OKMS answered with a current version that is not among the versions"),
+            },
+        };
+        Ok(Some(seen))
+    }
+}
+
+/// Which of the versions that targets were made from, and that are not the one meant now, were withdrawn.
+pub(super) fn withdrawn_among(
+    held: impl Iterator<Item = Mark>,
+    facts: &Facts,
+    now: Timestamp,
+) -> Vec<(Version, Withdrawal)> {
+    let Some(versions) = &facts.versions else { return Vec::new() };
+    let mut withdrawn: Vec<_> = held
+        .filter_map(|mark| {
+            let facts = versions.get(&mark.version)?;
+            let found = Mark { version: mark.version, created_at: facts.created_at };
+            let how = match facts.state(now) {
+                State::Active => return None,
+                State::Deactivated => Withdrawal::VersionDeactivated,
+                State::Destroyed => Withdrawal::VersionDestroyed,
+            };
+            found.is_same_as(&mark).then_some((mark.version, how))
+        })
+        .collect();
+    withdrawn.sort_by_key(|(version, _)| *version);
+    withdrawn.dedup();
+    withdrawn
+}

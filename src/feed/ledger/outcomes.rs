@@ -1,0 +1,351 @@
+//! What comes back: answers and failures of requests, and what each means for its source, for the store and for who waits.
+
+use std::time::Instant;
+
+use super::{
+    Fault, FaultKind, Ledger, Now, ObjectId, Outcome, Purpose, Request, Timer,
+    breaker::{Health, Probed, Suspect},
+    entry::{Entry, Kept, Mode, Problem, Seen, withdrawn_among},
+    timing::phase,
+};
+use crate::model::{Facts, Mark, Reading, Source, StoreTrouble, Trouble, TroubleKind, Value};
+
+impl Ledger {
+    /// A new credential is there: it replaces the one in use once it has proven itself.
+    pub fn propose_credential(&mut self, now: Now) {
+        self.breaker.propose(now);
+    }
+
+    /// A new credential cannot be used: the one in use stays, where there is one.
+    pub fn reject_credential(&mut self, now: Now, trouble: StoreTrouble) {
+        if self.breaker.is_connected() {
+            self.breaker.reject(trouble);
+            self.todo.store_changed = true;
+        } else {
+            self.disconnect(now, trouble);
+        }
+    }
+
+    /// No request may be made any more: the credential is gone.
+    pub fn disconnect(&mut self, now: Now, trouble: StoreTrouble) {
+        self.breaker.disconnect(trouble);
+        self.store_changed(now);
+    }
+
+    /// A request ended.
+    pub fn answer(&mut self, now: Now, request: &Request, outcome: Outcome) {
+        let Some(flight) = self.flights.remove(&request.ticket) else { return };
+        match flight.purpose {
+            Purpose::Probe => self.probe_ended(now, request, outcome),
+            Purpose::Check(source) => {
+                self.budget.give_back();
+                self.check_ended(now, &source, flight.started, outcome);
+            }
+            Purpose::Read(source) => {
+                self.budget.give_back();
+                self.read_ended(now, &source, flight.started, outcome);
+            }
+        }
+    }
+
+    fn probe_ended(&mut self, now: Now, request: &Request, outcome: Outcome) {
+        let before = (self.breaker.health.clone(), self.breaker.rejected.clone());
+        let fault = match outcome {
+            Outcome::Failed(fault) if fault.kind != FaultKind::NotFound => Some(fault),
+            _ => None,
+        };
+        let probed = self.breaker.probed(now, request.candidate, &request.call, fault.as_ref(), &self.timing);
+        match probed {
+            Probed::Undecided => return,
+            Probed::Works | Probed::Promoted => {
+                for suspect in std::mem::take(&mut self.breaker.suspects) {
+                    if suspect.fault.kind == FaultKind::NotFound {
+                        self.missed(now, &suspect.source, suspect.started);
+                    } else {
+                        self.blame_path(now, suspect);
+                    }
+                }
+                if probed == Probed::Promoted {
+                    self.todo.promote = true;
+                    self.retry_everything(now);
+                }
+            }
+            Probed::Fails => {
+                for suspect in std::mem::take(&mut self.breaker.suspects) {
+                    self.requeue(now, &suspect.source);
+                }
+            }
+        }
+        if before != (self.breaker.health.clone(), self.breaker.rejected.clone()) {
+            self.store_changed(now);
+        }
+    }
+
+    /// The store works again, or does not any more: whoever this makes a difference to hears of it.
+    fn store_changed(&mut self, now: Now) {
+        self.todo.store_changed = true;
+        let ids: Vec<ObjectId> = self.objects.keys().cloned().collect();
+        for id in ids {
+            self.review(now, &id, None);
+        }
+    }
+
+    /// A new credential may have other rights.
+    fn retry_everything(&mut self, now: Now) {
+        let sources: Vec<Source> = self.entries.keys().cloned().collect();
+        for source in sources {
+            if let Some(entry) = self.entries.get_mut(&source)
+                && (entry.problem.is_some() || entry.mode == Mode::Data)
+            {
+                entry.mode = Mode::Metadata;
+                self.schedule(&source, Some(now.mono));
+            }
+        }
+    }
+
+    fn check_ended(&mut self, now: Now, source: &Source, started: Instant, outcome: Outcome) {
+        let by_metadata = self.entries.get(source).is_some_and(|entry| entry.mode == Mode::Metadata);
+        let served = if by_metadata { self.siblings(source) } else { vec![source.clone()] };
+        for source in &served {
+            if let Some(entry) = self.entries.get_mut(source) {
+                entry.busy = false;
+            }
+        }
+        match outcome {
+            Outcome::Metadata(facts) => {
+                self.breaker.answered(now, &source.path);
+                for source in &served {
+                    self.take_facts(now, source, started, &facts);
+                }
+            }
+            Outcome::Data(reading) => {
+                self.breaker.answered(now, &source.path);
+                self.take_reading(now, source, started, reading);
+            }
+            Outcome::Root => {}
+            Outcome::Failed(fault) => {
+                for source in &served {
+                    self.check_failed(now, source, started, &fault);
+                }
+            }
+        }
+    }
+
+    fn check_failed(&mut self, now: Now, source: &Source, started: Instant, fault: &Fault) {
+        let Some(entry) = self.entries.get_mut(source) else { return };
+        match fault.kind {
+            FaultKind::NotFound => self.missed(now, source, started),
+            FaultKind::Refused if entry.mode == Mode::Metadata => {
+                // Perhaps only the data is granted.
+                entry.mode = Mode::Data;
+                self.requeue(now, source);
+            }
+            _ => self.failed(now, source, started, fault, false),
+        }
+    }
+
+    fn read_ended(&mut self, now: Now, source: &Source, started: Instant, outcome: Outcome) {
+        let Some(entry) = self.entries.get_mut(source) else { return };
+        entry.busy = false;
+        match outcome {
+            Outcome::Data(reading) => {
+                self.breaker.answered(now, &source.path);
+                entry.problem = None;
+                match (&entry.seen, reading) {
+                    (Some(Seen::Active { mark: expected, .. }), Reading::Data { mark, value, .. })
+                        if mark.is_same_as(expected) =>
+                    {
+                        self.keep(now, source, mark, value);
+                        self.review_users(now, source, started);
+                    }
+                    // Withdrawn, or made again, since the check.
+                    _ => {
+                        entry.checked = None;
+                        self.requeue(now, source);
+                    }
+                }
+            }
+            Outcome::Failed(fault) if fault.kind == FaultKind::NotFound => {
+                // The metadata had it: a lagging replica, or a deletion that the next check will see.
+                let message = "OKMS lists this version but does not find its data";
+                self.failed(now, source, started, &unexpected(message), true);
+            }
+            Outcome::Failed(fault) => self.failed(now, source, started, &fault, true),
+            Outcome::Metadata(_) | Outcome::Root => {}
+        }
+    }
+
+    /// Something failed: the store's fault, or this path's?
+    fn failed(&mut self, now: Now, source: &Source, started: Instant, fault: &Fault, of_read: bool) {
+        let suspect = Suspect { source: source.clone(), fault: fault.clone(), started, of_read };
+        match fault.kind {
+            FaultKind::RateLimited | FaultKind::Tls => {
+                if self.breaker.health == Health::Ready {
+                    self.breaker.trip(now, fault, &self.timing);
+                    self.store_changed(now);
+                }
+                self.requeue(now, source);
+            }
+            FaultKind::TooLarge => self.blame_path(now, suspect),
+            _ if self.breaker.worked_since(started) => self.blame_path(now, suspect),
+            _ if matches!(self.breaker.health, Health::Down { .. }) => self.requeue(now, source),
+            _ => self.breaker.suspect(now, suspect),
+        }
+    }
+
+    /// The store works: the failure is this path's alone.
+    fn blame_path(&mut self, now: Now, suspect: Suspect) {
+        let Suspect { source, fault, started, of_read } = suspect;
+        let interval = self.interval_of(&source);
+        let Some(entry) = self.entries.get_mut(&source) else { return };
+        let kind = match fault.kind {
+            FaultKind::Refused => TroubleKind::Forbidden,
+            FaultKind::Unavailable | FaultKind::RateLimited | FaultKind::Tls => TroubleKind::OkmsUnavailable,
+            FaultKind::TooLarge => TroubleKind::TooLarge,
+            FaultKind::NotFound | FaultKind::Unexpected => TroubleKind::UnexpectedAnswer,
+        };
+        let failures = entry.problem.as_ref().map_or(1, |problem| problem.failures + 1);
+        let needs_a_person = matches!(kind, TroubleKind::Forbidden | TroubleKind::TooLarge);
+        let wait = if needs_a_person { self.timing.slow(failures, interval) } else { self.timing.backoff(failures) };
+        let trouble = Trouble { kind, message: fault.message };
+        entry.problem = Some(Problem { trouble, failures, at: started, of_read });
+        self.schedule(&source, Some(now.mono + wait));
+        self.review_users(now, &source, started);
+    }
+
+    /// OKMS's own not-found: it counts as proof only when seen twice, far enough apart, while the store works.
+    fn missed(&mut self, now: Now, source: &Source, started: Instant) {
+        let Some(entry) = self.entries.get_mut(source) else { return };
+        let (first, confirmed) = match entry.seen {
+            Some(Seen::Missing { confirmed: true, first }) => (first, true),
+            Some(Seen::Missing { first, .. }) if started >= first + self.timing.confirm_after => {
+                if !self.breaker.worked_since(first) {
+                    let message = "OKMS does not find this secret, and nothing else shows that it works".to_owned();
+                    let fault = Fault { kind: FaultKind::NotFound, message, retry_after: None };
+                    let suspect = Suspect { source: source.clone(), fault, started, of_read: false };
+                    self.breaker.suspect(now, suspect);
+                    return;
+                }
+                (first, true)
+            }
+            Some(Seen::Missing { first, .. }) => (first, false),
+            _ => (now.mono, false),
+        };
+        entry.seen = Some(Seen::Missing { first, confirmed });
+        entry.current = None;
+        self.seen(now, source, started);
+    }
+
+    fn take_facts(&mut self, now: Now, source: &Source, started: Instant, facts: &Facts) {
+        let held: Vec<Mark> = self.held_of(source).collect();
+        let seen = Seen::of_facts(source, facts, now.wall);
+        let Some(entry) = self.entries.get_mut(source) else { return };
+        match seen {
+            Err(message) => self.failed(now, source, started, &unexpected(message), false),
+            Ok(None) => {
+                entry.mode = Mode::Data;
+                self.requeue(now, source);
+            }
+            Ok(Some(seen)) => {
+                if lags(source, entry, &seen) {
+                    self.failed(now, source, started, &lagging(), false);
+                    return;
+                }
+                let others = held.into_iter().filter(|held| seen.mark().is_none_or(|mark| !mark.is_same_as(held)));
+                entry.withdrawn = withdrawn_among(others, facts, now.wall);
+                entry.current = facts.current;
+                entry.seen = Some(seen);
+                self.seen(now, source, started);
+            }
+        }
+    }
+
+    /// A check by data, or the answer to a read.
+    fn take_reading(&mut self, now: Now, source: &Source, started: Instant, reading: Reading) {
+        let (seen, value) = match reading {
+            Reading::Data { mark, facts, value } => {
+                (Seen::of_version(mark.version, &facts, now.wall), Some((mark, value)))
+            }
+            Reading::Unreadable { version, facts } => (Seen::of_version(version, &facts, now.wall), None),
+        };
+        let Some(entry) = self.entries.get_mut(source) else { return };
+        if value.is_none() && matches!(seen, Seen::Active { .. }) {
+            self.failed(
+                now,
+                source,
+                started,
+                &unexpected("OKMS answered with an active version but without its data"),
+                false,
+            );
+            return;
+        }
+        if lags(source, entry, &seen) {
+            self.failed(now, source, started, &lagging(), false);
+            return;
+        }
+        entry.seen = Some(seen);
+        if let Some((mark, value)) = value {
+            self.keep(now, source, mark, value);
+        }
+        self.seen(now, source, started);
+    }
+
+    fn keep(&mut self, now: Now, source: &Source, mark: Mark, value: Value) {
+        let until = now.mono + self.timing.value_ttl;
+        if let Some(entry) = self.entries.get_mut(source) {
+            entry.value = Some(Kept { mark, value, until });
+            self.timers.insert((until, Timer::Expire(source.clone())));
+        }
+    }
+
+    /// A check ended well: everybody who reads this source hears of what changed for them.
+    fn seen(&mut self, now: Now, source: &Source, started: Instant) {
+        let interval = self.interval_of(source);
+        let evidence = self.held_of(source).next().is_some();
+        let timing = self.timing.clone();
+        let Some(entry) = self.entries.get_mut(source) else { return };
+        let first = entry.checked.is_none();
+        entry.checked = Some(started);
+        if entry.problem.as_ref().is_some_and(|problem| !problem.of_read) {
+            entry.problem = None;
+        }
+        if let Some(mark) = entry.seen.as_ref().and_then(Seen::mark) {
+            entry.newest = Some(*mark);
+        }
+        let needs_a_person = match &entry.seen {
+            Some(Seen::Missing { confirmed, .. }) => *confirmed || !evidence,
+            Some(Seen::NoVersion | Seen::VersionNotFound) => true,
+            _ => false,
+        };
+        entry.slow = if needs_a_person { entry.slow + 1 } else { 0 };
+        let slow = timing.slow(entry.slow, interval);
+        let interval = interval.map(|interval| if first { phase(interval) } else { interval });
+        let confirm = if evidence { timing.confirm_after } else { slow };
+        let due = entry.next_due(started, interval, slow, confirm);
+        self.schedule(source, due);
+        self.review_users(now, source, started);
+        self.release(source);
+    }
+
+    pub(super) fn review_users(&mut self, now: Now, source: &Source, started: Instant) {
+        let Some(entry) = self.entries.get(source) else { return };
+        let users: Vec<ObjectId> = entry.users.iter().cloned().collect();
+        for id in users {
+            self.review(now, &id, Some(started));
+        }
+    }
+}
+
+/// Whether an answer is older than one that was seen before. A pin means one version for ever: nothing is older.
+fn lags(source: &Source, entry: &Entry, seen: &Seen) -> bool {
+    let newest = entry.newest.as_ref().filter(|_| source.pin.is_none());
+    matches!((seen.mark(), newest), (Some(mark), Some(newest)) if mark.is_stale_after(newest))
+}
+
+fn lagging() -> Fault {
+    unexpected("OKMS answered with an older version than before, as a lagging replica does")
+}
+
+fn unexpected(message: &str) -> Fault {
+    Fault { kind: FaultKind::Unexpected, message: message.to_owned(), retry_after: None }
+}

@@ -1,0 +1,148 @@
+//! What is known for an object at a moment, and whether that makes a difference to it.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    Answer, Lane, Ledger, Now, ObjectId, Timer, Wish,
+    breaker::Health,
+    entry::Seen,
+    object::{Object, Round, Said, Told, has_trouble},
+};
+use crate::model::{Finding, Mark, Source, Verdict};
+
+impl Ledger {
+    /// What is known for an object at this moment.
+    pub(super) fn evaluate(&self, now: Now, id: &ObjectId) -> Answer {
+        let Some(object) = self.objects.get(id) else { return Answer::Pending };
+        let stale = self.stale_at(object).is_some_and(|moment| moment <= now.mono);
+        let verdicts: Option<Vec<Finding>> =
+            object.wishes.iter().map(|wish| self.finding(object, wish, stale)).collect();
+        let known = verdicts.and_then(|findings| self.with_values(object, findings));
+        match (&self.breaker.health, known) {
+            (Health::Down { trouble }, None) => Answer::Down { trouble: trouble.clone(), stale },
+            (Health::Down { trouble }, Some(_)) if stale => Answer::Down { trouble: trouble.clone(), stale },
+            (_, Some(findings)) => Answer::Known { findings, stale },
+            (_, None) => Answer::Pending,
+        }
+    }
+
+    /// The finding for one source, without a value; `None` while it is not known.
+    fn finding(&self, object: &Object, wish: &Wish, stale: bool) -> Option<Finding> {
+        let entry = self.entries.get(&wish.source)?;
+        let asked_since =
+            |moment: Instant| object.round.is_none_or(|round| round.since.is_none_or(|since| moment >= since));
+        let verdict = match &entry.problem {
+            Some(problem) if stale || (object.open_round().is_some() && asked_since(problem.at)) => {
+                Verdict::Trouble(problem.trouble.clone())
+            }
+            _ => {
+                let checked = entry.checked.filter(|checked| asked_since(*checked));
+                checked.and(entry.seen.as_ref())?.verdict()
+            }
+        };
+        let held = entry.withdrawal_of(wish.held.as_ref());
+        Some(Finding { source: wish.source.clone(), verdict, current: entry.current, held })
+    }
+
+    /// Adds the values that the object waits for; `None` while one is missing. Where a source is not active none is needed.
+    fn with_values(&self, object: &Object, mut findings: Vec<Finding>) -> Option<Vec<Finding>> {
+        let all_active = findings.iter().all(|finding| matches!(finding.verdict, Verdict::Active { .. }));
+        if object.round_with_data().is_none() || !all_active {
+            return Some(findings);
+        }
+        for finding in &mut findings {
+            if let Verdict::Active { mark, value, .. } = &mut finding.verdict {
+                *value = Some(self.entries.get(&finding.source)?.value_of(mark)?.clone());
+            }
+        }
+        Some(findings)
+    }
+
+    /// When the object may not be believed any more, unless it is checked before.
+    pub(super) fn stale_at(&self, object: &Object) -> Option<Instant> {
+        let bound = self.staleness_bound(object.interval?);
+        object
+            .wishes
+            .iter()
+            .filter_map(|wish| self.entries.get(&wish.source))
+            .map(|entry| entry.checked.map_or(object.enlisted, |checked| checked.max(object.enlisted)) + bound)
+            .min()
+    }
+
+    /// Watches for the object becoming stale.
+    pub(super) fn rearm_stale(&mut self, now: Now, id: &ObjectId) {
+        let Some(object) = self.objects.get(id).filter(|object| !object.watched) else { return };
+        let Some(moment) = self.stale_at(object).filter(|moment| *moment > now.mono) else { return };
+        self.timers.insert((moment, Timer::Stale(id.clone())));
+        if let Some(object) = self.objects.get_mut(id) {
+            object.watched = true;
+        }
+    }
+
+    /// Wakes an object if it would now be told something else, or if what it waits for is there.
+    pub(super) fn review(&mut self, now: Now, id: &ObjectId, trigger: Option<Instant>) {
+        self.start_round_on_news(id, trigger);
+        let answer = self.evaluate(now, id);
+        let Some(object) = self.objects.get(id) else { return };
+        let told = Told::of(&answer);
+        let wake = match &answer {
+            Answer::Pending => {
+                self.demand(now, id);
+                return;
+            }
+            Answer::Known { findings, .. } if object.open_round().is_some() && !has_trouble(findings) => true,
+            _ => object.told != told,
+        };
+        if wake {
+            self.todo.wakes.push(id.clone());
+        }
+    }
+
+    /// New content, which the target does not hold and the object was not told of, starts a round of readings, all of them made
+    /// after the one that showed it.
+    pub(super) fn start_round_on_news(&mut self, id: &ObjectId, trigger: Option<Instant>) {
+        if !self.has_news(id) {
+            return;
+        }
+        if let Some(object) = self.objects.get_mut(id)
+            && object.round.is_none_or(|round| !round.data || round.delivered)
+        {
+            let since = object.round.and_then(|round| round.since).max(trigger);
+            object.round = Some(Round { since, data: true, delivered: false });
+            object.lane = Lane::Change;
+        }
+    }
+
+    /// Whether some source means content that the target does not hold and that the object was not told of.
+    fn has_news(&self, id: &ObjectId) -> bool {
+        let Some(object) = self.objects.get(id) else { return false };
+        object.wishes.iter().enumerate().any(|(n, wish)| {
+            let Some(Seen::Active { mark, .. }) = self.entries.get(&wish.source).and_then(|entry| entry.seen.as_ref())
+            else {
+                return false;
+            };
+            let held = wish.held.is_some_and(|held| {
+                // A pin whose version was made again stays as it is: that is told, not read.
+                mark.is_same_as(&held) || (wish.source.pin.is_some() && mark.is_newer_creation_than(&held))
+            });
+            let told = matches!(object.told_of(n), Some(Said::Active(told, _)) if told.is_same_as(mark));
+            !held && !told
+        })
+    }
+
+    /// The shortest interval of the users of a source.
+    pub(super) fn interval_of(&self, source: &Source) -> Option<Duration> {
+        let entry = self.entries.get(source)?;
+        let asked = entry.users.iter().filter_map(|id| self.objects.get(id)?.interval).min()?;
+        Some(self.effective_interval(asked))
+    }
+
+    /// What targets were made from this source.
+    pub(super) fn held_of<'a>(&'a self, source: &'a Source) -> impl Iterator<Item = Mark> + 'a {
+        let users = self.entries.get(source).into_iter().flat_map(|entry| entry.users.iter());
+        users
+            .filter_map(|id| self.objects.get(id))
+            .flat_map(move |object| object.wishes.iter().filter(move |wish| wish.source == *source))
+            .filter_map(|wish| wish.held)
+    }
+}

@@ -1,0 +1,591 @@
+//! The ledger against orders of events that a network produces only once in a while. Time is an argument; nothing waits.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::model::{StoreTroubleKind, TroubleKind, Value, Verdict, VersionFacts, Withdrawal};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A ledger with a clock that the test moves, and an OKMS that answers as the test says.
+struct World {
+    now: Now,
+    ledger: Ledger,
+    /// What OKMS has: path to its facts.
+    okms: BTreeMap<Path, Facts>,
+    /// Faults by path, and of the root list under "".
+    faults: BTreeMap<String, Fault>,
+    calls: Vec<Call>,
+    wakes: Vec<ObjectId>,
+}
+
+fn version(number: u32) -> Version {
+    Version::try_from(number).unwrap()
+}
+
+fn path(text: &str) -> Path {
+    text.parse().unwrap()
+}
+
+fn fault(kind: FaultKind) -> Fault {
+    Fault { kind, message: format!("{kind:?}"), retry_after: None }
+}
+
+fn object(name: &str) -> ObjectId {
+    ObjectId { uid: format!("uid-{name}").into(), namespace: "ns".into(), name: name.into() }
+}
+
+impl World {
+    fn new() -> Self {
+        let now = Now { mono: Instant::now(), wall: Timestamp::from_second(2_000_000_000).unwrap() };
+        let limits =
+            Limits { requests_per_second: 20.0, concurrent_requests: 8, withdrawals: WithdrawalLimit::Percent(20) };
+        let mut world = Self {
+            now,
+            ledger: Ledger::new(now, limits, Timing::default(), 0),
+            okms: BTreeMap::new(),
+            faults: BTreeMap::new(),
+            calls: Vec::new(),
+            wakes: Vec::new(),
+        };
+        world.ledger.propose_credential(now);
+        world.run();
+        world
+    }
+
+    fn mark(&self, text: &str, number: u32) -> Mark {
+        let created_at = self.okms[&path(text)].versions.as_ref().unwrap()[&version(number)].created_at;
+        Mark { version: version(number), created_at }
+    }
+
+    fn put(&mut self, text: &str) -> u32 {
+        let created_at = Some(self.now.wall);
+        let facts = self
+            .okms
+            .entry(path(text))
+            .or_insert_with(|| Facts { versions: Some(BTreeMap::new()), ..Facts::default() });
+        let number = facts.current.map_or(1, |current| current.get() + 1);
+        facts.current = Some(version(number));
+        facts
+            .versions
+            .as_mut()
+            .unwrap()
+            .insert(version(number), VersionFacts { created_at, ..VersionFacts::default() });
+        number
+    }
+
+    fn deactivate(&mut self, text: &str, number: u32) {
+        let facts = self.okms.get_mut(&path(text)).unwrap();
+        facts.versions.as_mut().unwrap().get_mut(&version(number)).unwrap().deletion_time = Some(self.now.wall);
+    }
+
+    /// Answers requests until there are none left at this moment.
+    fn run(&mut self) {
+        for _ in 0..1000 {
+            let todo = self.ledger.poll(self.now);
+            self.wakes.extend(todo.wakes);
+            if todo.requests.is_empty() {
+                return;
+            }
+            for request in todo.requests {
+                let outcome = self.reply(&request.call);
+                self.calls.push(request.call.clone());
+                self.ledger.answer(self.now, &request, outcome);
+            }
+        }
+        panic!("the ledger asks for ever");
+    }
+
+    fn reply(&self, call: &Call) -> Outcome {
+        let key = match call {
+            Call::Root => String::new(),
+            Call::Metadata(path) => path.to_string(),
+            Call::Data(path, _) => path.to_string(),
+        };
+        if let Some(fault) = self.faults.get(&key).or(self.faults.get("*")) {
+            return Outcome::Failed(fault.clone());
+        }
+        match call {
+            Call::Root => Outcome::Root,
+            Call::Metadata(path) => match self.okms.get(path) {
+                Some(facts) => Outcome::Metadata(facts.clone()),
+                None => Outcome::Failed(fault(FaultKind::NotFound)),
+            },
+            Call::Data(path, number) => {
+                let Some(facts) = self.okms.get(path) else { return Outcome::Failed(fault(FaultKind::NotFound)) };
+                let number = number.or(facts.current).unwrap();
+                let facts = facts.versions.as_ref().unwrap()[&number];
+                if facts.state(self.now.wall) != crate::model::State::Active {
+                    return Outcome::Data(Reading::Unreadable { version: number, facts });
+                }
+                let mark = Mark { version: number, created_at: facts.created_at };
+                let value = Value::from_json_object(Zeroizing::new(format!(r#"{{"v":{number}}}"#).into_bytes()));
+                Outcome::Data(Reading::Data { mark, facts, value })
+            }
+        }
+    }
+
+    /// Lets time pass in steps of the ledger's own timers.
+    fn pass(&mut self, time: Duration) {
+        let end = self.now.mono + time;
+        loop {
+            self.run();
+            let next = self.ledger.poll(self.now).next.filter(|next| *next <= end).unwrap_or(end);
+            let step =
+                next.max(self.now.mono + Duration::from_millis(1)).min(end).saturating_duration_since(self.now.mono);
+            self.now.mono += step;
+            self.now.wall += step;
+            if self.now.mono >= end {
+                self.run();
+                return;
+            }
+        }
+    }
+
+    /// Lets time pass until somebody is woken.
+    fn until_woken(&mut self) {
+        for _ in 0..3600 {
+            if !self.wakes.is_empty() {
+                return;
+            }
+            self.pass(SECOND);
+        }
+        panic!("nobody was woken within an hour");
+    }
+
+    fn ask(&mut self, name: &str, text: &str, held: Option<Mark>, need: Need) -> Answer {
+        self.ask_pinned(name, text, None, held, need)
+    }
+
+    fn ask_pinned(&mut self, name: &str, text: &str, pin: Option<u32>, held: Option<Mark>, need: Need) -> Answer {
+        let source = Source { path: path(text), pin: pin.map(version) };
+        self.ledger.ask(
+            self.now,
+            Ask {
+                object: object(name),
+                generation: 1,
+                sources: vec![Wish { source, held }],
+                need,
+                interval: Some(MINUTE),
+                lane: Lane::Change,
+            },
+        )
+    }
+
+    /// Brings an object to rest at the current version of a path.
+    fn sync(&mut self, name: &str, text: &str) -> Mark {
+        assert!(matches!(self.ask(name, text, None, Need::Data), Answer::Pending));
+        self.until_woken();
+        let Answer::Known { findings, .. } = self.ask(name, text, None, Need::Data) else { panic!("not known") };
+        let Verdict::Active { mark, value: Some(_), .. } = &findings[0].verdict else { panic!("no value") };
+        self.ledger.settle(&object(name), &[Some(*mark)]);
+        self.calls.clear();
+        self.wakes.clear();
+        *mark
+    }
+
+    fn verdict(&mut self, name: &str, text: &str, held: Option<Mark>) -> Verdict {
+        match self.ask(name, text, held, Need::Check) {
+            Answer::Known { findings, .. } => findings[0].verdict.clone(),
+            Answer::Pending => panic!("pending"),
+            Answer::Down { trouble, .. } => panic!("down: {trouble:?}"),
+        }
+    }
+
+    fn metadata_calls(&self) -> usize {
+        self.calls.iter().filter(|call| matches!(call, Call::Metadata(_))).count()
+    }
+
+    fn data_calls(&self) -> usize {
+        self.calls.iter().filter(|call| matches!(call, Call::Data(..))).count()
+    }
+}
+
+#[test]
+fn fifty_objects_on_one_path_cost_one_check_an_interval_and_one_read_a_version() {
+    let mut world = World::new();
+    world.put("db");
+    let names: Vec<String> = (0..50).map(|n| format!("o{n}")).collect();
+    for name in &names {
+        world.sync(name, "db");
+    }
+    world.pass(MINUTE);
+    world.calls.clear();
+    world.pass(MINUTE * 10);
+    assert_eq!((world.metadata_calls(), world.data_calls(), world.wakes.len()), (10, 0, 0));
+
+    world.put("db");
+    world.pass(MINUTE);
+    assert_eq!((world.data_calls(), world.wakes.len()), (1, 50));
+}
+
+#[test]
+fn a_new_version_is_handed_over_with_its_value_and_freed_when_everybody_has_settled() {
+    let mut world = World::new();
+    world.put("db");
+    let old = world.sync("a", "db");
+    world.put("db");
+    world.pass(MINUTE);
+    assert_eq!(world.wakes, [object("a")]);
+    let Verdict::Active { mark, value, .. } = world.verdict("a", "db", Some(old)) else { panic!() };
+    assert_eq!(mark.version.get(), 2);
+    assert!(value.is_some());
+    world.ledger.settle(&object("a"), &[Some(mark)]);
+    assert!(world.ledger.entries.values().all(|entry| entry.value.is_none()), "a value outlived its last user");
+}
+
+#[test]
+fn a_value_that_nobody_fetches_is_dropped_after_a_minute() {
+    let mut world = World::new();
+    world.put("db");
+    world.ask("a", "db", None, Need::Data);
+    world.run();
+    assert!(world.ledger.entries.values().any(|entry| entry.value.is_some()));
+    // The reconcile took it and then could not write it: the round stays, the value does not.
+    world.ask("a", "db", None, Need::Data);
+    world.pass(MINUTE + SECOND);
+    assert!(world.ledger.entries.values().all(|entry| entry.value.is_none()));
+    assert!(matches!(world.ask("a", "db", None, Need::Data), Answer::Pending), "it is read again when asked for again");
+}
+
+#[test]
+fn a_restart_with_everything_synced_checks_once_and_reads_nothing() {
+    let mut world = World::new();
+    world.put("db");
+    let mark = world.mark("db", 1);
+    for n in 0..50 {
+        assert!(matches!(world.ask(&format!("o{n}"), "db", Some(mark), Need::Check), Answer::Pending));
+    }
+    world.run();
+    assert_eq!((world.metadata_calls(), world.data_calls()), (1, 0));
+    assert!(matches!(world.verdict("o7", "db", Some(mark)), Verdict::Active { value: None, .. }));
+}
+
+#[test]
+fn a_restart_onto_a_newer_version_reads_it() {
+    let mut world = World::new();
+    world.put("db");
+    let old = world.mark("db", 1);
+    world.put("db");
+    world.ask("a", "db", Some(old), Need::Check);
+    world.run();
+    assert!(matches!(world.verdict("a", "db", Some(old)), Verdict::Active { value: Some(_), .. }));
+}
+
+#[test]
+fn two_pins_and_the_current_version_of_one_path_share_its_checks() {
+    let mut world = World::new();
+    world.put("db");
+    world.put("db");
+    for (name, pin) in [("a", Some(1)), ("b", Some(2)), ("c", None)] {
+        let held = world.mark("db", pin.unwrap_or(2));
+        world.ask_pinned(name, "db", pin, Some(held), Need::Check);
+    }
+    world.run();
+    world.pass(MINUTE);
+    world.calls.clear();
+    world.pass(MINUTE * 10);
+    assert!(world.metadata_calls() <= 11, "{} checks", world.metadata_calls());
+}
+
+#[test]
+fn a_deactivation_is_told_without_reading_data() {
+    let mut world = World::new();
+    world.put("db");
+    let mark = world.sync("a", "db");
+    world.deactivate("db", 1);
+    world.pass(MINUTE);
+    assert_eq!((world.wakes.len(), world.data_calls()), (1, 0));
+    let verdict = world.verdict("a", "db", Some(mark));
+    assert!(matches!(verdict, Verdict::Withdrawn { how: Withdrawal::VersionDeactivated, .. }));
+}
+
+#[test]
+fn a_not_found_counts_only_when_seen_twice_while_the_store_works() {
+    let mut world = World::new();
+    world.put("db");
+    let mark = world.sync("a", "db");
+    world.okms.clear();
+    world.until_woken();
+    assert!(matches!(world.verdict("a", "db", Some(mark)), Verdict::Missing { confirmed: false }));
+    world.faults.insert(String::new(), fault(FaultKind::Unavailable));
+    world.pass(SECOND * 20);
+    assert!(matches!(world.ledger.health(), Health::Down { .. }), "the probe failed");
+    assert!(matches!(world.verdict("a", "db", Some(mark)), Verdict::Missing { confirmed: false }));
+    world.faults.clear();
+    world.pass(MINUTE * 2);
+    assert!(matches!(world.verdict("a", "db", Some(mark)), Verdict::Missing { confirmed: true }));
+}
+
+#[test]
+fn a_not_found_is_asked_again_after_fifteen_seconds_whatever_the_interval() {
+    let mut world = World::new();
+    world.put("db");
+    let mark = world.sync("a", "db");
+    world.okms.clear();
+    world.until_woken();
+    assert!(matches!(world.verdict("a", "db", Some(mark)), Verdict::Missing { confirmed: false }));
+    world.calls.clear();
+    let asked_at = world.now.mono;
+    while world.metadata_calls() == 0 {
+        world.pass(SECOND);
+    }
+    assert!(world.now.mono - asked_at <= SECOND * 16);
+    assert!(matches!(world.verdict("a", "db", Some(mark)), Verdict::Missing { confirmed: true }));
+}
+
+#[test]
+fn a_refused_path_is_that_objects_alone_while_the_probe_succeeds() {
+    let mut world = World::new();
+    world.put("db");
+    world.put("other");
+    world.sync("b", "other");
+    world.faults.insert("db".into(), fault(FaultKind::Refused));
+    world.ask("a", "db", None, Need::Data);
+    world.run();
+    let Answer::Known { findings, .. } = world.ask("a", "db", None, Need::Data) else { panic!() };
+    assert!(matches!(&findings[0].verdict, Verdict::Trouble(trouble) if trouble.kind == TroubleKind::Forbidden));
+    assert_eq!(*world.ledger.health(), Health::Ready);
+    world.faults.clear();
+    world.wakes.clear();
+    world.pass(MINUTE);
+    assert!(world.wakes.contains(&object("a")), "it is tried again by itself");
+}
+
+#[test]
+fn metadata_refused_but_data_granted_is_a_working_source() {
+    let mut world = World::new();
+    world.put("db");
+    world.ask("a", "db", None, Need::Data);
+    let todo = world.ledger.poll(world.now);
+    let [request] = todo.requests.as_slice() else { panic!() };
+    world.ledger.answer(world.now, request, Outcome::Failed(fault(FaultKind::Refused)));
+    world.run();
+    let Answer::Known { findings, .. } = world.ask("a", "db", None, Need::Data) else { panic!() };
+    assert!(matches!(findings[0].verdict, Verdict::Active { value: Some(_), .. }));
+    assert_eq!(findings[0].current, None, "a data answer does not tell whether something newer exists");
+}
+
+#[test]
+fn when_the_probe_fails_too_it_is_the_store_and_nothing_else_is_asked() {
+    let mut world = World::new();
+    world.put("db");
+    let mark = world.sync("a", "db");
+    world.faults.insert("*".into(), fault(FaultKind::Unavailable));
+    world.pass(MINUTE * 4);
+    assert!(
+        matches!(world.ledger.health(), Health::Down { trouble } if trouble.kind == StoreTroubleKind::OkmsUnavailable)
+    );
+    assert!(world.wakes.is_empty(), "a synced object is believed within the bound");
+    assert!(world.calls.len() < 20, "{} calls: the breaker did not open", world.calls.len());
+    world.pass(MINUTE * 2);
+    assert_eq!(world.wakes, [object("a")], "and told once when the bound is crossed");
+    assert!(matches!(world.ask("a", "db", Some(mark), Need::Check), Answer::Down { stale: true, .. }));
+    world.wakes.clear();
+    world.faults.clear();
+    world.until_woken();
+    assert!(matches!(world.verdict("a", "db", Some(mark)), Verdict::Active { .. }));
+    world.wakes.clear();
+    world.pass(MINUTE * 10);
+    assert!(world.wakes.is_empty(), "and once on recovery");
+}
+
+#[test]
+fn a_new_object_hears_of_a_broken_store_at_once() {
+    let mut world = World::new();
+    world.put("db");
+    world.faults.insert("*".into(), fault(FaultKind::Tls));
+    world.ask("a", "db", None, Need::Data);
+    world.run();
+    assert_eq!(world.wakes, [object("a")]);
+    assert!(matches!(world.ask("a", "db", None, Need::Data), Answer::Down { stale: false, .. }));
+    world.faults.clear();
+    world.wakes.clear();
+    world.pass(MINUTE);
+    assert!(world.wakes.contains(&object("a")));
+}
+
+#[test]
+fn retry_after_is_obeyed_up_to_its_cap() {
+    let mut world = World::new();
+    world.put("db");
+    world.sync("a", "db");
+    let asked = Fault { retry_after: Some(Duration::from_secs(300)), ..fault(FaultKind::RateLimited) };
+    world.faults.insert("*".into(), asked);
+    world.pass(MINUTE);
+    world.calls.clear();
+    world.pass(MINUTE * 4);
+    assert!(world.calls.is_empty(), "OKMS asked for five minutes of rest: {:?}", world.calls);
+    world.pass(MINUTE);
+    assert!(!world.calls.is_empty());
+}
+
+#[test]
+fn a_lagging_replica_is_no_news() {
+    let mut world = World::new();
+    world.put("db");
+    let lagging = world.okms.clone();
+    world.now.wall += SECOND;
+    world.put("db");
+    let mark = world.sync("a", "db");
+    assert_eq!(mark.version.get(), 2);
+    let fresh = std::mem::replace(&mut world.okms, lagging);
+    world.pass(MINUTE * 2);
+    assert!(world.wakes.is_empty(), "an older version woke the object");
+    world.okms = fresh;
+    world.pass(MINUTE * 2);
+    assert!(world.wakes.is_empty() && world.data_calls() == 0);
+}
+
+#[test]
+fn a_secret_made_again_starts_at_one_and_is_news() {
+    let mut world = World::new();
+    world.put("db");
+    world.put("db");
+    let old = world.sync("a", "db");
+    world.okms.clear();
+    world.now.wall += SECOND;
+    world.put("db");
+    world.pass(MINUTE);
+    assert_eq!(world.wakes.first(), Some(&object("a")));
+    let Verdict::Active { mark, value: Some(_), .. } = world.verdict("a", "db", Some(old)) else { panic!() };
+    assert_eq!(mark.version.get(), 1);
+}
+
+#[test]
+fn the_version_in_the_target_is_watched_after_a_newer_one_did_not_render() {
+    let mut world = World::new();
+    world.put("db");
+    let old = world.sync("a", "db");
+    world.put("db");
+    world.pass(MINUTE);
+    world.verdict("a", "db", Some(old));
+    // It did not render: the target still holds version 1.
+    world.ledger.settle(&object("a"), &[Some(old)]);
+    world.wakes.clear();
+    world.pass(MINUTE * 3);
+    assert_eq!((world.wakes.len(), world.data_calls()), (0, 1), "the same failure is not rendered again");
+    world.deactivate("db", 1);
+    world.pass(MINUTE);
+    let Answer::Known { findings, .. } = world.ask("a", "db", Some(old), Need::Check) else { panic!() };
+    assert_eq!(findings[0].held, Some(Withdrawal::VersionDeactivated));
+}
+
+#[test]
+fn two_sources_of_one_rendering_are_both_checked_after_the_trigger() {
+    let mut world = World::new();
+    world.put("crt");
+    world.put("key");
+    let wishes = |crt, key| {
+        vec![
+            Wish { source: Source { path: path("crt"), pin: None }, held: crt },
+            Wish { source: Source { path: path("key"), pin: None }, held: key },
+        ]
+    };
+    let ask = |sources, need| Ask {
+        object: object("tls"),
+        generation: 1,
+        sources,
+        need,
+        interval: Some(MINUTE),
+        lane: Lane::Change,
+    };
+    let now = world.now;
+    world.ledger.ask(now, ask(wishes(None, None), Need::Data));
+    world.run();
+    let Answer::Known { findings, .. } = world.ledger.ask(now, ask(wishes(None, None), Need::Data)) else { panic!() };
+    assert!(findings.iter().all(|finding| matches!(finding.verdict, Verdict::Active { value: Some(_), .. })));
+    let held = [Some(world.mark("crt", 1)), Some(world.mark("key", 1))];
+    world.ledger.settle(&object("tls"), &held);
+    world.put("crt");
+    world.put("key");
+    world.wakes.clear();
+    world.pass(MINUTE);
+    let Answer::Known { findings, .. } = world.ledger.ask(world.now, ask(wishes(held[0], held[1]), Need::Check)) else {
+        panic!("not known");
+    };
+    let versions: Vec<_> = findings
+        .iter()
+        .map(|finding| match &finding.verdict {
+            Verdict::Active { mark, value: Some(_), .. } => mark.version.get(),
+            _ => 0,
+        })
+        .collect();
+    assert_eq!(versions, [2, 2]);
+}
+
+#[test]
+fn a_candidate_credential_is_proven_before_it_is_used() {
+    let mut world = World::new();
+    world.put("db");
+    world.sync("a", "db");
+    world.ledger.propose_credential(world.now);
+    let todo = world.ledger.poll(world.now);
+    let [request] = todo.requests.as_slice() else { panic!() };
+    assert!(request.candidate && !todo.promote);
+    world.ledger.answer(world.now, request, Outcome::Failed(fault(FaultKind::Tls)));
+    assert_eq!(*world.ledger.health(), Health::Ready, "the old one is still in use");
+    assert!(world.ledger.rejected_candidate().is_some());
+    let mut promoted = false;
+    for _ in 0..100 {
+        world.now.mono += SECOND;
+        let todo = world.ledger.poll(world.now);
+        promoted |= todo.promote;
+        for request in todo.requests {
+            let outcome = world.reply(&request.call);
+            world.ledger.answer(world.now, &request, outcome);
+        }
+    }
+    assert!(promoted && world.ledger.rejected_candidate().is_none());
+}
+
+#[test]
+fn more_sources_than_the_budget_holds_stretch_the_interval() {
+    let mut world = World::new();
+    for n in 0..1800 {
+        let text = format!("p{n}");
+        world.put(&text);
+        let mark = world.mark(&text, 1);
+        world.ask(&format!("o{n}"), &text, Some(mark), Need::Check);
+    }
+    assert_eq!(world.ledger.throttled_to(), Some(Duration::from_secs(120)));
+    world.pass(MINUTE * 5);
+    world.calls.clear();
+    world.pass(MINUTE * 4);
+    let calls = world.calls.len();
+    assert!((3200..=3700).contains(&calls), "{calls} calls in four minutes");
+}
+
+#[test]
+fn an_object_without_an_interval_is_checked_only_when_asked() {
+    let mut world = World::new();
+    world.put("db");
+    let mark = world.mark("db", 1);
+    let ask = Ask {
+        object: object("a"),
+        generation: 1,
+        sources: vec![Wish { source: Source { path: path("db"), pin: None }, held: Some(mark) }],
+        need: Need::Check,
+        interval: None,
+        lane: Lane::Change,
+    };
+    world.ledger.ask(world.now, ask);
+    world.run();
+    assert_eq!(world.metadata_calls(), 1);
+    world.pass(MINUTE * 60);
+    assert_eq!(world.metadata_calls(), 1);
+}
+
+#[test]
+fn what_is_forgotten_leaves_nothing_behind() {
+    let mut world = World::new();
+    world.put("db");
+    world.sync("a", "db");
+    world.ledger.forget(&object("a"));
+    world.pass(MINUTE * 10);
+    assert!(world.calls.is_empty());
+    assert!(world.ledger.entries.is_empty() && world.ledger.objects.is_empty() && world.ledger.timers.is_empty());
+}

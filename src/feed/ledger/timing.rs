@@ -1,0 +1,84 @@
+//! The durations of the ledger, with where each comes from. Tests shorten them.
+
+use std::time::Duration;
+
+use rand::RngExt;
+
+/// Durations of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timing {
+    /// A synced object is believed for at least this long while checks fail; else for three of its intervals.
+    pub staleness_floor: Duration,
+    /// The second not-found that proves a deletion comes at least this long after the first.
+    pub confirm_after: Duration,
+    /// A value that was read is dropped after this at the latest.
+    pub value_ttl: Duration,
+    /// What needs a person (forbidden, not found) is tried again after this, then doubling …
+    pub slow_first: Duration,
+    /// … up to this, or the interval if that is longer.
+    pub slow_cap: Duration,
+    /// What may mend by itself is tried again after this, then doubling …
+    pub backoff_first: Duration,
+    /// … up to this.
+    pub backoff_cap: Duration,
+    /// A `Retry-After` is obeyed up to this.
+    pub retry_after_cap: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            staleness_floor: Duration::from_secs(300),
+            confirm_after: Duration::from_secs(15),
+            value_ttl: Duration::from_secs(60),
+            slow_first: Duration::from_secs(30),
+            slow_cap: Duration::from_secs(600),
+            backoff_first: Duration::from_secs(1),
+            backoff_cap: Duration::from_secs(60),
+            retry_after_cap: Duration::from_secs(900),
+        }
+    }
+}
+
+impl Timing {
+    /// How long to wait after the n-th failure in a row (the first is 1) of something that may mend by itself.
+    pub fn backoff(&self, failures: u32) -> Duration {
+        jittered(doubled(self.backoff_first, failures).min(self.backoff_cap))
+    }
+
+    /// The same for something that needs a person.
+    pub fn slow(&self, failures: u32, interval: Option<Duration>) -> Duration {
+        let cap = interval.map_or(self.slow_cap, |interval| interval.max(self.slow_cap));
+        jittered(doubled(self.slow_first, failures).min(cap))
+    }
+}
+
+fn doubled(first: Duration, failures: u32) -> Duration {
+    first.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX))
+}
+
+/// Ten percent around the given duration, so that what failed together is not tried again together.
+fn jittered(duration: Duration) -> Duration {
+    duration.mul_f64(rand::rng().random_range(0.9..1.1))
+}
+
+/// A random part of an interval, so that what began together spreads over it.
+pub(super) fn phase(interval: Duration) -> Duration {
+    interval.mul_f64(rand::rng().random_range(0.5..1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_their_cap() {
+        let timing = Timing::default();
+        let near = |wait: Duration, seconds: f64| (wait.as_secs_f64() / seconds - 1.0).abs() <= 0.1;
+        assert!(near(timing.backoff(1), 1.0) && near(timing.backoff(4), 8.0) && near(timing.backoff(200), 60.0));
+        assert!(
+            near(timing.slow(1, None), 30.0) && near(timing.slow(2, None), 60.0) && near(timing.slow(99, None), 600.0)
+        );
+        assert!(near(timing.slow(99, Some(Duration::from_secs(3600))), 3600.0), "never more often than the interval");
+    }
+}

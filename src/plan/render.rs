@@ -1,0 +1,416 @@
+//! From the values of sources to the data of the Secret: the only place where the text of a secret is taken apart.
+//!
+//! Guarantees: a key comes from a source or not at all; either everything that is required is there or nothing is rendered; no error
+//! holds any part of a value. The work is bounded by the length of the values, the buffers are overwritten when dropped.
+//! Next: [`SecretType`], which has the last word on the content.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use k8s_openapi::ByteString;
+use zeroize::Zeroizing;
+
+use super::{
+    KeyPlan, KeyRule, SecretKey, SecretType, Selector, WantedSource,
+    json::{MAX_DEPTH, Malformed, Object},
+};
+use crate::model::{Path, Value};
+
+/// The most bytes that the values of one Secret may have together: `MaxSecretSize` of Kubernetes, whose API server counts the values
+/// alone (`ValidateSecret`).
+pub const MAX_DATA_SIZE: usize = 1024 * 1024;
+
+/// Makes the data of a Secret of this type from one reading of each of its sources.
+pub fn render(sources: &[(&WantedSource, &Value)], type_: &SecretType) -> Result<Rendering, RenderError> {
+    let mut draft = Draft::default();
+    for (wanted, value) in sources {
+        draft.add_source(wanted, value)?;
+    }
+    draft.finish(sources, type_)
+}
+
+/// The data of a Secret, complete and fit for its type; never empty. It has no `Debug`.
+pub struct Rendering(BTreeMap<SecretKey, Zeroizing<Vec<u8>>>);
+
+impl Rendering {
+    pub fn get(&self, key: &str) -> Option<&[u8]> {
+        self.0.get(key).map(|bytes| bytes.as_slice())
+    }
+
+    /// The keys, sorted.
+    pub fn keys(&self) -> impl ExactSizeIterator<Item = &SecretKey> {
+        self.0.keys()
+    }
+
+    /// The data as the Kubernetes types have it. From here on nobody overwrites it, so make it only for a comparison or a write.
+    pub fn into_data(self) -> BTreeMap<String, ByteString> {
+        // The buffer itself moves on, so that no copy is left behind.
+        self.0.into_iter().map(|(key, mut bytes)| (key.into(), ByteString(std::mem::take(&mut *bytes)))).collect()
+    }
+}
+
+/// Why sources do not make the Secret. The message names paths and keys, says what to do, and never holds a value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct RenderError {
+    pub kind: RenderErrorKind,
+    pub message: String,
+}
+
+/// The class of a [`RenderError`]; each is the reason of a `Ready` condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RenderErrorKind {
+    /// A required key is made of something that the source does not have.
+    KeyNotFound,
+    /// A field's own name cannot be a key of a Secret.
+    InvalidKey,
+    /// Two rules give the same key.
+    KeyConflict,
+    /// The text of a secret is not a JSON object of Unicode strings.
+    DecodeFailed,
+    /// More bytes than a Secret can have, or nested too deeply.
+    TooLarge,
+    /// The content is not what the type of the Secret asks for.
+    InvalidForType,
+    /// There is nothing to put into the Secret.
+    EmptySource,
+}
+
+fn error(kind: RenderErrorKind, message: String) -> RenderError {
+    RenderError { kind, message }
+}
+
+/// The keys that are there so far, each with the path that gave it.
+#[derive(Default)]
+struct Draft<'a> {
+    data: BTreeMap<SecretKey, (&'a Path, Zeroizing<Vec<u8>>)>,
+    size: usize,
+}
+
+impl<'a> Draft<'a> {
+    fn add_source(&mut self, wanted: &'a WantedSource, value: &Value) -> Result<(), RenderError> {
+        let path = &wanted.source.path;
+        let object = Object::parse(value.expose()).map_err(|malformed| unreadable(path, malformed))?;
+        match &wanted.keys {
+            KeyPlan::All => self.add_fields(path, &object),
+            KeyPlan::Selected(rules) => rules.iter().try_for_each(|rule| self.add_selected(path, &object, rule)),
+        }
+    }
+
+    fn add_fields(&mut self, path: &'a Path, object: &Object<'_>) -> Result<(), RenderError> {
+        if object.fields().len() == 0 {
+            return Err(error(
+                RenderErrorKind::EmptySource,
+                format!("{path} has no fields: write at least one into it"),
+            ));
+        }
+        object.fields().try_for_each(|(name, value)| {
+            let key = name.parse().map_err(|_| illegal_name(path, name))?;
+            self.add(path, key, value.to_bytes())
+        })
+    }
+
+    fn add_selected(&mut self, path: &'a Path, object: &Object<'_>, rule: &KeyRule) -> Result<(), RenderError> {
+        let bytes = match &rule.from {
+            Selector::Whole => object.to_compact(),
+            Selector::Field(from) => match object.find(from) {
+                Some(value) => value.to_bytes(),
+                None if rule.optional => return Ok(()),
+                None => return Err(not_found(path, &rule.to, from, object)),
+            },
+        };
+        self.add(path, rule.to.clone(), bytes)
+    }
+
+    fn add(&mut self, path: &'a Path, key: SecretKey, bytes: Zeroizing<Vec<u8>>) -> Result<(), RenderError> {
+        if let Some((first, _)) = self.data.get(&key) {
+            return Err(conflict(&key, first, path));
+        }
+        self.size += bytes.len();
+        if self.size > MAX_DATA_SIZE {
+            return Err(error(
+                RenderErrorKind::TooLarge,
+                format!(
+                    "with the key {key} from {path} the Secret would hold {} bytes, and {MAX_DATA_SIZE} is all that Kubernetes takes: \
+                     select fewer with keys, or split the secret",
+                    self.size
+                ),
+            ));
+        }
+        self.data.insert(key, (path, bytes));
+        Ok(())
+    }
+
+    fn finish(self, sources: &[(&WantedSource, &Value)], type_: &SecretType) -> Result<Rendering, RenderError> {
+        let paths = || enumerate(sources.iter().map(|(wanted, _)| wanted.source.path.as_str()), str::to_owned);
+        if self.data.is_empty() {
+            let message =
+                format!("{} has nothing for any of the keys, all of them optional: make one required", paths());
+            return Err(error(RenderErrorKind::EmptySource, message));
+        }
+        let rendering = Rendering(self.data.into_iter().map(|(key, (_, bytes))| (key, bytes)).collect());
+        type_.check(|key| rendering.get(key)).map_err(|problem| {
+            let keys = enumerate(rendering.keys().map(SecretKey::as_str), str::to_owned);
+            let message = format!("{} makes no Secret of type {type_}: {problem} (keys now: {keys})", paths());
+            error(RenderErrorKind::InvalidForType, message)
+        })?;
+        Ok(rendering)
+    }
+}
+
+fn unreadable(path: &Path, malformed: Malformed) -> RenderError {
+    match malformed {
+        Malformed::NotAnObject => error(
+            RenderErrorKind::DecodeFailed,
+            format!("the data of {path} is not a JSON object of Unicode text: write the secret again"),
+        ),
+        Malformed::TooDeep => error(
+            RenderErrorKind::TooLarge,
+            format!("{path} is nested more than {MAX_DEPTH} levels deep: store the inner part as a string"),
+        ),
+    }
+}
+
+fn illegal_name(path: &Path, name: &str) -> RenderError {
+    let (shown, suggestion) = (quote(name), SecretKey::suggestion(name));
+    error(
+        RenderErrorKind::InvalidKey,
+        format!(
+            "{path} has a field {shown}, which cannot be a key of a Secret (1 to {} characters a-z A-Z 0-9 - . _): \
+             name the keys, such as keys: [{{to: {suggestion}, from: {shown}}}]",
+            SecretKey::MAX_LENGTH
+        ),
+    )
+}
+
+fn not_found(path: &Path, key: &SecretKey, from: &str, object: &Object<'_>) -> RenderError {
+    let fields = match object.fields().len() {
+        0 => "it has no fields".to_owned(),
+        // Their names are no secret: without `keys` each is a key that `kubectl describe secret` shows.
+        _ => format!("its fields are {}", enumerate(object.fields().map(|(name, _)| name), quote)),
+    };
+    error(
+        RenderErrorKind::KeyNotFound,
+        format!("{path} has no {} for the key {key} ({fields}): correct from, or make the key optional", quote(from)),
+    )
+}
+
+fn conflict(key: &SecretKey, first: &Path, second: &Path) -> RenderError {
+    let from = if first == second {
+        format!("comes twice from {first}")
+    } else {
+        format!("comes from {first} and from {second}")
+    };
+    error(RenderErrorKind::KeyConflict, format!("the key {key} {from}: give one of them another name with keys"))
+}
+
+/// Lists the first ten, each shown by `show`, and the number of the others.
+fn enumerate<'n>(names: impl ExactSizeIterator<Item = &'n str>, show: impl Fn(&str) -> String) -> String {
+    const SHOWN: usize = 10;
+    let others = names.len().saturating_sub(SHOWN);
+    let mut list = names.take(SHOWN).map(show).collect::<Vec<_>>().join(", ");
+    if others > 0 {
+        write!(list, " and {others} more").expect("a String takes all that is written to it");
+    }
+    list
+}
+
+/// A name of any length and characters, fit for a message: quoted, escaped, cut after 64 characters.
+fn quote(name: &str) -> String {
+    match name.char_indices().nth(64) {
+        Some((end, _)) => format!("{:?}", format!("{}…", name.split_at(end).0)),
+        None => format!("{name:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Source;
+
+    fn source(path: &str, keys: KeyPlan) -> WantedSource {
+        WantedSource { source: Source { path: path.parse().unwrap(), pin: None }, keys }
+    }
+
+    /// `to: from`, or `to` alone for the whole secret; a `?` at the end makes it optional.
+    fn selected(rules: &[&str]) -> KeyPlan {
+        KeyPlan::Selected(rules.iter().map(|rule| parse_rule(rule)).collect())
+    }
+
+    fn parse_rule(rule: &str) -> KeyRule {
+        let (text, optional) = rule.strip_suffix('?').map_or((rule, false), |text| (text, true));
+        let (to, from) =
+            text.split_once(": ").map_or((text, Selector::Whole), |(to, from)| (to, Selector::Field(from.into())));
+        KeyRule { to: to.parse().unwrap(), from, optional }
+    }
+
+    fn value(text: &str) -> Value {
+        Value::from_json_object(Zeroizing::new(text.as_bytes().to_vec()))
+    }
+
+    fn data(rendering: &Rendering) -> Vec<(&str, &str)> {
+        let text = |key: &SecretKey| std::str::from_utf8(rendering.get(key.as_str()).unwrap()).unwrap();
+        rendering.0.keys().map(|key| (key.as_str(), text(key))).collect()
+    }
+
+    fn one(text: &str, keys: KeyPlan) -> Result<Rendering, RenderError> {
+        render(&[(&source("prod/db", keys), &value(text))], &SecretType::Opaque)
+    }
+
+    fn refusal(result: Result<Rendering, RenderError>) -> (RenderErrorKind, String) {
+        let error = result.err().expect("the rendering was refused");
+        (error.kind, error.message)
+    }
+
+    #[test]
+    fn without_keys_every_field_is_a_key() {
+        let text = r#"{"user":"admin","password":"p\"\n\u00e9","port":5432,"rate":1.0,"none":null,"tls":{"b":[1, 2],"a":true},"empty":""}"#;
+        let rendering = one(text, KeyPlan::All).ok().unwrap();
+        assert_eq!(
+            data(&rendering),
+            [
+                ("empty", ""),
+                ("none", "null"),
+                ("password", "p\"\né"),
+                ("port", "5432"),
+                ("rate", "1.0"),
+                ("tls", r#"{"a":true,"b":[1,2]}"#),
+                ("user", "admin"),
+            ]
+        );
+    }
+
+    #[test]
+    fn keys_take_a_field_a_pointer_or_the_whole() {
+        let text = r#"{"password":"x","tls":{"ca":"PEM"},"hosts":["a","b"]}"#;
+        let keys = selected(&[
+            "DB_PASSWORD: password",
+            "ca.crt: /tls/ca",
+            "host: /hosts/1",
+            "all.json",
+            "again: password",
+            "no: nothing?",
+        ]);
+        let rendering = one(text, keys).ok().unwrap();
+        assert_eq!(
+            data(&rendering),
+            [
+                ("DB_PASSWORD", "x"),
+                ("again", "x"),
+                ("all.json", r#"{"hosts":["a","b"],"password":"x","tls":{"ca":"PEM"}}"#),
+                ("ca.crt", "PEM"),
+                ("host", "b"),
+            ]
+        );
+    }
+
+    #[test]
+    fn several_sources_become_one_secret() {
+        let (db, smtp) = (source("prod/db", KeyPlan::All), source("prod/smtp", selected(&["SMTP_USER: user"])));
+        let rendering =
+            render(&[(&db, &value(r#"{"user":"a"}"#)), (&smtp, &value(r#"{"user":"b"}"#))], &SecretType::Opaque)
+                .ok()
+                .unwrap();
+        assert_eq!(data(&rendering), [("SMTP_USER", "b"), ("user", "a")]);
+    }
+
+    #[test]
+    fn the_data_for_kubernetes_is_the_rendering() {
+        let written = one(r#"{"a":"1","b":true}"#, KeyPlan::All).ok().unwrap().into_data();
+        let expected = [("a", "1"), ("b", "true")].map(|(key, text)| (key.to_owned(), ByteString(text.into())));
+        assert_eq!(written, BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn a_missing_required_key_names_path_key_and_the_fields_there_are() {
+        let (kind, message) = refusal(one(r#"{"password":"canary","user":"canary"}"#, selected(&["DB: passwrod"])));
+        assert_eq!(kind, RenderErrorKind::KeyNotFound);
+        assert_eq!(
+            message,
+            r#"prod/db has no "passwrod" for the key DB (its fields are "password", "user"): correct from, or make the key optional"#
+        );
+        let (_, message) = refusal(one("{}", selected(&["DB: password"])));
+        assert!(message.contains("it has no fields"), "{message}");
+    }
+
+    #[test]
+    fn many_and_long_names_are_cut() {
+        let fields: Vec<_> = (10..30).map(|n| format!("\"{n}{}\":1", "é".repeat(100))).collect();
+        let (_, message) = refusal(one(&format!("{{{}}}", fields.join(",")), selected(&["DB: x"])));
+        assert!(message.contains(&format!("\"10{}…\", \"11", "é".repeat(62))), "{message}");
+        for (part, shown) in [("\"19", true), ("\"20", false), (" and 10 more", true)] {
+            assert_eq!(message.contains(part), shown, "{part}: {message}");
+        }
+    }
+
+    #[test]
+    fn an_illegal_field_name_is_refused_with_a_key_to_use() {
+        let (kind, message) = refusal(one(r#"{"z z":1,"ok":1,"db pass":1}"#, KeyPlan::All));
+        assert_eq!(kind, RenderErrorKind::InvalidKey);
+        assert!(message.contains(r#"prod/db has a field "db pass""#), "the first in order: {message}");
+        assert!(message.contains(r#"keys: [{to: db_pass, from: "db pass"}]"#), "{message}");
+        assert!(one(r#"{"z z":1,"ok":1}"#, selected(&["z: z z"])).is_ok(), "the remedy works");
+    }
+
+    #[test]
+    fn one_key_from_two_places_is_a_conflict() {
+        let (db, smtp) = (source("prod/db", KeyPlan::All), source("prod/smtp", selected(&["user: login?"])));
+        let (a, b) = (value(r#"{"user":"a"}"#), value(r#"{"login":"b"}"#));
+        let (kind, message) = refusal(render(&[(&db, &a), (&smtp, &b)], &SecretType::Opaque));
+        assert_eq!(kind, RenderErrorKind::KeyConflict);
+        assert_eq!(
+            message,
+            "the key user comes from prod/db and from prod/smtp: give one of them another name with keys"
+        );
+        assert!(
+            render(&[(&db, &a), (&smtp, &a)], &SecretType::Opaque).is_ok(),
+            "an optional key that is not there conflicts with nothing"
+        );
+
+        let (kind, message) = refusal(one(r#"{"a":1,"b":2}"#, selected(&["x: a", "x: b"])));
+        assert_eq!(kind, RenderErrorKind::KeyConflict);
+        assert!(message.contains("comes twice from prod/db"), "{message}");
+    }
+
+    #[test]
+    fn nothing_is_never_rendered() {
+        let (kind, message) = refusal(one("{}", KeyPlan::All));
+        assert_eq!(
+            (kind, message.as_str()),
+            (RenderErrorKind::EmptySource, "prod/db has no fields: write at least one into it")
+        );
+        let (kind, message) = refusal(one(r#"{"a":1}"#, selected(&["x: b?"])));
+        assert_eq!(kind, RenderErrorKind::EmptySource);
+        assert!(message.starts_with("prod/db has nothing for any of the keys"), "{message}");
+        assert_eq!(refusal(render(&[], &SecretType::Opaque)).0, RenderErrorKind::EmptySource);
+        assert!(one("{}", selected(&["all.json"])).is_ok(), "the whole of an empty secret is {{}}");
+    }
+
+    #[test]
+    fn the_values_may_have_exactly_the_bytes_that_kubernetes_takes() {
+        let text = |size: usize| format!(r#"{{"a":"{}","b":"12"}}"#, "x".repeat(size - 2));
+        assert!(one(&text(MAX_DATA_SIZE), KeyPlan::All).is_ok());
+        let (kind, message) = refusal(one(&text(MAX_DATA_SIZE + 1), KeyPlan::All));
+        assert_eq!(kind, RenderErrorKind::TooLarge);
+        assert!(message.contains("key b from prod/db") && message.contains("1048577 bytes, and 1048576"), "{message}");
+    }
+
+    #[test]
+    fn a_text_that_is_not_a_usable_object_is_refused() {
+        assert_eq!(refusal(one("[1]", KeyPlan::All)).0, RenderErrorKind::DecodeFailed);
+        assert_eq!(refusal(one(r#"{"a":"\ud800"}"#, KeyPlan::All)).0, RenderErrorKind::DecodeFailed);
+        let deep = format!(r#"{{"a":{}{}}}"#, "[".repeat(MAX_DEPTH), "]".repeat(MAX_DEPTH));
+        assert_eq!(refusal(one(&deep, KeyPlan::All)).0, RenderErrorKind::TooLarge);
+    }
+
+    #[test]
+    fn the_type_has_the_last_word() {
+        let web = source("prod/web", KeyPlan::All);
+        let (kind, message) = refusal(render(&[(&web, &value(r#"{"cert":"canary"}"#))], &SecretType::Tls));
+        assert_eq!(kind, RenderErrorKind::InvalidForType);
+        assert_eq!(
+            message,
+            "prod/web makes no Secret of type kubernetes.io/tls: the key tls.crt is missing: \
+             name it with keys: [{to: tls.crt, from: <field>}] (keys now: cert)"
+        );
+    }
+}
