@@ -37,8 +37,9 @@ fn default_status(crd: &mut CustomResourceDefinition) {
     }
 }
 
-/// Joins the source lines of each paragraph of a description, since `kubectl explain` wraps them itself, and writes bounds, which
-/// the Rust type holds as floating point, as the integers that they are.
+/// Puts right what the derive leaves behind: the source lines of a description become paragraphs, since `kubectl explain` wraps
+/// them itself; bounds, which the Rust type holds as floating point, become the integers that they are; an enum loses its `null`,
+/// which the API server does not accept anyway, but would name as a choice.
 fn tidy(value: &mut Value) {
     match value {
         Value::Object(map) => {
@@ -51,6 +52,10 @@ fn tidy(value: &mut Value) {
                     #[allow(clippy::cast_possible_truncation)] // Every bound is written as an integer in an attribute.
                     map.insert(bound.to_owned(), json!(number as i64));
                 }
+            }
+            if let Some(Value::Array(choices)) = map.get_mut("enum") {
+                choices.retain(|choice| !choice.is_null());
+                map.remove("nullable");
             }
             map.values_mut().for_each(tidy);
         }

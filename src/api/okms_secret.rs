@@ -167,46 +167,49 @@ pub struct TargetSpec {
     pub type_: Option<String>,
 
     /// Labels for the Secret, at most 64. Those of okms-operator.io, kubernetes.io and helm.sh are reserved.
-    #[x_kube(
-        validation = Rule::new(RESERVED).message(RESERVED_MESSAGE),
-        validation = ("self.all(key, !format.qualifiedName().validate(key).hasValue())", "a label's key is a name such as team or example.com/team: up to 63 letters, digits, '-', '_' and '.', perhaps after a DNS name and a slash"),
-        validation = ("self.all(key, !format.labelValue().validate(self[key]).hasValue())", "a label's value has up to 63 letters, digits, '-', '_' and '.', and begins and ends with a letter or digit: use an annotation for other text"),
-    )]
     #[schemars(schema_with = "label_map")]
+    #[x_kube(validation = NOT_RESERVED, validation = LEGAL_KEYS)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<BTreeMap<String, String>>,
 
     /// Annotations for the Secret, at most 64. Those of okms-operator.io, kubernetes.io and helm.sh are reserved.
-    #[x_kube(
-        validation = Rule::new(RESERVED).message(RESERVED_MESSAGE),
-        validation = ("self.all(key, !format.qualifiedName().validate(key).hasValue())", "an annotation's key is a name such as team or example.com/team: up to 63 letters, digits, '-', '_' and '.', perhaps after a DNS name and a slash"),
-    )]
     #[schemars(schema_with = "annotation_map")]
+    #[x_kube(validation = NOT_RESERVED, validation = LEGAL_KEYS)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotations: Option<BTreeMap<String, String>>,
 }
 
 /// No label or annotation whose meaning belongs to us, to Kubernetes or to Helm.
-const RESERVED: &str =
-    "!self.exists(key, key.matches('^([^/]*[.])?okms-operator[.]io/|^[^/]*kubernetes[.]io/|^helm[.]sh/'))";
-const RESERVED_MESSAGE: &str = "labels and annotations of okms-operator.io, kubernetes.io and helm.sh are reserved: remove them, or use a prefix of your own";
+///
+/// The message cannot name the key: the API server estimates the cost of a message made from keys of unknown length as too high.
+const NOT_RESERVED: (&str, &str) = (
+    "!self.exists(key, key.matches('^([^/]*[.])?okms-operator[.]io/|^[^/]*kubernetes[.]io/|^helm[.]sh/'))",
+    "keys of okms-operator.io, kubernetes.io and helm.sh are reserved: remove them, or use a prefix of your own",
+);
+
+const LEGAL_KEYS: (&str, &str) = (
+    "self.all(key, !format.qualifiedName().validate(key).hasValue())",
+    "a key is a name such as team or example.com/team: up to 63 letters, digits, '-', '_' and '.', perhaps after a DNS name and a slash",
+);
 
 fn label_map(_: &mut SchemaGenerator) -> Schema {
-    text_map(63)
+    text_map(json_schema!({
+        "type": "string",
+        "maxLength": 63,
+        "x-kubernetes-validations": [{
+            "rule": "!format.labelValue().validate(self).hasValue()",
+            "message": "a label's value has up to 63 letters, digits, '-', '_' and '.', and begins and ends with a letter or digit: use an annotation for other text",
+        }],
+    }))
 }
 
 /// Kubernetes allows 256 KiB for all annotations of an object together.
 fn annotation_map(_: &mut SchemaGenerator) -> Schema {
-    text_map(16_384)
+    text_map(json_schema!({"type": "string", "maxLength": 16384}))
 }
 
-fn text_map(max_length: u32) -> Schema {
-    json_schema!({
-        "type": "object",
-        "nullable": true,
-        "maxProperties": 64,
-        "additionalProperties": {"type": "string", "maxLength": max_length},
-    })
+fn text_map(values: Schema) -> Schema {
+    json_schema!({"type": "object", "nullable": true, "maxProperties": 64, "additionalProperties": values})
 }
 
 /// What the operator found and did.

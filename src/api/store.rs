@@ -37,7 +37,7 @@ pub struct ClusterOkmsStoreSpec {
     #[x_kube(
         validation = ("self.startsWith('https://')", "an endpoint begins with https://: write it like https://eu-west-rbx.okms.ovh.net"),
         validation = ("!self.matches('^https://[^/]*/api(/|$)')", "an endpoint does not contain /api/<id>: write only https:// and the host, and the id as okmsId"),
-        validation = ("!self.startsWith('https://') || self.matches('^https://[^/]*/api(/|$)') || self.matches('^https://([a-zA-Z0-9.-]+|\\\\[[0-9a-fA-F:.]+\\\\])(:[0-9]{1,5})?/?$')", "an endpoint is only https://, a host and perhaps a port, without user, path, query or fragment: write it like https://eu-west-rbx.okms.ovh.net"),
+        validation = (r"!self.startsWith('https://') || self.matches('^https://[^/]*/api(/|$)') || self.matches(r'^https://([a-zA-Z0-9.-]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?/?$')", "an endpoint is only https://, a host and perhaps a port, without user, path, query or fragment: write it like https://eu-west-rbx.okms.ovh.net"),
     )]
     pub endpoint: String,
 
@@ -76,8 +76,8 @@ pub struct ClusterOkmsStoreSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_withdrawals_per_hour: Option<IntOrString>,
 
-    /// Which namespaces may read which paths, at most 256 rules; any of them may allow it. Default: nobody may read anything.
-    #[schemars(length(max = 256))]
+    /// Which namespaces may read which paths, at most 128 rules; any of them may allow it. Default: nobody may read anything.
+    #[schemars(length(max = 128))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<Vec<AccessRule>>,
@@ -186,24 +186,57 @@ pub struct Limits {
 #[x_kube(validation = ("has(self.namespaces) && self.namespaces.size() > 0", "say in namespaces who may read these paths, such as [shop, 'team-*'], or ['*'] for every namespace"))]
 pub struct AccessRule {
     /// Names of namespaces, or globs such as team-*, at most 64.
-    #[schemars(length(max = 64), inner(length(min = 1, max = 63)))]
-    #[x_kube(
-        merge_strategy = ListMerge::Atomic,
-        validation = ("self.all(name, name.matches('^[a-z0-9*]([-a-z0-9*]*[a-z0-9*])?$'))", "a namespace is a name or a glob such as team-*: lower-case letters, digits, '-' and '*'"),
-    )]
+    #[schemars(schema_with = "namespace_patterns")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<Vec<String>>,
 
     /// The paths they may read, at most 64: exact, such as shared/ca; everything below one, such as prod/shop/*; or * for
     /// everything.
-    #[schemars(length(max = 64), inner(length(min = 1, max = 257)))]
-    #[x_kube(
-        merge_strategy = ListMerge::Atomic,
-        validation = ("self.size() > 0", "say which paths they may read, such as ['prod/shop/*'], or ['*'] for everything"),
-        validation = ("self.all(path, path == '*' || path.matches('^[a-zA-Z0-9_.:=@-]+(/[a-zA-Z0-9_.:=@-]+)*(/[*])?$'))", "a path is exact like shared/ca, everything below one like prod/shop/*, or * for everything: no other use of '*', no leading, trailing or double slash"),
-        validation = ("!self.exists(path, path.matches('(^|/)[.][.]?(/|$)'))", "a path has no '.' or '..' segment"),
-    )]
+    #[schemars(schema_with = "path_grants")]
     pub paths: Vec<String>,
+}
+
+fn namespace_patterns(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "nullable": true,
+        "maxItems": 64,
+        "x-kubernetes-list-type": "atomic",
+        "items": {
+            "type": "string",
+            "maxLength": 63,
+            "x-kubernetes-validations": [{
+                "rule": "self.matches('^[a-z0-9*]([-a-z0-9*]*[a-z0-9*])?$')",
+                "message": "a namespace is a name or a glob such as team-*: lower-case letters, digits, '-' and '*'",
+            }],
+        },
+    })
+}
+
+fn path_grants(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 64,
+        "x-kubernetes-list-type": "atomic",
+        "x-kubernetes-validations": [{
+            "rule": "self.size() > 0",
+            "message": "say which paths they may read, such as ['prod/shop/*'], or ['*'] for everything",
+        }],
+        "items": {
+            "type": "string",
+            "maxLength": 257,
+            "x-kubernetes-validations": [
+                {
+                    "rule": r"self.matches(r'^([\w.:=@-]+/)*([\w.:=@-]+|[*])$')",
+                    "message": "a path is exact like shared/ca, everything below one like prod/shop/*, or * for everything: no other use of '*', no leading, trailing or double slash",
+                },
+                {
+                    "rule": "!self.matches('(^|/)[.][.]?(/|$)')",
+                    "message": "a path has no '.' or '..' segment: write the full path of the secret",
+                },
+            ],
+        },
+    })
 }
 
 fn int_or_percentage(_: &mut SchemaGenerator) -> Schema {

@@ -1,0 +1,421 @@
+//! What the API server takes, refuses and shows, with the CRDs of this release: bad input is refused at once, naming the field
+//! and what to do; good input stays as it was written.
+
+use serde_json::{Value, json};
+
+use crate::cluster::{self, Output};
+use okms_operator::api::{ClusterOkmsStore, OkmsSecret};
+
+fn kubectl(arguments: &[&str], input: &str) -> Output {
+    cluster::kubectl(cluster::shared(), arguments, input)
+}
+
+fn object(kind: &str, name: &str, spec: &Value) -> String {
+    json!({"apiVersion": "okms-operator.io/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
+        .to_string()
+}
+
+/// An `OkmsSecret` with these fields beside, or instead of, a good path.
+fn secret(fields: Value) -> Value {
+    merged(json!({"path": "prod/shop/db"}), fields)
+}
+
+/// A `ClusterOkmsStore` with these fields beside, or instead of, the required ones.
+fn store(fields: Value) -> Value {
+    let required = json!({
+        "endpoint": "https://eu-west-rbx.okms.ovh.net", "auth": {"clientCertificate": {"mount": "default"}},
+    });
+    merged(required, fields)
+}
+
+fn merged(mut base: Value, fields: Value) -> Value {
+    let Value::Object(fields) = fields else { panic!("not an object: {fields}") };
+    base.as_object_mut().unwrap().extend(fields);
+    base
+}
+
+#[track_caller]
+fn refused(kind: &str, spec: &Value, field: &str, remedy: &str) {
+    let message = kubectl(&["create", "--dry-run=server", "-f", "-"], &object(kind, "bad", spec)).failed();
+    assert!(message.contains(field) && message.contains(remedy), "{spec}\n{message}");
+}
+
+#[track_caller]
+fn taken(kind: &str, spec: &Value) {
+    kubectl(&["create", "--dry-run=server", "-f", "-"], &object(kind, "good", spec)).succeeded();
+}
+
+#[test]
+fn a_path_that_okms_cannot_hold_is_refused() {
+    let long = "a".repeat(256);
+    for (path, remedy) in [
+        ("", "at least 1 chars"),
+        ("/prod/db", "write it like prod/shop/db"),
+        ("prod/db/", "write it like prod/shop/db"),
+        ("prod//db", "write it like prod/shop/db"),
+        ("prod/../db", "write the full path"),
+        ("./db", "write the full path"),
+        ("prod/shop db", "only the characters"),
+        ("prod%2Fdb", "not percent-encoded"),
+        ("prod/dé", "only the characters"),
+        (long.as_str(), "may not be more than 255"),
+    ] {
+        refused("OkmsSecret", &secret(json!({ "path": path })), "spec.path", remedy);
+    }
+    for path in ["a", "a..b", "prod/shop/db", "x@y=z:1_2.3-4", &long[..255]] {
+        taken("OkmsSecret", &secret(json!({ "path": path })));
+    }
+    refused("OkmsSecret", &json!({}), "spec.path", "Required");
+}
+
+#[test]
+fn a_version_is_from_1_to_24000() {
+    refused("OkmsSecret", &secret(json!({"version": 0})), "spec.version", "greater than or equal to 1");
+    refused("OkmsSecret", &secret(json!({"version": 24001})), "spec.version", "less than or equal to 24000");
+    refused("OkmsSecret", &secret(json!({"version": "7"})), "spec.version", "must be of type integer");
+    taken("OkmsSecret", &secret(json!({"version": 1})));
+    taken("OkmsSecret", &secret(json!({"version": 24000})));
+}
+
+#[test]
+fn keys_must_be_legal_in_a_secret_and_differ() {
+    for to in ["a b", "a/b", ".", "..", "..data", "ä"] {
+        refused("OkmsSecret", &secret(json!({"keys": [{"to": to}]})), "spec.keys[0].to", "choose another name");
+    }
+    let long = "k".repeat(254);
+    refused("OkmsSecret", &secret(json!({"keys": [{ "to": long }]})), "spec.keys[0].to", "may not be more than 253");
+    refused("OkmsSecret", &secret(json!({"keys": [{"from": "x"}]})), "spec.keys[0].to", "Required");
+    refused("OkmsSecret", &secret(json!({"keys": []})), "spec.keys", "leave keys out");
+    refused(
+        "OkmsSecret",
+        &secret(json!({"keys": [{"to": "a"}, {"to": "a", "from": "b"}]})),
+        "spec.keys[1]",
+        "Duplicate",
+    );
+    let many: Vec<_> = (0..257).map(|number| json!({"to": format!("k{number}")})).collect();
+    refused("OkmsSecret", &secret(json!({ "keys": many })), "spec.keys", "at most 256");
+    taken("OkmsSecret", &secret(json!({"keys": [{"to": ".dockerconfigjson"}, {"to": "tls.crt", "from": "/tls/0"}]})));
+}
+
+#[test]
+fn an_interval_is_in_hours_minutes_and_whole_seconds() {
+    for interval in ["", "10", "500ms", "1.5h", "-1s", "1d", "1s1m"] {
+        refused("OkmsSecret", &secret(json!({ "refreshInterval": interval })), "spec.refreshInterval", "such as 30s");
+    }
+    for interval in ["0s", "30s", "1m", "1h30m", "99999h99999m99999s"] {
+        taken("OkmsSecret", &secret(json!({ "refreshInterval": interval })));
+    }
+}
+
+#[test]
+fn a_policy_and_a_store_kind_are_among_the_known_ones() {
+    refused(
+        "OkmsSecret",
+        &secret(json!({"withdrawalPolicy": "Keep"})),
+        "spec.withdrawalPolicy",
+        r#""Delete", "Retain""#,
+    );
+    refused(
+        "OkmsSecret",
+        &secret(json!({"storeRef": {"kind": "Store"}})),
+        "spec.storeRef.kind",
+        r#""ClusterOkmsStore""#,
+    );
+    refused("OkmsSecret", &secret(json!({"storeRef": {"name": "My Store"}})), "spec.storeRef.name", "as kubectl get");
+}
+
+#[test]
+fn a_target_must_be_one_that_the_operator_may_write() {
+    let target = |fields: Value| secret(json!({ "target": fields }));
+    let long = "n".repeat(254);
+    for (name, remedy) in
+        [("Db", "choose another"), ("db_1", "choose another"), ("-db", "choose another"), (&long, "253")]
+    {
+        refused("OkmsSecret", &target(json!({ "name": name })), "spec.target.name", remedy);
+    }
+    for type_ in [
+        "kubernetes.io/service-account-token",
+        "bootstrap.kubernetes.io/token",
+        "node.kubernetes.io/x",
+        "helm.sh/release.v1",
+    ] {
+        refused("OkmsSecret", &target(json!({ "type": type_ })), "spec.target.type", "use Opaque, kubernetes.io/tls");
+    }
+    for type_ in ["Opaque", "kubernetes.io/tls", "kubernetes.io/dockerconfigjson", "example.com/my-type", "mine"] {
+        taken("OkmsSecret", &target(json!({"name": "db.v2", "type": type_})));
+    }
+}
+
+#[test]
+fn reserved_and_malformed_labels_and_annotations_are_refused() {
+    for field in ["labels", "annotations"] {
+        let at = format!("spec.target.{field}");
+        for key in [
+            "okms-operator.io/managed",
+            "merged.okms-operator.io/x",
+            "kubernetes.io/x",
+            "app.kubernetes.io/managed-by",
+            "kubectl.kubernetes.io/last-applied-configuration",
+            "helm.sh/chart",
+        ] {
+            refused("OkmsSecret", &secret(json!({"target": {field: {key: "x"}}})), &at, "use a prefix of your own");
+        }
+        for key in ["a b", "-a", "a/b/c", "/a"] {
+            refused("OkmsSecret", &secret(json!({"target": {field: {key: "x"}}})), &at, "a key is a name such as");
+        }
+        taken("OkmsSecret", &secret(json!({"target": {field: {"team": "shop", "example.com/cost-center": "42"}}})));
+    }
+    for value in ["two words", "-", "ä"] {
+        let spec = secret(json!({"target": {"labels": {"team": value}}}));
+        refused("OkmsSecret", &spec, "spec.target.labels[team]", "use an annotation");
+    }
+    taken("OkmsSecret", &secret(json!({"target": {"annotations": {"note": "any text, also ä"}}})));
+}
+
+#[test]
+fn an_endpoint_is_https_and_a_host() {
+    for (endpoint, remedy) in [
+        ("http://eu-west-rbx.okms.ovh.net", "begins with https://"),
+        ("eu-west-rbx.okms.ovh.net", "begins with https://"),
+        ("https://eu-west-rbx.okms.ovh.net/api/1f0c3a5e-75b8-40a3-9b0e-71ffe5ff03cb", "and the id as okmsId"),
+        ("https://eu-west-rbx.okms.ovh.net/api", "and the id as okmsId"),
+        ("https://eu-west-rbx.okms.ovh.net/v1", "only https://, a host"),
+        ("https://eu-west-rbx.okms.ovh.net//", "only https://, a host"),
+        ("https://user@eu-west-rbx.okms.ovh.net", "only https://, a host"),
+        ("https://eu-west-rbx.okms.ovh.net?x", "only https://, a host"),
+        ("https://eu-west-rbx.okms.ovh.net#x", "only https://, a host"),
+        ("https://eu west", "only https://, a host"),
+        ("https://", "only https://, a host"),
+    ] {
+        refused("ClusterOkmsStore", &store(json!({ "endpoint": endpoint })), "spec.endpoint", remedy);
+    }
+    for endpoint in ["https://eu-west-rbx.okms.ovh.net/", "https://localhost:8443", "https://[::1]:8443"] {
+        taken("ClusterOkmsStore", &store(json!({ "endpoint": endpoint })));
+    }
+    let id = "1F0C3A5E-75b8-40a3-9b0e-71ffe5ff03cb";
+    taken("ClusterOkmsStore", &store(json!({ "okmsId": id })));
+    refused("ClusterOkmsStore", &store(json!({"okmsId": "1f0c"})), "spec.okmsId", "copy it from the control panel");
+}
+
+#[test]
+fn a_credential_and_a_ca_come_from_one_place_each() {
+    let auth = |fields: Value| store(json!({"auth": {"clientCertificate": fields}}));
+    let at = "spec.auth.clientCertificate";
+    refused("ClusterOkmsStore", &auth(json!({})), at, "exactly one of mount");
+    refused("ClusterOkmsStore", &auth(json!({"mount": "a", "secretRef": {"name": "a"}})), at, "exactly one of mount");
+    for mount in ["../x", "a/b", "A", "-"] {
+        let spec = auth(json!({ "mount": mount }));
+        refused("ClusterOkmsStore", &spec, "spec.auth.clientCertificate.mount", "the name of one folder");
+    }
+    refused("ClusterOkmsStore", &auth(json!({"secretRef": {"name": "A b"}})), "secretRef.name", "lower-case letters");
+    taken("ClusterOkmsStore", &auth(json!({"secretRef": {"name": "okms-client"}})));
+
+    let pem = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+    let key = "-----BEGIN CERTIFICATE-----\n-----BEGIN EC PRIVATE KEY-----\n";
+    let reference = json!({"name": "ca", "key": "ca.crt"});
+    let ca = |fields: Value| store(json!({ "ca": fields }));
+    refused("ClusterOkmsStore", &ca(json!({})), "spec.ca", "exactly one of pem");
+    refused("ClusterOkmsStore", &ca(json!({"pem": pem, "secretRef": reference})), "spec.ca", "exactly one of pem");
+    refused("ClusterOkmsStore", &ca(json!({"pem": "/etc/ca.crt"})), "spec.ca.pem", "paste the certificate authority");
+    refused("ClusterOkmsStore", &ca(json!({ "pem": key })), "spec.ca.pem", "remove the private key");
+    refused("ClusterOkmsStore", &ca(json!({"configMapRef": {"name": "ca"}})), "spec.ca.configMapRef.key", "Required");
+    for good in [json!({ "pem": pem }), json!({ "configMapRef": reference }), json!({ "secretRef": reference })] {
+        taken("ClusterOkmsStore", &ca(good));
+    }
+}
+
+#[test]
+fn limits_have_sane_ranges() {
+    for (limits, field) in [
+        (json!({"requestsPerSecond": 0}), "requestsPerSecond"),
+        (json!({"requestsPerSecond": 1001}), "requestsPerSecond"),
+        (json!({"concurrentRequests": 0}), "concurrentRequests"),
+        (json!({"concurrentRequests": 65}), "concurrentRequests"),
+    ] {
+        refused(
+            "ClusterOkmsStore",
+            &store(json!({ "limits": limits })),
+            &format!("spec.limits.{field}"),
+            "than or equal to",
+        );
+    }
+    for timeout in ["0s", "2m1s", "1h"] {
+        refused(
+            "ClusterOkmsStore",
+            &store(json!({"limits": {"timeout": timeout}})),
+            "spec.limits.timeout",
+            "from 1s to 2m",
+        );
+    }
+    taken(
+        "ClusterOkmsStore",
+        &store(json!({"limits": {"requestsPerSecond": 1000, "concurrentRequests": 64, "timeout": "2m"}})),
+    );
+
+    for limit in [json!("101%"), json!("5"), json!("-1%"), json!(-1), json!("%")] {
+        let spec = store(json!({ "maxWithdrawalsPerHour": limit }));
+        refused("ClusterOkmsStore", &spec, "spec.maxWithdrawalsPerHour", "write a number such as 50");
+    }
+    for limit in [json!(0), json!(500), json!("0%"), json!("100%")] {
+        taken("ClusterOkmsStore", &store(json!({ "maxWithdrawalsPerHour": limit })));
+    }
+}
+
+#[test]
+fn an_access_rule_says_who_may_read_what() {
+    let rule = |fields: Value| store(json!({ "access": [fields] }));
+    refused("ClusterOkmsStore", &rule(json!({"paths": ["*"]})), "spec.access[0]", "for every namespace");
+    refused(
+        "ClusterOkmsStore",
+        &rule(json!({"namespaces": [], "paths": ["*"]})),
+        "spec.access[0]",
+        "for every namespace",
+    );
+    refused("ClusterOkmsStore", &rule(json!({"namespaces": ["shop"]})), "spec.access[0].paths", "Required");
+    refused(
+        "ClusterOkmsStore",
+        &rule(json!({"namespaces": ["shop"], "paths": []})),
+        "spec.access[0].paths",
+        "for everything",
+    );
+    for path in ["prod*", "*/db", "prod/*/db", "/prod", "prod/", "prod//db", "a b", ""] {
+        let spec = rule(json!({"namespaces": ["shop"], "paths": ["a", path]}));
+        refused("ClusterOkmsStore", &spec, "spec.access[0].paths[1]", "no other use of '*'");
+    }
+    let spec = rule(json!({"namespaces": ["shop"], "paths": ["prod/../*"]}));
+    refused("ClusterOkmsStore", &spec, "spec.access[0].paths[0]", "no '.' or '..' segment");
+    for namespace in ["Shop", "team_a", "-x", ""] {
+        let spec = rule(json!({"namespaces": [namespace], "paths": ["*"]}));
+        refused("ClusterOkmsStore", &spec, "spec.access[0].namespaces[0]", "a glob such as team-*");
+    }
+    taken("ClusterOkmsStore", &rule(json!({"namespaces": ["shop", "team-*", "*"], "paths": ["*", "prod/*", "a/b"]})));
+}
+
+#[test]
+fn an_unknown_field_is_refused() {
+    for (kind, spec) in [("OkmsSecret", secret(json!({"pth": "x"}))), ("ClusterOkmsStore", store(json!({"pth": "x"})))]
+    {
+        let message = kubectl(&["create", "--validate=strict", "-f", "-"], &object(kind, "bad", &spec)).failed();
+        assert!(message.contains(r#"unknown field "spec.pth""#), "{message}");
+    }
+}
+
+fn whole_secret() -> Value {
+    json!({
+        "storeRef": {"kind": "ClusterOkmsStore", "name": "default"},
+        "path": "prod/shop/db",
+        "version": 7,
+        "keys": [{"to": "ca.crt", "from": "/tls/ca", "optional": true}, {"to": "config.json"}],
+        "refreshInterval": "1m",
+        "withdrawalPolicy": "Retain",
+        "suspend": false,
+        "target": {
+            "name": "db-credentials", "type": "kubernetes.io/basic-auth",
+            "labels": {"team": "shop"}, "annotations": {"example.com/note": "any text"},
+        },
+    })
+}
+
+fn whole_store() -> Value {
+    json!({
+        "endpoint": "https://eu-west-rbx.okms.ovh.net/",
+        "okmsId": "1f0c3a5e-75b8-40a3-9b0e-71ffe5ff03cb",
+        "auth": {"clientCertificate": {"secretRef": {"name": "okms-client"}}},
+        "ca": {"configMapRef": {"name": "ca", "key": "ca.crt"}},
+        "refreshInterval": "1h30m",
+        "withdrawalPolicy": "Delete",
+        "limits": {"requestsPerSecond": 20, "concurrentRequests": 8, "timeout": "30s"},
+        "maxWithdrawalsPerHour": "20%",
+        "access": [{"namespaces": ["shop", "team-*"], "paths": ["prod/shop/*", "shared/ca"]}],
+    })
+}
+
+#[test]
+fn what_was_applied_reads_back_unchanged_and_not_yet_done() {
+    for (kind, name, spec) in [
+        ("OkmsSecret", "read-back-small", secret(json!({}))),
+        ("OkmsSecret", "read-back-whole", whole_secret()),
+        ("ClusterOkmsStore", "read-back-small", store(json!({}))),
+        ("ClusterOkmsStore", "read-back-whole", whole_store()),
+    ] {
+        kubectl(&["apply", "--server-side", "-f", "-"], &object(kind, name, &spec)).succeeded();
+        let read = cluster::kubectl_json(cluster::shared(), &["get", kind, name]);
+        assert_eq!(read["spec"], spec, "{kind}/{name}");
+        assert_eq!(read["status"], json!({"observedGeneration": -1}), "{kind}/{name}");
+
+        // The operator reads the same: nothing is lost on the way through our types.
+        let ours = match kind {
+            "OkmsSecret" => serde_json::to_value(&serde_json::from_value::<OkmsSecret>(read).unwrap().spec),
+            _ => serde_json::to_value(&serde_json::from_value::<ClusterOkmsStore>(read).unwrap().spec),
+        };
+        // The one thing it may write differently is a duration: 1h30m is also 90m.
+        assert_eq!(ours.unwrap(), spec, "{kind}/{name}");
+        kubectl(&["delete", kind, name], "").succeeded();
+    }
+}
+
+#[test]
+fn the_largest_objects_fit_the_cost_limits_of_the_rules() {
+    let keys: Vec<_> =
+        (0..256).map(|number| json!({"to": format!("{number:0253}"), "from": "f".repeat(1024)})).collect();
+    let map: serde_json::Map<_, _> = (0..64)
+        .map(|number| (format!("{}/{number:063}", vec!["d".repeat(63); 3].join(".")), json!("v".repeat(63))))
+        .collect();
+    let target = json!({"name": "n".repeat(253), "type": "t".repeat(253), "labels": map, "annotations": map});
+    taken("OkmsSecret", &json!({"path": "p/".repeat(127) + "x", "keys": keys, "target": target}));
+
+    // As much as fits into one request: the lists may be longer than a request may be.
+    let rule = json!({"namespaces": vec!["*".repeat(63); 64], "paths": vec!["p/".repeat(128) + "*"; 16]});
+    let pem = format!("-----BEGIN CERTIFICATE-----{}", "A".repeat(65_000));
+    taken("ClusterOkmsStore", &store(json!({"access": vec![rule; 128], "ca": {"pem": pem}})));
+}
+
+#[test]
+fn kubectl_shows_the_state_at_a_glance() {
+    kubectl(&["create", "namespace", "columns"], "").succeeded();
+    let spec = secret(json!({}));
+    kubectl(&["create", "-n", "columns", "-f", "-"], &object("OkmsSecret", "db", &spec)).succeeded();
+    kubectl(&["create", "-n", "columns", "-f", "-"], &object("OkmsSecret", "other", &spec)).succeeded();
+    let condition = json!({
+        "type": "Ready", "status": "True", "reason": "Synced", "message": "", "observedGeneration": 1,
+        "lastTransitionTime": "2026-01-02T03:04:05Z",
+    });
+    let status = json!({"status": {
+        "observedGeneration": 1, "conditions": [condition], "store": "ClusterOkmsStore/default",
+        "summary": "prod/shop/db@7", "target": {"name": "db-credentials", "keys": 2},
+        "sources": [{"path": "prod/shop/db", "version": 7, "currentVersion": 9, "state": "Active"}],
+    }});
+    let patch = ["patch", "-n", "columns", "oks/db", "--subresource=status", "--type=merge", "-p", &status.to_string()];
+    kubectl(&patch, "").succeeded();
+
+    let table = kubectl(&["get", "okms", "-n", "columns"], "").succeeded();
+    let lines: Vec<Vec<_>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["NAME", "READY", "REASON", "STORE", "SOURCE", "TARGET", "AGE"], "{table}");
+    assert_eq!(
+        lines[1][..6],
+        [
+            "okmssecret.okms-operator.io/db",
+            "True",
+            "Synced",
+            "ClusterOkmsStore/default",
+            "prod/shop/db@7",
+            "db-credentials"
+        ],
+        "{table}"
+    );
+
+    for selector in ["status.store=ClusterOkmsStore/default", "status.target.name=db-credentials"] {
+        let found =
+            kubectl(&["get", "oks", "-n", "columns", "-o", "name", "--field-selector", selector], "").succeeded();
+        assert_eq!(found.trim(), "okmssecret.okms-operator.io/db", "{selector}");
+    }
+}
+
+#[test]
+fn kubectl_explains_every_field() {
+    let text = kubectl(&["explain", "okmssecrets.spec", "--recursive=false"], "").succeeded();
+    for field in ["storeRef", "path", "version", "keys", "refreshInterval", "withdrawalPolicy", "suspend", "target"] {
+        assert!(text.contains(&format!("  {field}\t<")), "{field} is missing from:\n{text}");
+    }
+    assert!(text.contains("Default: follow the current"), "{text}");
+}
