@@ -1,1 +1,24 @@
+//! The client of OVHcloud OKMS Secret Manager, by its KV2 API: addresses, credentials, TLS, wire types, errors.
 //!
+//! It knows no Kubernetes and no schedule: it asks one question when told to and says what came of it. It only reads. The rule that
+//! holds throughout: *not found* is said only where the Secret Manager of this very domain said it in its own words; every other
+//! answer that is not understood is an error, and nothing may be deleted because of an error.
+//!
+//! Start with [`Client`]; an [`Identity`] and an [`Endpoint`] are what it is made of, an [`Error`] is what it may end with.
+
+mod body;
+mod client;
+mod credential;
+mod endpoint;
+mod error;
+mod handshakes;
+mod observer;
+mod tls;
+mod wire;
+
+pub use client::{BuildError, Client, ClientOptions};
+pub use credential::{CredentialError, Identity};
+pub use endpoint::{Endpoint, EndpointError, secret_urn_path};
+pub use error::{Error, ErrorKind};
+pub use observer::{Observer, Operation, Outcome};
+pub use tls::{Roots, TlsProblem};

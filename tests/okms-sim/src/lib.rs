@@ -1,0 +1,59 @@
+//! A simulator of OVHcloud OKMS Secret Manager's data plane, over real TLS, with fault injection.
+//!
+//! For tests: it listens on loopback only, keeps everything in memory, and issues its own certificates in OKMS's shape.
+//! Where OKMS's behaviour is not published it has a [switch](Switches) instead of an opinion.
+//!
+//! ```
+//! # async fn example() -> anyhow::Result<()> {
+//! let sim = okms_sim::Sim::start(okms_sim::Options::default()).await?;
+//! let domain = sim.domain();
+//! domain.put("prod/db", serde_json::json!({"user": "shop"}));
+//! let client = domain.issue_client_certificate(okms_sim::Validity::days(30))?;
+//! sim.fault(okms_sim::Fault::status(503).on_path("prod/*").times(2));
+//! # let _ = client;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | `store` | pure: versions, states, settings, check-and-set |
+//! | `wire` | pure: routes, bodies, answers and refusals of both API families |
+//! | `grants`, `path`, `switches`, `fault`, `counters` | the words of the public interface, and their small rules |
+//! | `pki`, `tls` | certificates and who may shake hands |
+//! | `server`, `connection`, `exchange`, `body` | sockets, requests, the way back |
+//! | `world` | what all of these share |
+//! | `domain`, `sim` | the in-process interface |
+//! | `admin` | the same as JSON, for the binary |
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
+
+mod body;
+mod clock;
+mod connection;
+mod counters;
+mod domain;
+mod exchange;
+mod fault;
+mod grants;
+mod path;
+mod pki;
+mod server;
+mod sim;
+mod store;
+mod switches;
+mod tls;
+mod wire;
+mod world;
+
+pub use self::counters::Counters;
+pub use self::domain::{Domain, DomainError, Metadata};
+pub use self::fault::{Fault, FaultId, FaultKind};
+pub use self::grants::{Action, Grant, Grants};
+pub use self::path::PathPattern;
+pub use self::pki::{ClientCertificate, Validity};
+pub use self::sim::{Options, Sim};
+pub use self::switches::{
+    CertificateRefusal, EmptyList, ListOrder, OddPaths, RevokedConnections, Switches,
+};
+pub use self::wire::Operation;

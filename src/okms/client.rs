@@ -1,0 +1,331 @@
+//! The client of one OKMS domain with one identity ([`Client`]): three requests, all of them reads.
+//!
+//! It never retries, never follows a redirect, never asks a proxy, never unpacks a compressed answer and never changes anything in
+//! OKMS. Who asks when, and again, is the feed's business. What an answer says is decided in `wire`, what a failure is in
+//! `error`; here they are put together.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use jiff::{Timestamp, fmt::rfc2822};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use super::{
+    Endpoint, Error, Identity, Observer, Operation, Outcome, Roots,
+    body::{self, BodyError},
+    error::{Malformed, Reason},
+    handshakes::CountHandshakes,
+    tls,
+    wire::{self, Refusal},
+};
+use crate::model::{Facts, OkmsId, Path, Reading, Version};
+
+const USER_AGENT: &str = concat!("okms-operator/", env!("CARGO_PKG_VERSION"));
+
+/// How long an unused connection is kept: longer than the usual refresh interval of a minute, shorter than most servers would.
+const IDLE: Duration = Duration::from_secs(90);
+
+/// After half of the usual time limit without an answer, HTTP/2 is asked whether the other side is still there. So a dead connection
+/// costs the requests on it, and no later ones.
+const PING_AFTER: Duration = Duration::from_secs(15);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The longest `Retry-After` that is believed.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(24);
+
+/// The time limits of a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientOptions {
+    /// For a whole request, from the start to the last byte of the answer.
+    pub timeout: Duration,
+    /// For the connection and its TLS handshake, a part of the above.
+    pub connect_timeout: Duration,
+    /// How long a connection may live, so that a revoked certificate does not work on for as long as there are requests.
+    pub connection_lifetime: Duration,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(10),
+            connection_lifetime: Duration::from_mins(10),
+        }
+    }
+}
+
+/// Why a client cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error("the CA bundle holds no certificate: it must be PEM that begins with -----BEGIN CERTIFICATE-----")]
+    EmptyCa,
+    #[error("the CA bundle is damaged: a certificate in it cannot be read")]
+    MalformedCa,
+    #[error("TLS cannot be set up")]
+    Tls(#[source] rustls::Error),
+    #[error("the HTTP client cannot be set up")]
+    Http(#[source] reqwest::Error),
+}
+
+/// Reads secrets from one OKMS domain as one identity.
+///
+/// # Guarantees
+///
+/// Every call ends within the time limit. No connection lives longer than its lifetime. A value is held in memory that is
+/// overwritten when it is dropped; no error and no call of the observer says anything of it.
+pub struct Client {
+    /// `<endpoint>/api/<okmsId>/v1/secret`
+    base: String,
+    settings: Settings,
+    connections: Mutex<Connections>,
+}
+
+impl Client {
+    /// Nothing is sent yet: whether the endpoint is one, and knows the identity, shows with the first request.
+    pub fn new(
+        endpoint: &Endpoint,
+        okms_id: &OkmsId,
+        roots: &Roots,
+        identity: &Identity,
+        options: ClientOptions,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, BuildError> {
+        let settings = Settings { tls: tls::config(roots, identity)?, options, observer };
+        let connections = Mutex::new(settings.open().map_err(BuildError::Http)?);
+        Ok(Self { base: format!("{endpoint}/api/{okms_id}/v1/secret"), settings, connections })
+    }
+
+    /// What OKMS knows of a secret without its data: KV2 `GET metadata/{path}`.
+    pub async fn metadata(&self, path: &Path) -> Result<Facts, Error> {
+        self.observed(Operation::Metadata, async {
+            let answer = self.get(&format!("metadata/{}", path.encoded())).await?;
+            match answer.status {
+                200 => answer.parsed(wire::metadata),
+                _ => Err(answer.refused()),
+            }
+        })
+        .await
+    }
+
+    /// The data of one version, or of the current one: KV2 `GET data/{path}`.
+    ///
+    /// The metadata comes as OKMS sent it. Its deletion time is to be compared with the clock by whoever has one: beside data it is
+    /// a plan, beside a refusal it is a fact.
+    pub async fn data(&self, path: &Path, version: Option<Version>) -> Result<Reading, Error> {
+        self.observed(Operation::Data, async {
+            let query = version.map(|version| format!("?version={version}")).unwrap_or_default();
+            let answer = self.get(&format!("data/{}{query}", path.encoded())).await?;
+            match answer.status {
+                200 => answer.parsed(|body| wire::data(body, version)),
+                404 if answer.json => match wire::unreadable(&answer.body, version) {
+                    Ok(Some(reading)) => Ok(reading),
+                    Ok(None) => Err(answer.refused()),
+                    Err(malformed) => Err(answer.error(Reason::Malformed(malformed))),
+                },
+                _ => Err(answer.refused()),
+            }
+        })
+        .await
+    }
+
+    /// Whether the domain answers: KV2 `GET metadata?list=true`, for a page of the smallest size.
+    ///
+    /// A domain without secrets is fine. How it is told is not documented: an empty list and a not-found of the Secret Manager both count.
+    pub async fn list_root(&self) -> Result<(), Error> {
+        self.observed(Operation::List, async {
+            let answer = self.get("metadata?list=true").await?;
+            match answer.status {
+                200 => answer.parsed(wire::list),
+                404 if answer.is_not_found() => Ok(()),
+                _ => Err(answer.refused()),
+            }
+        })
+        .await
+    }
+
+    async fn observed<T>(
+        &self,
+        operation: Operation,
+        request: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let start = Instant::now();
+        let result = request.await;
+        self.settings.observer.request(operation, Outcome::from(&result), start.elapsed());
+        result
+    }
+
+    async fn get(&self, path_and_query: &str) -> Result<Answer, Error> {
+        let mut request = self.connections()?.get(format!("{}/{path_and_query}", self.base));
+        if path_and_query.ends_with("?list=true") {
+            request = request.header("X-Pagination-Size", HeaderValue::from_static("10"));
+        }
+        let response = request.send().await.map_err(|error| Error::transport(error, false))?;
+        Answer::read(response).await
+    }
+
+    /// The connections in use, or new ones if those have become too old. Requests under way end on the connections they began on.
+    fn connections(&self) -> Result<reqwest::Client, Error> {
+        let mut current = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.opened.elapsed() >= self.settings.renewal() {
+            *current = self.settings.open().map_err(|error| Error::transport(error, false))?;
+        }
+        Ok(current.client.clone())
+    }
+}
+
+/// What connections are made with.
+struct Settings {
+    tls: rustls::ClientConfig,
+    options: ClientOptions,
+    observer: Arc<dyn Observer>,
+}
+
+struct Connections {
+    client: reqwest::Client,
+    opened: Instant,
+}
+
+impl Settings {
+    fn open(&self) -> Result<Connections, reqwest::Error> {
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(self.tls.clone())
+            .https_only(true)
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .user_agent(USER_AGENT)
+            .default_headers(HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]))
+            .timeout(self.options.timeout)
+            .connect_timeout(self.options.connect_timeout)
+            .pool_idle_timeout(IDLE)
+            .http2_keep_alive_interval(PING_AFTER)
+            .http2_keep_alive_timeout(PING_TIMEOUT)
+            .connector_layer(CountHandshakes(Arc::clone(&self.observer)))
+            .build()?;
+        Ok(Connections { client, opened: Instant::now() })
+    }
+
+    /// The age at which connections are left: early enough for the last request on them to end within their lifetime.
+    fn renewal(&self) -> Duration {
+        self.options.connection_lifetime.saturating_sub(self.options.timeout)
+    }
+}
+
+/// An answer of whatever status, read to its end.
+struct Answer {
+    status: u16,
+    json: bool,
+    retry_after: Option<Duration>,
+    body: Zeroizing<Vec<u8>>,
+}
+
+impl Answer {
+    async fn read(response: reqwest::Response) -> Result<Self, Error> {
+        let status = response.status().as_u16();
+        let json = is_json(response.headers());
+        let retry_after = retry_after(response.headers(), Timestamp::now());
+        let body = match body::read(response).await {
+            Ok(body) => body,
+            // The status says enough. The body would only have told the id of the request.
+            Err(_) if !matches!(status, 200 | 404) => Zeroizing::default(),
+            Err(BodyError::TooLarge) => return Err(Error::new(Reason::TooLarge).with_status(status)),
+            Err(BodyError::Transport(error)) => return Err(Error::transport(error, true).with_status(status)),
+        };
+        Ok(Self { status, json, retry_after, body })
+    }
+
+    fn parsed<T>(self, parse: impl FnOnce(&[u8]) -> Result<T, Malformed>) -> Result<T, Error> {
+        if !self.json {
+            return Err(self.error(Reason::NotJson));
+        }
+        parse(&self.body).map_err(|malformed| self.error(Reason::Malformed(malformed)))
+    }
+
+    /// The error that an answer without success is.
+    fn refused(&self) -> Error {
+        self.error(match self.status {
+            404 if self.is_not_found() => Reason::NotFound,
+            404 => Reason::ForeignNotFound,
+            status => Reason::of_status(status),
+        })
+    }
+
+    /// Whether the Secret Manager, and nothing before it, says that there is no such thing.
+    fn is_not_found(&self) -> bool {
+        self.status == 404 && self.json && Refusal::parse(&self.body).is_not_found()
+    }
+
+    fn error(&self, reason: Reason) -> Error {
+        Error::new(reason)
+            .with_status(self.status)
+            .with_retry_after(self.retry_after)
+            .with_request_id(Refusal::parse(&self.body).request_id)
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(content_type) = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
+        return false;
+    };
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || essence.starts_with("application/") && essence.ends_with("+json")
+}
+
+/// Seconds or a date (RFC 9110, 10.2.3). What is neither is as good as absent.
+fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = if let Ok(seconds) = text.parse() {
+        Duration::from_secs(seconds)
+    } else {
+        let until = rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+        Duration::try_from(until.duration_since(now)).unwrap_or_default()
+    };
+    Some(wait.min(LONGEST_RETRY_AFTER))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(name: reqwest::header::HeaderName, value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(name, HeaderValue::from_static(value))])
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now: Timestamp = "2026-10-21T07:28:00Z".parse().unwrap();
+        for (text, wait) in [
+            ("0", Some(0)),
+            ("120", Some(120)),
+            ("Wed, 21 Oct 2026 07:30:00 GMT", Some(120)),
+            ("Wed, 21 Oct 2026 07:00:00 GMT", Some(0)),
+            ("99999999999", Some(24 * 3600)),
+            ("Wed, 01 Jan 9000 00:00:00 GMT", Some(24 * 3600)),
+            ("soon", None),
+            ("-1", None),
+            ("", None),
+        ] {
+            assert_eq!(retry_after(&with(RETRY_AFTER, text), now), wait.map(Duration::from_secs), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_json_is_json() {
+        for (content_type, json) in [
+            ("application/json", true),
+            ("Application/JSON; charset=utf-8", true),
+            ("application/problem+json", true),
+            ("text/html", false),
+            ("text/json", false),
+            ("application/jsonp", false),
+        ] {
+            assert_eq!(is_json(&with(CONTENT_TYPE, content_type)), json, "{content_type}");
+        }
+        assert!(!is_json(&HeaderMap::new()));
+    }
+}

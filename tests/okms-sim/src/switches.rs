@@ -1,0 +1,148 @@
+//! Switches: how the simulator behaves where OKMS's real behaviour is not published.
+//!
+//! Only data. Every field says what is unknown and why its default is what it is; the README lists them for users. None
+//! of them is knowledge about OKMS: a client has to work with every setting.
+
+use serde::{Deserialize, Serialize};
+
+/// Where a certificate that is expired, revoked or of a domain that is not served here is refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum CertificateRefusal {
+    /// By a TLS alert that ends the handshake (third parties saw "bad certificate").
+    #[default]
+    Tls,
+    /// The handshake succeeds, each request is answered 403.
+    Forbidden,
+}
+
+/// What a revocation does to connections that are open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RevokedConnections {
+    /// They are closed at once: the stricter guess.
+    #[default]
+    Close,
+    /// They serve until somebody closes them.
+    Keep,
+}
+
+/// How a list without entries is answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum EmptyList {
+    /// 200 with `keys: []`.
+    #[default]
+    Array,
+    /// 200 with `keys: null`.
+    Null,
+    /// 404, as HashiCorp Vault does.
+    NotFound,
+}
+
+/// The order of lists.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ListOrder {
+    #[default]
+    Ascending,
+    Descending,
+}
+
+/// What to do with a leading `/`, a trailing `/` and `//` in a path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum OddPaths {
+    /// Refused, as the control panel does.
+    #[default]
+    Refuse,
+    /// Slashes at the ends and doubled ones are dropped.
+    Clean,
+}
+
+/// All switches. `Default` is the documented behaviour.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[allow(clippy::struct_excessive_bools)] // Each is a switch of its own; no two of them make a state together.
+pub struct Switches {
+    /// Offer HTTP/2 by ALPN. Unknown; on, so that both protocols are in use.
+    pub http2: bool,
+    pub certificate_refusal: CertificateRefusal,
+    pub revoked_connections: RevokedConnections,
+    /// Status of a refusal by policy: 403 in the field, 401 in the specification.
+    pub denied_status: u16,
+    /// Status for a token that is good, but not for the domain in the path. Unknown.
+    pub foreign_token_status: u16,
+    /// Status of a `cas` that is wrong or missing. The specification leaves only 400.
+    pub cas_status: u16,
+    /// Status of creating a secret that exists (REST v2). The specification leaves only 400.
+    pub exists_status: u16,
+    /// Status of data over `max_data_bytes`. The specification leaves only 400.
+    pub oversize_status: u16,
+    /// Status of a path outside the rules. The specification leaves only 400.
+    pub bad_path_status: u16,
+    pub odd_paths: OddPaths,
+    /// Bytes of JSON that the data of a version may have; `None`: no limit. 64 KB by the user guide.
+    pub max_data_bytes: Option<usize>,
+    /// The largest page. The specification says 100; the CLI's help says 500.
+    pub max_page_size: usize,
+    /// Refuse unknown fields in bodies, as the specification's `additionalProperties: false` would have it.
+    pub strict_bodies: bool,
+    /// Take PUT as POST, and LIST as GET with `?list=true`, on KV2: what Vault's clients send.
+    pub vault_verbs: bool,
+    /// Take version numbers as strings on KV2: what Vault's Go client sends.
+    pub string_versions: bool,
+    /// Take `deactivate_version_after` on KV2, which OVHcloud's guide prints in place of `delete_version_after`.
+    pub deactivate_version_after: bool,
+    /// Answer `GET v1/auth/token/lookup-self`, which External Secrets' Vault provider asks for.
+    pub token_lookup_self: bool,
+    pub empty_list: EmptyList,
+    pub list_order: ListOrder,
+    /// Leave out null fields instead of sending them.
+    pub omit_nulls: bool,
+    /// Show the future end of a version with a pending `delete_version_after`, as HashiCorp Vault does.
+    pub show_pending_deletion: bool,
+    /// In a merge patch, `null` removes the key: the standard's meaning, not stated by OVHcloud.
+    pub merge_null_removes: bool,
+    /// KV2's POST metadata makes a missing secret (without a version), as HashiCorp Vault does.
+    pub metadata_creates: bool,
+    /// `error_code` of the 404 that carries the metadata of a deactivated or destroyed version. Unknown.
+    pub withdrawn_error_code: i32,
+    /// Warnings sent with every answer that can carry them; with any, KV2's metadata writes answer 200 instead of 204.
+    pub warnings: Vec<String>,
+    /// Send the request id as the header `X-Request-Id` too.
+    pub request_id_header: bool,
+}
+
+impl Default for Switches {
+    fn default() -> Self {
+        Self {
+            http2: true,
+            certificate_refusal: CertificateRefusal::default(),
+            revoked_connections: RevokedConnections::default(),
+            denied_status: 403,
+            foreign_token_status: 403,
+            cas_status: 400,
+            exists_status: 400,
+            oversize_status: 400,
+            bad_path_status: 400,
+            odd_paths: OddPaths::default(),
+            max_data_bytes: Some(64 * 1024),
+            max_page_size: 100,
+            strict_bodies: true,
+            vault_verbs: false,
+            string_versions: false,
+            deactivate_version_after: false,
+            token_lookup_self: false,
+            empty_list: EmptyList::default(),
+            list_order: ListOrder::default(),
+            omit_nulls: false,
+            show_pending_deletion: true,
+            merge_null_removes: true,
+            metadata_creates: true,
+            withdrawn_error_code: crate::wire::refusal::Code::SECRET_NOT_FOUND.0,
+            warnings: Vec::new(),
+            request_id_header: false,
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The state that all parts share: domains, switches, faults, counters, open connections.
+//!
+//! Locks are held for moments, never across an await. Nothing here knows HTTP or TLS.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::connection::Connections;
+use crate::counters::Counters;
+use crate::fault::{Fault, FaultId, FaultKind, Faults, Snapshot};
+use crate::grants::Grants;
+use crate::pki::Authority;
+use crate::store::Store;
+use crate::switches::Switches;
+
+/// A certificate (by serial) or a token (by itself) that was issued.
+#[derive(Clone)]
+pub(crate) struct Identity {
+    pub(crate) grants: Grants,
+    pub(crate) revoked: bool,
+    pub(crate) not_after: Timestamp,
+}
+
+/// One domain's state. It has no `Debug`: it holds values.
+pub(crate) struct DomainState {
+    pub(crate) okms_id: Uuid,
+    pub(crate) store: Mutex<Store>,
+    pub(crate) certificates: Mutex<BTreeMap<String, Identity>>,
+    pub(crate) tokens: Mutex<BTreeMap<String, Identity>>,
+}
+
+impl DomainState {
+    pub(crate) fn new(okms_id: Uuid) -> Arc<Self> {
+        Arc::new(Self {
+            okms_id,
+            store: Mutex::default(),
+            certificates: Mutex::default(),
+            tokens: Mutex::default(),
+        })
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) clock: Clock,
+    pub(crate) connections: Connections,
+    users: Authority,
+    domains: RwLock<BTreeMap<Uuid, Arc<DomainState>>>,
+    switches: RwLock<Arc<Switches>>,
+    faults: Mutex<Faults>,
+    counters: Mutex<Counters>,
+}
+
+impl World {
+    pub(crate) fn new(users: Authority, switches: Switches) -> Self {
+        Self {
+            clock: Clock::default(),
+            connections: Connections::default(),
+            users,
+            domains: RwLock::default(),
+            switches: RwLock::new(Arc::new(switches)),
+            faults: Mutex::default(),
+            counters: Mutex::default(),
+        }
+    }
+
+    pub(crate) const fn users_authority(&self) -> &Authority {
+        &self.users
+    }
+
+    pub(crate) fn add_domain(&self, domain: Arc<DomainState>) {
+        self.domains
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(domain.okms_id, domain);
+    }
+
+    pub(crate) fn domain(&self, okms_id: Uuid) -> Option<Arc<DomainState>> {
+        self.domains
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&okms_id)
+            .cloned()
+    }
+
+    pub(crate) fn domains(&self) -> Vec<Arc<DomainState>> {
+        self.domains
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
+    }
+
+    /// The certificate of a domain that is served here.
+    pub(crate) fn identity(&self, okms_id: Uuid, serial: &str) -> Option<Identity> {
+        let domain = self.domain(okms_id)?;
+        locked(&domain.certificates).get(serial).cloned()
+    }
+
+    /// Whose token this is.
+    pub(crate) fn token(&self, token: &str) -> Option<(Uuid, Identity)> {
+        self.domains().iter().find_map(|domain| {
+            let identity = locked(&domain.tokens).get(token).cloned()?;
+            Some((domain.okms_id, identity))
+        })
+    }
+
+    pub(crate) fn switches(&self) -> Arc<Switches> {
+        Arc::clone(&self.switches.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn with_switches(&self, change: impl FnOnce(&mut Switches)) {
+        let mut switches = self
+            .switches
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        change(Arc::make_mut(&mut switches));
+    }
+
+    pub(crate) fn add_fault(&self, fault: Fault) -> FaultId {
+        let frozen = (fault.kind == FaultKind::FrozenReads).then(|| Arc::new(self.snapshot()));
+        self.faults().add(fault, frozen)
+    }
+
+    pub(crate) fn faults(&self) -> MutexGuard<'_, Faults> {
+        locked(&self.faults)
+    }
+
+    pub(crate) fn counters(&self) -> MutexGuard<'_, Counters> {
+        locked(&self.counters)
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.domains()
+            .iter()
+            .map(|domain| (domain.okms_id, locked(&domain.store).clone()))
+            .collect()
+    }
+}
+
+/// A lock whose holder panicked is taken over: every change to what it guards is complete in one step.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
