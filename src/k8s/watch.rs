@@ -7,9 +7,9 @@ use kube::{
     Api, Client, Resource,
     core::{NamespaceResourceScope, PartialObjectMeta},
     runtime::{
-        WatchStreamExt, metadata_watcher,
-        reflector::{self, ObjectRef, Store, store::Writer},
-        watcher::{self, Event},
+        WatchStreamExt,
+        reflector::{self, Store, store::Writer},
+        watcher::{self, Event, watcher},
     },
 };
 use serde::de::DeserializeOwned;
@@ -97,9 +97,9 @@ pub async fn watch_named<K>(client: Client, namespace: String, name: String, mut
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let api: Api<K> = Api::namespaced(client, &namespace);
+    let api: Api<PartialObjectMeta<K>> = Api::namespaced(client, &namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut stream = std::pin::pin!(metadata_watcher(api, config).default_backoff());
+    let mut stream = std::pin::pin!(watcher(api, config).default_backoff());
     while let Some(event) = stream.next().await {
         match event {
             Ok(Event::Init | Event::InitApply(_)) => {}
@@ -108,11 +108,3 @@ where
         }
     }
 }
-
-/// The reference by which an object of the given store is found.
-pub fn key<K: Resource<DynamicType = ()>>(namespace: &str, name: &str) -> ObjectRef<K> {
-    ObjectRef::new(name).within(namespace)
-}
-
-/// Metadata of targets, as the watch knows it.
-pub type TargetMeta = PartialObjectMeta<k8s_openapi::api::core::v1::Secret>;

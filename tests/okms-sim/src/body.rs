@@ -34,21 +34,11 @@ enum Cut {
 impl Body {
     pub(crate) fn whole(bytes: Bytes) -> Self {
         let announced = length(&bytes);
-        Self {
-            pieces: VecDeque::from([bytes]),
-            announced,
-            pause: None,
-            cut: Cut::Never,
-        }
+        Self { pieces: VecDeque::from([bytes]), announced, pause: None, cut: Cut::Never }
     }
 
     pub(crate) fn empty() -> Self {
-        Self {
-            pieces: VecDeque::new(),
-            announced: 0,
-            pause: None,
-            cut: Cut::Never,
-        }
+        Self { pieces: VecDeque::new(), announced: 0, pause: None, cut: Cut::Never }
     }
 
     /// The same body in pieces, spread over a time.

@@ -25,9 +25,7 @@ impl Clock {
     pub(crate) fn advance(&self, by: Duration) {
         let by = i64::try_from(by.as_nanos()).unwrap_or(i64::MAX);
         self.offset_nanoseconds
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |offset| {
-                Some(offset.saturating_add(by))
-            })
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |offset| Some(offset.saturating_add(by)))
             .expect("the closure always returns a value");
     }
 }

@@ -68,16 +68,9 @@ pub(crate) struct Connections {
 
 impl Connections {
     /// Registers a connection for as long as the returned guard lives.
-    pub(crate) fn register(
-        &self,
-        connection: &Arc<Connection>,
-        subject: &Subject,
-    ) -> Registered<'_> {
+    pub(crate) fn register(&self, connection: &Arc<Connection>, subject: &Subject) -> Registered<'_> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let open = Open {
-            connection: Arc::clone(connection),
-            serial: subject.serial.clone(),
-        };
+        let open = Open { connection: Arc::clone(connection), serial: subject.serial.clone() };
         locked(&self.open).insert(id, open);
         Registered { all: self, id }
     }
@@ -111,16 +104,8 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    pub(crate) fn new(
-        stream: TcpStream,
-        connection: Arc<Connection>,
-        traffic: Arc<Traffic>,
-    ) -> Self {
-        Self {
-            stream,
-            connection,
-            traffic,
-        }
+    pub(crate) fn new(stream: TcpStream, connection: Arc<Connection>, traffic: Arc<Traffic>) -> Self {
+        Self { stream, connection, traffic }
     }
 }
 
@@ -147,11 +132,7 @@ impl AsyncRead for Socket {
 }
 
 impl AsyncWrite for Socket {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
         let poll = Pin::new(&mut self.stream).poll_write(context, buffer);
         if let Poll::Ready(Ok(written)) = &poll {
             Traffic::add(&self.traffic.bytes_out, *written);

@@ -35,28 +35,17 @@ pub struct Counters {
 impl Counters {
     /// Requests of an operation, on all paths.
     pub fn of(&self, operation: &str) -> u64 {
-        self.requests
-            .iter()
-            .filter(|((name, _), _)| name == operation)
-            .map(|(_, count)| count)
-            .sum()
+        self.requests.iter().filter(|((name, _), _)| name == operation).map(|(_, count)| count).sum()
     }
 
     /// Requests on a path, of all operations.
     pub fn on(&self, path: &str) -> u64 {
-        self.requests
-            .iter()
-            .filter(|((_, requested), _)| requested == path)
-            .map(|(_, count)| count)
-            .sum()
+        self.requests.iter().filter(|((_, requested), _)| requested == path).map(|(_, count)| count).sum()
     }
 
     /// Requests of an operation on a path.
     pub fn of_on(&self, operation: &str, path: &str) -> u64 {
-        self.requests
-            .get(&(operation.to_owned(), path.to_owned()))
-            .copied()
-            .unwrap_or(0)
+        self.requests.get(&(operation.to_owned(), path.to_owned())).copied().unwrap_or(0)
     }
 
     /// All requests.
@@ -81,19 +70,12 @@ impl Counters {
     }
 }
 
-fn rows<S: serde::Serializer>(
-    requests: &BTreeMap<(String, String), u64>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
+fn rows<S: serde::Serializer>(requests: &BTreeMap<(String, String), u64>, serializer: S) -> Result<S::Ok, S::Error> {
     #[derive(Serialize)]
     struct Row<'a> {
         operation: &'a str,
         path: &'a str,
         count: u64,
     }
-    serializer.collect_seq(requests.iter().map(|((operation, path), &count)| Row {
-        operation,
-        path,
-        count,
-    }))
+    serializer.collect_seq(requests.iter().map(|((operation, path), &count)| Row { operation, path, count }))
 }

@@ -13,9 +13,7 @@ use uuid::Uuid;
 
 use crate::grants::Grants;
 use crate::pki::{ClientCertificate, Validity};
-use crate::store::{
-    CustomChange, Data, Lifetime, MetadataChange, SettingsChange, State, StoreError,
-};
+use crate::store::{CustomChange, Data, Lifetime, MetadataChange, SettingsChange, State, StoreError};
 use crate::switches::RevokedConnections;
 use crate::world::{DomainState, Identity, World, locked};
 
@@ -98,11 +96,7 @@ impl Domain {
             .users_authority()
             .issue_client(self.state.okms_id, validity, now)
             .context("issuing a client certificate")?;
-        let identity = Identity {
-            grants: Grants::everything(),
-            revoked: false,
-            not_after: issued.not_after,
-        };
+        let identity = Identity { grants: Grants::everything(), revoked: false, not_after: issued.not_after };
         locked(&self.state.certificates).insert(issued.serial.clone(), identity);
         Ok(issued)
     }
@@ -119,12 +113,7 @@ impl Domain {
         let identity = Identity {
             grants: Grants::everything(),
             revoked: false,
-            not_after: self
-                .world
-                .clock
-                .now()
-                .saturating_add(lifetime)
-                .unwrap_or(Timestamp::MAX),
+            not_after: self.world.clock.now().saturating_add(lifetime).unwrap_or(Timestamp::MAX),
         };
         locked(&self.state.tokens).insert(token.clone(), identity);
         token
@@ -152,8 +141,7 @@ impl Domain {
     /// When the path's 24,000 version numbers are used up.
     #[allow(clippy::needless_pass_by_value)] // So that callers write `json!({…})` without an ampersand.
     pub fn put(&self, path: &str, data: Value) -> u32 {
-        self.try_put(path, &data)
-            .expect("a test writes fewer than 24,000 versions of a path")
+        self.try_put(path, &data).expect("a test writes fewer than 24,000 versions of a path")
     }
 
     pub(crate) fn try_put(&self, path: &str, data: &Value) -> Result<u32, DomainError> {
@@ -200,13 +188,7 @@ impl Domain {
     }
 
     pub fn set_max_versions(&self, path: &str, max_versions: u32) -> Result<(), DomainError> {
-        self.set_metadata(
-            path,
-            Metadata {
-                max_versions: Some(max_versions),
-                ..Metadata::default()
-            },
-        )
+        self.set_metadata(path, Metadata { max_versions: Some(max_versions), ..Metadata::default() })
     }
 
     /// Sets settings and custom metadata; makes a missing secret, without a version.
@@ -214,9 +196,7 @@ impl Domain {
         let now = self.world.clock.now();
         let change = MetadataChange {
             settings: settings(&metadata)?,
-            custom: metadata
-                .custom_metadata
-                .map_or(CustomChange::Keep, CustomChange::Replace),
+            custom: metadata.custom_metadata.map_or(CustomChange::Keep, CustomChange::Replace),
         };
         Ok(locked(&self.state.store).set_metadata(path, change, true, now)?)
     }
@@ -236,10 +216,8 @@ impl Domain {
     fn change(&self, name: &str, change: impl FnOnce(&mut Identity)) -> Result<(), DomainError> {
         let mut certificates = locked(&self.state.certificates);
         let mut tokens = locked(&self.state.tokens);
-        let identity = certificates
-            .get_mut(name)
-            .or_else(|| tokens.get_mut(name))
-            .ok_or(DomainError::UnknownIdentity)?;
+        let identity =
+            certificates.get_mut(name).or_else(|| tokens.get_mut(name)).ok_or(DomainError::UnknownIdentity)?;
         change(identity);
         Ok(())
     }
@@ -251,9 +229,5 @@ fn settings(metadata: &Metadata) -> Result<SettingsChange, DomainError> {
         .as_deref()
         .map(|text| Lifetime::parse(text).ok_or(DomainError::BadDuration))
         .transpose()?;
-    Ok(SettingsChange {
-        cas_required: metadata.cas_required,
-        lifetime,
-        max_versions: metadata.max_versions,
-    })
+    Ok(SettingsChange { cas_required: metadata.cas_required, lifetime, max_versions: metadata.max_versions })
 }

@@ -65,22 +65,11 @@ pub(crate) async fn exchange(
         let answered = match Limited::new(body, MAX_BODY).collect().await {
             Ok(body) => routed.and_then(|call| {
                 let body = body.to_bytes();
-                perform(
-                    &world,
-                    &peer,
-                    &head.headers,
-                    &call,
-                    &body,
-                    &plan,
-                    &switches,
-                    &request_id,
-                )
+                perform(&world, &peer, &head.headers, &call, &body, &plan, &switches, &request_id)
             }),
-            Err(_) => Err(Refusal::new(
-                switches.oversize_status,
-                Code::ARGUMENT,
-                "the body is too large or did not arrive",
-            )),
+            Err(_) => {
+                Err(Refusal::new(switches.oversize_status, Code::ARGUMENT, "the body is too large or did not arrive"))
+            }
         };
         let answer = answered.unwrap_or_else(|refusal| refusal.into_answer(&request_id));
         world.counters().answer(answer.status, answer.has_data);
@@ -113,9 +102,7 @@ fn arrive(world: &World, peer: &Peer, head: &http::request::Parts, call: Option<
     let operation = call.map_or(Operation::Unknown, |call| call.operation);
     let path = call.map_or(Some(head.uri.path()), Call::path);
     world.counters().request(operation, path, identity);
-    world
-        .faults()
-        .take(call.map(|call| call.okms_id), operation, path)
+    world.faults().take(call.map(|call| call.okms_id), operation, path)
 }
 
 /// Resets the connection; the request's own future ends with it.
@@ -143,9 +130,7 @@ fn perform(
             shown = Some(frozen.clone());
         }
         if let (Some(back), Some(path)) = (plan.versions_back, call.path()) {
-            shown
-                .get_or_insert_with(|| store.clone())
-                .rewind(path, back);
+            shown.get_or_insert_with(|| store.clone()).rewind(path, back);
         }
     }
     let mut context = Context {
@@ -157,11 +142,7 @@ fn perform(
         request_id,
     };
     let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let payload = Payload {
-        body,
-        page_size: text(&PAGE_SIZE),
-        page_cursor: text(&PAGE_CURSOR),
-    };
+    let payload = Payload { body, page_size: text(&PAGE_SIZE), page_cursor: text(&PAGE_CURSOR) };
     answer(&mut context, call, &payload)
 }
 
@@ -175,9 +156,7 @@ fn token(headers: &HeaderMap) -> Option<&str> {
 
 fn bearer(value: &HeaderValue) -> Option<&str> {
     let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-    scheme
-        .eq_ignore_ascii_case("bearer")
-        .then_some(token.trim())
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
 /// The domain in the path and the rights of who asks. A token, where one is sent, decides over the certificate.
@@ -190,11 +169,8 @@ fn authorized(
 ) -> Result<(Arc<DomainState>, Identity), Refusal> {
     let unauthenticated = |text: &str| Refusal::new(401, Code::AUTHENTICATION, text.to_owned());
     let now = world.clock.now();
-    let domain = || {
-        world
-            .domain(okms_id)
-            .ok_or_else(|| Refusal::new(404, Code::DOMAIN_NOT_FOUND, "the domain does not exist"))
-    };
+    let domain =
+        || world.domain(okms_id).ok_or_else(|| Refusal::new(404, Code::DOMAIN_NOT_FOUND, "the domain does not exist"));
     if let Some(token) = token(headers) {
         let (owner, identity) = world
             .token(token)
@@ -209,25 +185,20 @@ fn authorized(
             Err(Refusal::new(status, Code::for_status(status), text))
         };
     }
-    let subject = peer
-        .subject
-        .as_ref()
-        .ok_or_else(|| unauthenticated("neither a token nor a client certificate was sent"))?;
+    let subject =
+        peer.subject.as_ref().ok_or_else(|| unauthenticated("neither a token nor a client certificate was sent"))?;
     let domain = domain()?;
     let forbidden = |text: &str| Refusal::new(403, Code::IAM_AUTHORIZATION, text.to_owned());
     if subject.okms_id != okms_id {
         return Err(forbidden("the client certificate is of another domain"));
     }
-    let identity = world
-        .identity(okms_id, &subject.serial)
-        .ok_or_else(|| forbidden("the client certificate is unknown"))?;
+    let identity =
+        world.identity(okms_id, &subject.serial).ok_or_else(|| forbidden("the client certificate is unknown"))?;
     // In the other setting the handshake has decided, once for the connection.
     if switches.certificate_refusal == CertificateRefusal::Forbidden {
         let valid = (subject.not_before..=subject.not_after).contains(&now.as_second());
         if identity.revoked || !valid {
-            return Err(forbidden(
-                "the client certificate is revoked or not valid now",
-            ));
+            return Err(forbidden("the client certificate is revoked or not valid now"));
         }
     }
     Ok((domain, identity))
@@ -249,18 +220,13 @@ fn response(answer: Answer) -> Response<Body> {
 
 fn with_type(content_type: &'static str, bytes: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(Body::whole(bytes.into()));
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
 fn canned_response(canned: Canned, request_id: &str) -> Response<Body> {
     match canned {
-        Canned::Status {
-            status,
-            retry_after,
-        } => {
+        Canned::Status { status, retry_after } => {
             let refusal = Refusal::new(status, Code::for_status(status), "this is a fault");
             let mut response = response(refusal.into_answer(request_id));
             if let Some(value) = retry_after.and_then(|text| HeaderValue::from_str(&text).ok()) {
@@ -279,17 +245,11 @@ fn canned_response(canned: Canned, request_id: &str) -> Response<Body> {
             let refusal = Refusal::new(404, Code::DOMAIN_NOT_FOUND, "the domain does not exist");
             response(refusal.into_answer(request_id))
         }
-        Canned::Answer {
-            status: code,
-            headers,
-            body,
-        } => {
+        Canned::Answer { status: code, headers, body } => {
             let mut response = Response::new(Body::whole(body.into()));
             *response.status_mut() = status(code);
             for (name, value) in headers {
-                if let (Ok(name), Ok(value)) =
-                    (HeaderName::try_from(name), HeaderValue::try_from(value))
-                {
+                if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
                     response.headers_mut().append(name, value);
                 }
             }

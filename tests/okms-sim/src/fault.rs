@@ -16,11 +16,7 @@ use crate::wire::Operation;
 
 /// What goes wrong. Durations are milliseconds.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(
-    rename_all = "camelCase",
-    rename_all_fields = "camelCase",
-    deny_unknown_fields
-)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub enum FaultKind {
     /// An `ErrorResponse` of this status; nothing takes effect.
     Status {
@@ -89,40 +85,24 @@ pub struct Fault {
 
 impl Fault {
     pub const fn new(kind: FaultKind) -> Self {
-        Self {
-            kind,
-            path: None,
-            operations: Vec::new(),
-            okms_id: None,
-            times: None,
-        }
+        Self { kind, path: None, operations: Vec::new(), okms_id: None, times: None }
     }
 
     pub const fn status(status: u16) -> Self {
-        Self::new(FaultKind::Status {
-            status,
-            retry_after: None,
-        })
+        Self::new(FaultKind::Status { status, retry_after: None })
     }
 
     /// A status with the header `Retry-After`.
     pub fn status_retry_after(status: u16, retry_after: impl Into<String>) -> Self {
-        Self::new(FaultKind::Status {
-            status,
-            retry_after: Some(retry_after.into()),
-        })
+        Self::new(FaultKind::Status { status, retry_after: Some(retry_after.into()) })
     }
 
     pub fn latency(by: Duration) -> Self {
-        Self::new(FaultKind::Latency {
-            milliseconds: milliseconds(by),
-        })
+        Self::new(FaultKind::Latency { milliseconds: milliseconds(by) })
     }
 
     pub fn slow_body(over: Duration) -> Self {
-        Self::new(FaultKind::SlowBody {
-            milliseconds: milliseconds(over),
-        })
+        Self::new(FaultKind::SlowBody { milliseconds: milliseconds(over) })
     }
 
     pub const fn stale_reads(versions_back: u32) -> Self {
@@ -182,17 +162,10 @@ pub(crate) enum Reset {
 
 /// An answer given in place of the real one.
 pub(crate) enum Canned {
-    Status {
-        status: u16,
-        retry_after: Option<String>,
-    },
+    Status { status: u16, retry_after: Option<String> },
     HtmlBadGateway,
     DomainNotFound,
-    Answer {
-        status: u16,
-        headers: BTreeMap<String, String>,
-        body: String,
-    },
+    Answer { status: u16, headers: BTreeMap<String, String>, body: String },
 }
 
 /// What happens to one request. Pauses add up; of answers and resets, the fault set first wins.
@@ -243,19 +216,11 @@ impl Faults {
     }
 
     pub(crate) fn list(&self) -> Vec<(FaultId, Fault)> {
-        self.set
-            .iter()
-            .map(|set| (set.id, set.fault.clone()))
-            .collect()
+        self.set.iter().map(|set| (set.id, set.fault.clone())).collect()
     }
 
     /// What happens to this request; counts it against the faults that hit it.
-    pub(crate) fn take(
-        &mut self,
-        okms_id: Option<Uuid>,
-        operation: Operation,
-        path: Option<&str>,
-    ) -> Plan {
+    pub(crate) fn take(&mut self, okms_id: Option<Uuid>, operation: Operation, path: Option<&str>) -> Plan {
         let mut plan = Plan::default();
         for set in &mut self.set {
             let fault = &mut set.fault;
@@ -263,10 +228,7 @@ impl Faults {
                 && fault.kind.concerns(operation)
                 && (fault.operations.is_empty() || fault.operations.contains(&operation))
                 && (fault.okms_id.is_none() || fault.okms_id == okms_id)
-                && fault
-                    .path
-                    .as_ref()
-                    .is_none_or(|pattern| path.is_some_and(|path| pattern.matches(path)));
+                && fault.path.as_ref().is_none_or(|pattern| path.is_some_and(|path| pattern.matches(path)));
             if hit && plan.add(&fault.kind, set.frozen.as_ref()) {
                 fault.times = fault.times.map(|times| times - 1);
             }
@@ -297,30 +259,13 @@ impl Plan {
             FaultKind::HtmlBadGateway => self.canned = Some(Canned::HtmlBadGateway),
             FaultKind::DomainNotFound => self.canned = Some(Canned::DomainNotFound),
             FaultKind::ReadOnly => {
-                self.canned = Some(Canned::Status {
-                    status: 503,
-                    retry_after: None,
-                });
+                self.canned = Some(Canned::Status { status: 503, retry_after: None });
             }
-            FaultKind::Status {
-                status,
-                retry_after,
-            } => {
-                self.canned = Some(Canned::Status {
-                    status: *status,
-                    retry_after: retry_after.clone(),
-                });
+            FaultKind::Status { status, retry_after } => {
+                self.canned = Some(Canned::Status { status: *status, retry_after: retry_after.clone() });
             }
-            FaultKind::Answer {
-                status,
-                headers,
-                body,
-            } => {
-                self.canned = Some(Canned::Answer {
-                    status: *status,
-                    headers: headers.clone(),
-                    body: body.clone(),
-                });
+            FaultKind::Answer { status, headers, body } => {
+                self.canned = Some(Canned::Answer { status: *status, headers: headers.clone(), body: body.clone() });
             }
         }
         true
@@ -339,10 +284,7 @@ mod tests {
     #[test]
     fn a_fault_hits_its_count_of_matching_requests() {
         let mut faults = Faults::default();
-        let fault = Fault::status(500)
-            .on_path("prod/*")
-            .on(&[Operation::GetSecretRequest])
-            .times(1);
+        let fault = Fault::status(500).on_path("prod/*").on(&[Operation::GetSecretRequest]).times(1);
         faults.add(fault, None);
         assert!(!hit(&mut faults, Operation::GetSecretRequest, "test/a"));
         assert!(!hit(&mut faults, Operation::GetSecretsMetadata, "prod/a"));

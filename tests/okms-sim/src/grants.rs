@@ -71,9 +71,7 @@ impl Serialize for Action {
 
 impl<'de> Deserialize<'de> for Action {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -115,18 +113,14 @@ impl Grants {
     /// Also these actions, on these paths (empty: every path).
     #[must_use]
     pub fn and(mut self, actions: &[Action], paths: &[&str]) -> Self {
-        self.0.push(Grant {
-            actions: actions.to_vec(),
-            paths: paths.iter().copied().map(PathPattern::from).collect(),
-        });
+        self.0.push(Grant { actions: actions.to_vec(), paths: paths.iter().copied().map(PathPattern::from).collect() });
         self
     }
 
     /// Whether `action` is granted on `path`; `None` is the domain itself, which no path pattern covers.
     pub fn allow(&self, action: Action, path: Option<&str>) -> bool {
         self.0.iter().any(|grant| {
-            let covered =
-                || path.is_some_and(|path| grant.paths.iter().any(|pattern| pattern.matches(path)));
+            let covered = || path.is_some_and(|path| grant.paths.iter().any(|pattern| pattern.matches(path)));
             grant.actions.contains(&action) && (grant.paths.is_empty() || covered())
         })
     }

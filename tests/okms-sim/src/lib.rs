@@ -26,8 +26,6 @@
 //! | `domain`, `sim` | the in-process interface |
 //! | `admin` | the same as JSON, for the binary |
 
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
-
 mod body;
 mod clock;
 mod connection;
@@ -53,7 +51,5 @@ pub use self::grants::{Action, Grant, Grants};
 pub use self::path::PathPattern;
 pub use self::pki::{ClientCertificate, Validity};
 pub use self::sim::{Options, Sim};
-pub use self::switches::{
-    CertificateRefusal, EmptyList, ListOrder, OddPaths, RevokedConnections, Switches,
-};
+pub use self::switches::{CertificateRefusal, EmptyList, ListOrder, OddPaths, RevokedConnections, Switches};
 pub use self::wire::Operation;

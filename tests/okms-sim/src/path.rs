@@ -11,21 +11,13 @@ use crate::switches::OddPaths;
 const MAX_LENGTH: usize = 255;
 
 /// Everything but the unreserved characters of RFC 3986.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'~');
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// A path by OKMS's rules, or the sentence why it is not one.
 pub(crate) fn checked(path: &str, odd: OddPaths) -> Result<String, &'static str> {
     let path = match odd {
         OddPaths::Refuse => path.to_owned(),
-        OddPaths::Clean => path
-            .split('/')
-            .filter(|segment| !segment.is_empty())
-            .collect::<Vec<_>>()
-            .join("/"),
+        OddPaths::Clean => path.split('/').filter(|segment| !segment.is_empty()).collect::<Vec<_>>().join("/"),
     };
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:/=@-".contains(&byte);
     if path.is_empty() {
@@ -59,9 +51,7 @@ impl PathPattern {
     pub fn matches(&self, path: &str) -> bool {
         match self.0.strip_suffix('*') {
             Some("") => true,
-            Some(folder) if folder.ends_with('/') => {
-                path.len() > folder.len() && path.starts_with(folder)
-            }
+            Some(folder) if folder.ends_with('/') => path.len() > folder.len() && path.starts_with(folder),
             _ => self.0 == path,
         }
     }
@@ -84,9 +74,7 @@ mod tests {
             assert_eq!(checked(good, OddPaths::Refuse).as_deref(), Ok(good));
         }
         let too_long = "a".repeat(256);
-        for bad in [
-            "", "a b", "a+b", "a%2Fb", "é", "/a", "a/", "a//b", &too_long,
-        ] {
+        for bad in ["", "a b", "a+b", "a%2Fb", "é", "/a", "a/", "a//b", &too_long] {
             assert!(checked(bad, OddPaths::Refuse).is_err(), "{bad:?}");
         }
     }

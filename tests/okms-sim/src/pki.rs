@@ -16,8 +16,7 @@ use base64::prelude::BASE64_STANDARD;
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, CustomExtension, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
-    date_time_ymd,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber, date_time_ymd,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde::{Deserialize, Serialize};
@@ -39,26 +38,17 @@ impl Validity {
 
     /// From an hour ago (clocks differ) for so many days.
     pub const fn days(days: u32) -> Self {
-        Self {
-            starts_in: -3_600,
-            ends_in: days as i64 * Self::DAY,
-        }
+        Self { starts_in: -3_600, ends_in: days as i64 * Self::DAY }
     }
 
     /// Ended a minute ago, after a day.
     pub const fn expired() -> Self {
-        Self {
-            starts_in: -Self::DAY,
-            ends_in: -60,
-        }
+        Self { starts_in: -Self::DAY, ends_in: -60 }
     }
 
     /// Begins in an hour.
     pub const fn not_yet() -> Self {
-        Self {
-            starts_in: 3_600,
-            ends_in: Self::DAY,
-        }
+        Self { starts_in: 3_600, ends_in: Self::DAY }
     }
 }
 
@@ -94,8 +84,7 @@ pub(crate) struct Subject {
 
 impl Subject {
     pub(crate) fn parse(der: &CertificateDer<'_>) -> Result<Self> {
-        let (_, certificate) =
-            X509Certificate::from_der(der).context("the certificate is not valid DER")?;
+        let (_, certificate) = X509Certificate::from_der(der).context("the certificate is not valid DER")?;
         let common_name = certificate
             .subject()
             .iter_common_name()
@@ -108,9 +97,7 @@ impl Subject {
             .skip_while(|byte| **byte == 0)
             .fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
         Ok(Self {
-            okms_id: common_name
-                .parse()
-                .context("the common name is not an okmsId")?,
+            okms_id: common_name.parse().context("the common name is not an okmsId")?,
             serial,
             not_before: certificate.validity().not_before.timestamp(),
             not_after: certificate.validity().not_after.timestamp(),
@@ -142,10 +129,7 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate()?;
         let certificate = params.self_signed(&key)?;
-        Ok(Self {
-            certificate,
-            issuer: Issuer::new(params, key),
-        })
+        Ok(Self { certificate, issuer: Issuer::new(params, key) })
     }
 
     pub(crate) fn pem(&self) -> String {
@@ -160,10 +144,8 @@ impl Authority {
     pub(crate) fn issue_server(&self) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>)> {
         let mut params = CertificateParams::default();
         params.distinguished_name = distinguished_name("localhost");
-        params.subject_alt_names = vec![
-            SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-            SanType::DnsName("localhost".try_into()?),
-        ];
+        params.subject_alt_names =
+            vec![SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)), SanType::DnsName("localhost".try_into()?)];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
@@ -171,12 +153,7 @@ impl Authority {
         Ok((certificate.der().clone(), PrivateKeyDer::Pkcs8(key)))
     }
 
-    pub(crate) fn issue_client(
-        &self,
-        okms_id: Uuid,
-        validity: Validity,
-        now: Timestamp,
-    ) -> Result<ClientCertificate> {
+    pub(crate) fn issue_client(&self, okms_id: Uuid, validity: Validity, now: Timestamp) -> Result<ClientCertificate> {
         let credential = credential_id();
         let not_before = now.checked_add(SignedDuration::from_secs(validity.starts_in))?;
         let not_after = now.checked_add(SignedDuration::from_secs(validity.ends_in))?;
@@ -236,12 +213,7 @@ fn tlv(tag: u8, content: &[u8]) -> Result<Vec<u8>> {
     let length = u8::try_from(content.len())
         .ok()
         .filter(|&length| length < 0x80)
-        .ok_or_else(|| {
-            anyhow!(
-                "a DER element of {} bytes needs a long length",
-                content.len()
-            )
-        })?;
+        .ok_or_else(|| anyhow!("a DER element of {} bytes needs a long length", content.len()))?;
     Ok([&[tag, length], content].concat())
 }
 
@@ -271,9 +243,7 @@ mod tests {
     fn issued() -> (Uuid, ClientCertificate) {
         let okms_id = Uuid::new_v4();
         let authority = Authority::users().unwrap();
-        let certificate = authority
-            .issue_client(okms_id, Validity::default(), Timestamp::now())
-            .unwrap();
+        let certificate = authority.issue_client(okms_id, Validity::default(), Timestamp::now()).unwrap();
         (okms_id, certificate)
     }
 
@@ -285,10 +255,7 @@ mod tests {
 
         assert_eq!(certificate.issuer().to_string(), "CN=CCMUsersCA");
         assert_eq!(certificate.subject().to_string(), format!("CN={okms_id}"));
-        assert_eq!(
-            certificate.signature_algorithm.algorithm.to_id_string(),
-            "1.2.840.10045.4.3.2"
-        );
+        assert_eq!(certificate.signature_algorithm.algorithm.to_id_string(), "1.2.840.10045.4.3.2");
         let oids: Vec<_> = certificate
             .extensions()
             .iter()
@@ -299,11 +266,8 @@ mod tests {
         let usage = certificate.extended_key_usage().unwrap().unwrap().value;
         assert!(usage.client_auth && !usage.server_auth && !usage.any);
 
-        let names = certificate
-            .extensions()
-            .iter()
-            .find(|extension| extension.oid.to_id_string() == "2.5.29.17")
-            .unwrap();
+        let names =
+            certificate.extensions().iter().find(|extension| extension.oid.to_id_string() == "2.5.29.17").unwrap();
         assert!(names.critical);
         let ParsedExtension::SubjectAlternativeName(names) = names.parsed_extension() else {
             panic!("the extension does not parse as a subject alternative name");
@@ -335,9 +299,6 @@ mod tests {
         };
         let prime256v1 = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
         let der = key.secret_sec1_der();
-        assert!(
-            der.windows(prime256v1.len())
-                .any(|window| window == prime256v1)
-        );
+        assert!(der.windows(prime256v1.len()).any(|window| window == prime256v1));
     }
 }

@@ -44,10 +44,7 @@ pub(crate) struct Port {
 impl Port {
     pub(crate) fn keep(address: SocketAddr) -> io::Result<Self> {
         let kept = bound(address)?;
-        Ok(Self {
-            address: kept.local_addr()?,
-            _kept: kept,
-        })
+        Ok(Self { address: kept.local_addr()?, _kept: kept })
     }
 
     pub(crate) const fn address(&self) -> SocketAddr {
@@ -61,11 +58,7 @@ impl Port {
 
 /// A socket that shares its port with others of this simulator.
 fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
     socket.set_reuseport(true)?;
     socket.bind(address)?;
@@ -79,22 +72,10 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn start(
-        world: &Arc<World>,
-        tls: &Arc<ServerConfigs>,
-        listener: TcpListener,
-    ) -> Self {
-        let server = Self {
-            stopped: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-        };
-        let accepting = accept(
-            Arc::clone(world),
-            Arc::clone(tls),
-            listener,
-            server.stopped.clone(),
-            server.tasks.clone(),
-        );
+    pub(crate) fn start(world: &Arc<World>, tls: &Arc<ServerConfigs>, listener: TcpListener) -> Self {
+        let server = Self { stopped: CancellationToken::new(), tasks: TaskTracker::new() };
+        let accepting =
+            accept(Arc::clone(world), Arc::clone(tls), listener, server.stopped.clone(), server.tasks.clone());
         server.tasks.spawn(accepting);
         server
     }
@@ -151,14 +132,8 @@ async fn serve(world: Arc<World>, tls: Arc<ServerConfigs>, stream: TcpStream) {
     let connection = Arc::new(Connection::default());
     let traffic = Arc::clone(&world.connections.traffic);
     let socket = Socket::new(stream, Arc::clone(&connection), traffic);
-    let config = if world.switches().http2 {
-        &tls.with_http2
-    } else {
-        &tls.http1_only
-    };
-    let shaking = TlsAcceptor::from(Arc::clone(config))
-        .accept(socket)
-        .into_fallible();
+    let config = if world.switches().http2 { &tls.with_http2 } else { &tls.http1_only };
+    let shaking = TlsAcceptor::from(Arc::clone(config)).accept(socket).into_fallible();
     let stream = match timeout(HANDSHAKE_DEADLINE, shaking).await {
         Ok(Ok(stream)) => stream,
         Ok(Err((error, socket))) => {
@@ -179,14 +154,8 @@ async fn serve(world: Arc<World>, tls: Arc<ServerConfigs>, stream: TcpStream) {
         .peer_certificates()
         .and_then(|chain| chain.first())
         .and_then(|certificate| Subject::parse(certificate).ok());
-    let peer = Arc::new(Peer {
-        subject,
-        connection,
-    });
-    let _registered = peer
-        .subject
-        .as_ref()
-        .map(|subject| world.connections.register(&peer.connection, subject));
+    let peer = Arc::new(Peer { subject, connection });
+    let _registered = peer.subject.as_ref().map(|subject| world.connections.register(&peer.connection, subject));
     let service = service_fn(|request| exchange(Arc::clone(&world), Arc::clone(&peer), request));
     let builder = auto::Builder::new(TokioExecutor::new());
     tokio::select! {

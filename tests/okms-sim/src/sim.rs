@@ -29,11 +29,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            switches: Switches::default(),
-            okms_id: None,
-        }
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), switches: Switches::default(), okms_id: None }
     }
 }
 
@@ -50,17 +46,12 @@ pub struct Sim {
 impl Sim {
     /// Starts a simulator with one domain, on the tokio runtime of the caller.
     pub async fn start(options: Options) -> Result<Self> {
-        ensure!(
-            options.listen.ip().is_loopback(),
-            "the simulator listens on loopback only, not on {}",
-            options.listen
-        );
+        ensure!(options.listen.ip().is_loopback(), "the simulator listens on loopback only, not on {}", options.listen);
         let server_authority = Authority::server().context("making the server's authority")?;
         let users_authority = Authority::users().context("making the authority of users")?;
         let world = Arc::new(World::new(users_authority, options.switches));
         let tls = ServerConfigs::new(&world, &server_authority).context("setting TLS up")?;
-        let port =
-            Port::keep(options.listen).with_context(|| format!("binding {}", options.listen))?;
+        let port = Port::keep(options.listen).with_context(|| format!("binding {}", options.listen))?;
         let domain = hosted(&world, options.okms_id.unwrap_or_else(Uuid::new_v4));
         let sim = Self {
             world,
@@ -110,11 +101,7 @@ impl Sim {
     }
 
     pub fn domains(&self) -> Vec<Domain> {
-        self.world
-            .domains()
-            .into_iter()
-            .map(|state| Domain::new(Arc::clone(&self.world), state))
-            .collect()
+        self.world.domains().into_iter().map(|state| Domain::new(Arc::clone(&self.world), state)).collect()
     }
 
     /// Sets a fault; it stays until its count is used up or it is cleared.
@@ -176,10 +163,7 @@ impl Sim {
     /// Listens again on the same port, with the same domains. Ends what ran before.
     pub async fn restart(&self) -> Result<()> {
         self.stop().await;
-        let listener = self
-            .port
-            .listen()
-            .with_context(|| format!("listening on {}", self.port.address()))?;
+        let listener = self.port.listen().with_context(|| format!("listening on {}", self.port.address()))?;
         let server = Server::start(&self.world, &self.tls, listener);
         *locked(&self.server) = Some(server);
         Ok(())

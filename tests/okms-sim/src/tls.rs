@@ -13,8 +13,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
-    SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme,
 };
 
 use crate::pki::{Authority, Subject};
@@ -41,10 +40,7 @@ impl ServerConfigs {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let http1_only = Arc::new(config.clone());
         config.alpn_protocols.insert(0, b"h2".to_vec());
-        Ok(Self {
-            with_http2: Arc::new(config),
-            http1_only,
-        })
+        Ok(Self { with_http2: Arc::new(config), http1_only })
     }
 }
 
@@ -63,14 +59,10 @@ impl Verifier {
     fn new(world: &Arc<World>, provider: &Arc<CryptoProvider>) -> Result<Self> {
         let mut roots = RootCertStore::empty();
         roots.add(world.users_authority().der().clone())?;
-        let chain =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
-                .allow_unauthenticated()
-                .build()?;
-        Ok(Self {
-            world: Arc::clone(world),
-            chain,
-        })
+        let chain = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+            .allow_unauthenticated()
+            .build()?;
+        Ok(Self { world: Arc::clone(world), chain })
     }
 }
 
@@ -89,32 +81,22 @@ impl ClientCertVerifier for Verifier {
         intermediates: &[CertificateDer<'_>],
         _real_time: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let subject =
-            Subject::parse(certificate).map_err(|_| Error::from(CertificateError::BadEncoding))?;
+        let subject = Subject::parse(certificate).map_err(|_| Error::from(CertificateError::BadEncoding))?;
         let now = self.world.clock.now().as_second();
         let refused_here = match self.world.switches().certificate_refusal {
             CertificateRefusal::Tls => true,
             CertificateRefusal::Forbidden => false,
         };
         // Where requests are to be refused instead, the chain is checked at a time at which the certificate is valid.
-        let at = if refused_here {
-            now
-        } else {
-            now.max(subject.not_before).min(subject.not_after)
-        };
-        let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(
-            u64::try_from(at).unwrap_or(0),
-        ));
-        let verified = self
-            .chain
-            .verify_client_cert(certificate, intermediates, at)
-            .map_err(|error| match error {
-                // A runbook saw the alert "bad certificate" for a certificate of another region; rustls says unknown CA.
-                Error::InvalidCertificate(
-                    CertificateError::UnknownIssuer | CertificateError::BadSignature,
-                ) => CertificateError::NotValidForName.into(),
-                other => other,
-            })?;
+        let at = if refused_here { now } else { now.max(subject.not_before).min(subject.not_after) };
+        let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(u64::try_from(at).unwrap_or(0)));
+        let verified = self.chain.verify_client_cert(certificate, intermediates, at).map_err(|error| match error {
+            // A runbook saw the alert "bad certificate" for a certificate of another region; rustls says unknown CA.
+            Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+                CertificateError::NotValidForName.into()
+            }
+            other => other,
+        })?;
         if refused_here {
             match self.world.identity(subject.okms_id, &subject.serial) {
                 None => return Err(CertificateError::NotValidForName.into()),
@@ -131,8 +113,7 @@ impl ClientCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain
-            .verify_tls12_signature(message, certificate, signature)
+        self.chain.verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -141,8 +122,7 @@ impl ClientCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain
-            .verify_tls13_signature(message, certificate, signature)
+        self.chain.verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

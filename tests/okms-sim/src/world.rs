@@ -35,12 +35,7 @@ pub(crate) struct DomainState {
 
 impl DomainState {
     pub(crate) fn new(okms_id: Uuid) -> Arc<Self> {
-        Arc::new(Self {
-            okms_id,
-            store: Mutex::default(),
-            certificates: Mutex::default(),
-            tokens: Mutex::default(),
-        })
+        Arc::new(Self { okms_id, store: Mutex::default(), certificates: Mutex::default(), tokens: Mutex::default() })
     }
 }
 
@@ -72,27 +67,15 @@ impl World {
     }
 
     pub(crate) fn add_domain(&self, domain: Arc<DomainState>) {
-        self.domains
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(domain.okms_id, domain);
+        self.domains.write().unwrap_or_else(PoisonError::into_inner).insert(domain.okms_id, domain);
     }
 
     pub(crate) fn domain(&self, okms_id: Uuid) -> Option<Arc<DomainState>> {
-        self.domains
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&okms_id)
-            .cloned()
+        self.domains.read().unwrap_or_else(PoisonError::into_inner).get(&okms_id).cloned()
     }
 
     pub(crate) fn domains(&self) -> Vec<Arc<DomainState>> {
-        self.domains
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values()
-            .cloned()
-            .collect()
+        self.domains.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     /// The certificate of a domain that is served here.
@@ -114,10 +97,7 @@ impl World {
     }
 
     pub(crate) fn with_switches(&self, change: impl FnOnce(&mut Switches)) {
-        let mut switches = self
-            .switches
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut switches = self.switches.write().unwrap_or_else(PoisonError::into_inner);
         change(Arc::make_mut(&mut switches));
     }
 
@@ -135,10 +115,7 @@ impl World {
     }
 
     fn snapshot(&self) -> Snapshot {
-        self.domains()
-            .iter()
-            .map(|domain| (domain.okms_id, locked(&domain.store).clone()))
-            .collect()
+        self.domains().iter().map(|domain| (domain.okms_id, locked(&domain.store).clone())).collect()
     }
 }
 

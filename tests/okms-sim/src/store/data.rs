@@ -21,9 +21,7 @@ impl Data {
 
     /// From a JSON value made in this process.
     pub(crate) fn from_value(value: &serde_json::Value) -> Self {
-        Self(Arc::from(to_raw_value(value).expect(
-            "a JSON value has string keys only, so it serializes",
-        )))
+        Self(Arc::from(to_raw_value(value).expect("a JSON value has string keys only, so it serializes")))
     }
 
     pub(crate) fn is_object(&self) -> bool {
@@ -65,10 +63,8 @@ fn merge(target: Option<&RawValue>, patch: &RawValue, null_removes: bool) -> Box
         return patch.to_owned();
     };
     let old = target.and_then(object).unwrap_or_default();
-    let mut merged: BTreeMap<&str, Box<RawValue>> = old
-        .iter()
-        .map(|(key, value)| (key.as_str(), (*value).to_owned()))
-        .collect();
+    let mut merged: BTreeMap<&str, Box<RawValue>> =
+        old.iter().map(|(key, value)| (key.as_str(), (*value).to_owned())).collect();
     for (key, value) in &patch {
         if null_removes && value.get() == "null" {
             merged.remove(key.as_str());

@@ -76,9 +76,7 @@ impl Version {
     fn set_state(&mut self, state: State, now: Timestamp) {
         // A destroyed version stays as it is: HashiCorp Vault's rule, unknown of OKMS.
         match (self.state(now), state) {
-            (State::Deleted, _)
-            | (State::Active, State::Active)
-            | (State::Deactivated, State::Deactivated) => {}
+            (State::Deleted, _) | (State::Active, State::Active) | (State::Deactivated, State::Deactivated) => {}
             (_, State::Active) => self.deactivated = None,
             (_, State::Deactivated) => self.deactivated = Some(now),
             (_, State::Deleted) => {
@@ -118,10 +116,7 @@ impl Secret {
     /// The version asked for, or the current one.
     pub(crate) fn version(&self, asked: Option<u32>) -> Result<(u32, &Version), StoreError> {
         let number = asked.unwrap_or(self.current);
-        self.versions
-            .get(&number)
-            .map(|version| (number, version))
-            .ok_or(StoreError::VersionMissing)
+        self.versions.get(&number).map(|version| (number, version)).ok_or(StoreError::VersionMissing)
     }
 
     /// The secret as it was before its newest `back` versions, for a replica that lags. One version stays.
@@ -154,26 +149,12 @@ impl Secret {
         }
         self.current += 1;
         self.updated = now;
-        let deactivated = self
-            .settings
-            .lifetime(config)
-            .and_then(|lifetime| lifetime.end(now));
-        self.versions.insert(
-            self.current,
-            Version {
-                created: now,
-                deactivated,
-                destroyed: false,
-                data: Some(data),
-            },
-        );
+        let deactivated = self.settings.lifetime(config).and_then(|lifetime| lifetime.end(now));
+        self.versions.insert(self.current, Version { created: now, deactivated, destroyed: false, data: Some(data) });
         let keep = self.settings.keep(config);
         while self.versions.len() > keep {
             self.versions.pop_first();
-            self.oldest = self
-                .versions
-                .first_key_value()
-                .map_or(self.current, |(number, _)| *number);
+            self.oldest = self.versions.first_key_value().map_or(self.current, |(number, _)| *number);
         }
         Ok(self.current)
     }
@@ -237,10 +218,7 @@ impl Store {
     }
 
     pub(crate) fn get(&self, path: &str) -> Result<&Secret, StoreError> {
-        self.secrets
-            .get(path)
-            .map(AsRef::as_ref)
-            .ok_or(StoreError::SecretMissing)
+        self.secrets.get(path).map(AsRef::as_ref).ok_or(StoreError::SecretMissing)
     }
 
     /// Every path, in byte order.
@@ -250,16 +228,8 @@ impl Store {
 
     /// The names one level below `folder` (empty: the root) of the secrets that `visible` admits. Folders end
     /// with `/`; a name that is both a secret and a folder appears twice.
-    pub(crate) fn children(
-        &self,
-        folder: &str,
-        visible: impl Fn(&str) -> bool,
-    ) -> BTreeSet<String> {
-        let prefix = if folder.is_empty() {
-            String::new()
-        } else {
-            format!("{folder}/")
-        };
+    pub(crate) fn children(&self, folder: &str, visible: impl Fn(&str) -> bool) -> BTreeSet<String> {
+        let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
         self.secrets
             .range(prefix.clone()..)
             .map(|(path, _)| path.as_str())
@@ -309,12 +279,7 @@ impl Store {
 
     /// Settings first, then the check, then the version; all of it or nothing. A PUT with `casRequired: false`
     /// and no `cas` therefore succeeds where `cas` was required (okms-cli's live tests).
-    pub(crate) fn update(
-        &mut self,
-        path: &str,
-        update: Update,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
+    pub(crate) fn update(&mut self, path: &str, update: Update, now: Timestamp) -> Result<(), StoreError> {
         let mut secret = self.get(path)?.clone();
         if let Some(change) = update.metadata {
             secret.apply(change, now);
@@ -340,8 +305,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         if create && !self.secrets.contains_key(path) {
-            self.secrets
-                .insert(path.to_owned(), Arc::new(Secret::new(now)));
+            self.secrets.insert(path.to_owned(), Arc::new(Secret::new(now)));
         }
         self.get_mut(path)?.apply(change, now);
         Ok(())
@@ -354,20 +318,13 @@ impl Store {
         state: State,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.get_mut(path)?
-            .versions
-            .get_mut(&version)
-            .ok_or(StoreError::VersionMissing)?
-            .set_state(state, now);
+        self.get_mut(path)?.versions.get_mut(&version).ok_or(StoreError::VersionMissing)?.set_state(state, now);
         Ok(())
     }
 
     /// The secret and all its versions are gone; one made again starts at version 1.
     pub(crate) fn delete(&mut self, path: &str) -> Result<(), StoreError> {
-        self.secrets
-            .remove(path)
-            .map(drop)
-            .ok_or(StoreError::SecretMissing)
+        self.secrets.remove(path).map(drop).ok_or(StoreError::SecretMissing)
     }
 
     /// Shows `path` as it was `back` versions ago.
@@ -379,9 +336,6 @@ impl Store {
     }
 
     fn get_mut(&mut self, path: &str) -> Result<&mut Secret, StoreError> {
-        self.secrets
-            .get_mut(path)
-            .map(Arc::make_mut)
-            .ok_or(StoreError::SecretMissing)
+        self.secrets.get_mut(path).map(Arc::make_mut).ok_or(StoreError::SecretMissing)
     }
 }

@@ -39,10 +39,7 @@ impl Lifetime {
             span = span.checked_add(Duration::from_secs(part))?;
             rest = tail.as_str();
         }
-        (!text.is_empty()).then(|| Self {
-            text: text.to_owned(),
-            span,
-        })
+        (!text.is_empty()).then(|| Self { text: text.to_owned(), span })
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -51,11 +48,7 @@ impl Lifetime {
 
     /// When a version made at `created` is deactivated; `None`: never.
     pub(crate) fn end(&self, created: Timestamp) -> Option<Timestamp> {
-        if self.span.is_zero() {
-            None
-        } else {
-            created.checked_add(self.span).ok()
-        }
+        if self.span.is_zero() { None } else { created.checked_add(self.span).ok() }
     }
 }
 

@@ -18,23 +18,12 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn json(status: u16, body: &impl Serialize) -> Self {
-        let body =
-            serde_json::to_vec(body).expect("answers have string keys only, so they serialize");
-        Self {
-            status,
-            body: Some(body.into()),
-            next_cursor: None,
-            has_data: false,
-        }
+        let body = serde_json::to_vec(body).expect("answers have string keys only, so they serialize");
+        Self { status, body: Some(body.into()), next_cursor: None, has_data: false }
     }
 
     pub(crate) const fn no_content() -> Self {
-        Self {
-            status: 204,
-            body: None,
-            next_cursor: None,
-            has_data: false,
-        }
+        Self { status: 204, body: None, next_cursor: None, has_data: false }
     }
 
     pub(crate) fn with_next_cursor(mut self, cursor: Option<String>) -> Self {
@@ -56,10 +45,7 @@ pub(crate) struct Object {
 
 impl Object {
     pub(crate) const fn new(omit_nulls: bool) -> Self {
-        Self {
-            omit_nulls,
-            fields: Vec::new(),
-        }
+        Self { omit_nulls, fields: Vec::new() }
     }
 
     pub(crate) fn with(mut self, name: &'static str, value: impl Serialize) -> Self {

@@ -21,26 +21,21 @@ pub(crate) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     pub(crate) fn parse(body: &'a [u8], strict: bool) -> Result<Self, Refusal> {
-        let fields = serde_json::from_slice(body)
-            .map_err(|_| Refusal::argument("the body is not a JSON object"))?;
+        let fields = serde_json::from_slice(body).map_err(|_| Refusal::argument("the body is not a JSON object"))?;
         Ok(Self { fields, strict })
     }
 
     /// An unknown field is refused, unless bodies are read leniently.
     pub(crate) fn finish(self) -> Result<(), Refusal> {
         match self.fields.keys().next() {
-            Some(name) if self.strict => Err(Refusal::argument(format!(
-                "the body has an unknown field {name:?}"
-            ))),
+            Some(name) if self.strict => Err(Refusal::argument(format!("the body has an unknown field {name:?}"))),
             _ => Ok(()),
         }
     }
 
     /// A field as it stands; absent and null are the same.
     pub(crate) fn raw(&mut self, name: &str) -> Option<&'a RawValue> {
-        self.fields
-            .remove(name)
-            .filter(|value| value.get() != "null")
+        self.fields.remove(name).filter(|value| value.get() != "null")
     }
 
     pub(crate) fn value<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, Refusal> {
@@ -61,9 +56,9 @@ impl<'a> Fields<'a> {
     /// A version number or bound: 0 … 24000.
     pub(crate) fn number(&mut self, name: &str) -> Result<Option<u32>, Refusal> {
         match self.value::<u32>(name)? {
-            Some(number) if number > MAX_VERSION => Err(Refusal::argument(format!(
-                "the field {name:?} is above {MAX_VERSION}"
-            ))),
+            Some(number) if number > MAX_VERSION => {
+                Err(Refusal::argument(format!("the field {name:?} is above {MAX_VERSION}")))
+            }
             number => Ok(number),
         }
     }
@@ -80,9 +75,10 @@ impl<'a> Fields<'a> {
         let mut lifetime = None;
         for &name in names.lifetime {
             if let Some(text) = self.value::<String>(name)? {
-                lifetime = Some(Lifetime::parse(&text).ok_or_else(|| {
-                    Refusal::argument(format!("the field {name:?} is not a duration"))
-                })?);
+                lifetime = Some(
+                    Lifetime::parse(&text)
+                        .ok_or_else(|| Refusal::argument(format!("the field {name:?} is not a duration")))?,
+                );
             }
         }
         Ok(SettingsChange {
@@ -98,9 +94,7 @@ impl<'a> Fields<'a> {
             return Ok(CustomChange::Keep);
         };
         if map.len() > MAX_CUSTOM_ENTRIES {
-            return Err(Refusal::argument(format!(
-                "custom metadata has more than {MAX_CUSTOM_ENTRIES} entries"
-            )));
+            return Err(Refusal::argument(format!("custom metadata has more than {MAX_CUSTOM_ENTRIES} entries")));
         }
         for (key, value) in &map {
             check_custom(key)?;

@@ -18,17 +18,12 @@ use crate::grants::Action;
 use crate::store::{Data, MetadataChange, Secret, State, Version};
 use crate::switches::EmptyList;
 
-const NAMES: SettingNames = SettingNames {
-    cas_required: "cas_required",
-    lifetime: &["delete_version_after"],
-    max_versions: "max_versions",
-};
+const NAMES: SettingNames =
+    SettingNames { cas_required: "cas_required", lifetime: &["delete_version_after"], max_versions: "max_versions" };
 
 /// The guide's name for the lifetime beside the specification's.
-const GUIDE_NAMES: SettingNames = SettingNames {
-    lifetime: &["delete_version_after", "deactivate_version_after"],
-    ..NAMES
-};
+const GUIDE_NAMES: SettingNames =
+    SettingNames { lifetime: &["delete_version_after", "deactivate_version_after"], ..NAMES };
 
 pub(super) fn answer(
     context: &mut Context<'_>,
@@ -43,19 +38,11 @@ pub(super) fn answer(
         Operation::PostSecretRequest => write(context, call, body),
         Operation::PatchSecretRequest => patch(context, call, body),
         Operation::DeleteSecretRequest => delete_latest(context, call),
-        Operation::DeleteSecretVersions => set_states(
-            context,
-            call,
-            body,
-            Action::VersionDeactivate,
-            State::Deactivated,
-        ),
-        Operation::PostSecretUndelete => {
-            set_states(context, call, body, Action::VersionActivate, State::Active)
+        Operation::DeleteSecretVersions => {
+            set_states(context, call, body, Action::VersionDeactivate, State::Deactivated)
         }
-        Operation::PutSecretDestroy => {
-            set_states(context, call, body, Action::VersionDelete, State::Deleted)
-        }
+        Operation::PostSecretUndelete => set_states(context, call, body, Action::VersionActivate, State::Active),
+        Operation::PutSecretDestroy => set_states(context, call, body, Action::VersionDelete, State::Deleted),
         Operation::GetSecretSubkeys => subkeys(context, call),
         Operation::ListSecretsMetadata => list(context, "", page),
         Operation::GetSecretsMetadata if call.flag("list")? => list(context, call.secret()?, page),
@@ -74,10 +61,7 @@ fn config(context: &Context<'_>) -> Result<Answer, Refusal> {
     let data = context
         .object()
         .with("cas_required", config.cas_required(config))
-        .with(
-            "delete_version_after",
-            lifetime_text(config.lifetime(config)),
-        )
+        .with("delete_version_after", lifetime_text(config.lifetime(config)))
         .with("max_versions", config.max_versions(config));
     Ok(context.envelope(data))
 }
@@ -99,10 +83,7 @@ fn read(context: &Context<'_>, call: &Call) -> Result<Answer, Refusal> {
     let Some(data) = version.data(context.now) else {
         return Err(context.withdrawn(json!({"data": null, "metadata": metadata})));
     };
-    let body = context
-        .object()
-        .with("data", data)
-        .with("metadata", metadata);
+    let body = context.object().with("data", data).with("metadata", metadata);
     Ok(context.envelope(body).with_data(true))
 }
 
@@ -115,19 +96,14 @@ fn write(context: &mut Context<'_>, call: &Call, body: &[u8]) -> Result<Answer, 
     context.require(action, Some(path))?;
     let mut fields = context.fields(body)?;
     // The specification lets the data be null here, and only here.
-    let data = fields
-        .raw("data")
-        .map_or_else(|| Data::from_value(&Value::Null), Data::new);
+    let data = fields.raw("data").map_or_else(|| Data::from_value(&Value::Null), Data::new);
     if !data.is_object() && !data.is_null() {
         return Err(Refusal::argument("the data has to be a JSON object"));
     }
     let cas = cas_option(&mut fields)?;
     fields.finish()?;
     let data = context.within_limit(data)?;
-    let number = context
-        .store
-        .write(path, data, cas, context.now)
-        .map_err(|error| context.refusal(error))?;
+    let number = context.store.write(path, data, cas, context.now).map_err(|error| context.refusal(error))?;
     context.written(path, number)
 }
 
@@ -147,10 +123,7 @@ fn patch(context: &mut Context<'_>, call: &Call, body: &[u8]) -> Result<Answer, 
     };
     let merged = data.merged(changes, context.switches.merge_null_removes);
     let merged = context.within_limit(merged)?;
-    let number = context
-        .store
-        .write(path, merged, cas, context.now)
-        .map_err(|error| context.refusal(error))?;
+    let number = context.store.write(path, merged, cas, context.now).map_err(|error| context.refusal(error))?;
     context.written(path, number)
 }
 
@@ -158,10 +131,7 @@ fn delete_latest(context: &mut Context<'_>, call: &Call) -> Result<Answer, Refus
     let path = call.secret()?;
     context.require(Action::VersionDeactivate, Some(path))?;
     let (_, number, _) = context.find(path, None)?;
-    context
-        .store
-        .set_state(path, number, State::Deactivated, context.now)
-        .map_err(|error| context.refusal(error))?;
+    context.store.set_state(path, number, State::Deactivated, context.now).map_err(|error| context.refusal(error))?;
     Ok(Answer::no_content())
 }
 
@@ -194,10 +164,7 @@ fn set_states(
         .filter(|versions| !versions.is_empty())
         .ok_or_else(|| Refusal::argument("the field \"versions\" has to name versions"))?;
     fields.finish()?;
-    context
-        .store
-        .get(path)
-        .map_err(|error| context.refusal(error))?;
+    context.store.get(path).map_err(|error| context.refusal(error))?;
     for version in versions {
         // The secret exists, so the only error is a version that does not.
         let _passed_over = context.store.set_state(path, version, state, context.now);
@@ -214,29 +181,18 @@ fn subkeys(context: &Context<'_>, call: &Call) -> Result<Answer, Refusal> {
     let Some(data) = version.data(context.now) else {
         return Err(context.withdrawn(json!({"data": null, "metadata": metadata})));
     };
-    let body = context
-        .object()
-        .with("metadata", metadata)
-        .with("subkeys", data.subkeys(depth));
+    let body = context.object().with("metadata", metadata).with("subkeys", data.subkeys(depth));
     Ok(context.envelope(body))
 }
 
 /// Lists one level. Secrets that the identity may not `get` are left out.
 fn list(context: &Context<'_>, folder: &str, page: PageRequest) -> Result<Answer, Refusal> {
     let visible = |path: &str| context.grants.allow(Action::SecretGet, Some(path));
-    let keys: Vec<_> = context
-        .store
-        .children(folder, visible)
-        .into_iter()
-        .collect();
+    let keys: Vec<_> = context.store.children(folder, visible).into_iter().collect();
     let (keys, cursor) = page.get()?.cut(keys);
     let body = match (keys.is_empty(), context.switches.empty_list) {
         (true, EmptyList::NotFound) => {
-            return Err(Refusal::new(
-                404,
-                Code::SECRET_NOT_FOUND,
-                "there is nothing below this path",
-            ));
+            return Err(Refusal::new(404, Code::SECRET_NOT_FOUND, "there is nothing below this path"));
         }
         (true, EmptyList::Null) => context.object().with("keys", ()),
         _ => context.object().with("keys", keys),
@@ -247,10 +203,7 @@ fn list(context: &Context<'_>, folder: &str, page: PageRequest) -> Result<Answer
 fn metadata(context: &Context<'_>, call: &Call) -> Result<Answer, Refusal> {
     let path = call.secret()?;
     context.require(Action::SecretGet, Some(path))?;
-    let secret = context
-        .store
-        .get(path)
-        .map_err(|error| context.refusal(error))?;
+    let secret = context.store.get(path).map_err(|error| context.refusal(error))?;
     let config = context.store.config();
     let versions: BTreeMap<_, _> = secret
         .versions
@@ -271,10 +224,7 @@ fn metadata(context: &Context<'_>, call: &Call) -> Result<Answer, Refusal> {
         .with("current_version", secret.current)
         .with("custom_metadata", &secret.custom_metadata)
         .with("urn", context.urn(path))
-        .with(
-            "delete_version_after",
-            lifetime_text(secret.settings.lifetime(config)),
-        )
+        .with("delete_version_after", lifetime_text(secret.settings.lifetime(config)))
         .with("max_versions", secret.settings.max_versions(config))
         .with("oldest_version", secret.oldest)
         .with("updated_time", nanoseconds(secret.updated))
@@ -282,34 +232,20 @@ fn metadata(context: &Context<'_>, call: &Call) -> Result<Answer, Refusal> {
     Ok(context.envelope(body))
 }
 
-fn set_metadata(
-    context: &mut Context<'_>,
-    call: &Call,
-    body: &[u8],
-    merges: bool,
-) -> Result<Answer, Refusal> {
+fn set_metadata(context: &mut Context<'_>, call: &Call, body: &[u8], merges: bool) -> Result<Answer, Refusal> {
     let path = call.secret()?;
     context.require(Action::SecretUpdateMetadata, Some(path))?;
     let mut fields = context.fields(body)?;
     let settings = fields.settings(context.setting_names())?;
-    let custom = if merges {
-        fields.custom_patch("custom_metadata")?
-    } else {
-        fields.custom("custom_metadata")?
-    };
+    let custom = if merges { fields.custom_patch("custom_metadata")? } else { fields.custom("custom_metadata")? };
     fields.finish()?;
     let change = MetadataChange { settings, custom };
     let create = context.switches.metadata_creates && !merges;
-    context
-        .store
-        .set_metadata(path, change, create, context.now)
-        .map_err(|error| context.refusal(error))?;
+    context.store.set_metadata(path, change, create, context.now).map_err(|error| context.refusal(error))?;
     if context.switches.warnings.is_empty() {
         Ok(Answer::no_content())
     } else {
-        let body = context
-            .object()
-            .with("warnings", &context.switches.warnings);
+        let body = context.object().with("warnings", &context.switches.warnings);
         Ok(Answer::json(200, &body))
     }
 }
@@ -317,10 +253,7 @@ fn set_metadata(
 fn delete(context: &mut Context<'_>, call: &Call) -> Result<Answer, Refusal> {
     let path = call.secret()?;
     context.require(Action::SecretDelete, Some(path))?;
-    context
-        .store
-        .delete(path)
-        .map_err(|error| context.refusal(error))?;
+    context.store.delete(path).map_err(|error| context.refusal(error))?;
     Ok(Answer::no_content())
 }
 
@@ -352,30 +285,17 @@ impl Context<'_> {
     }
 
     const fn setting_names(&self) -> &'static SettingNames {
-        if self.switches.deactivate_version_after {
-            &GUIDE_NAMES
-        } else {
-            &NAMES
-        }
+        if self.switches.deactivate_version_after { &GUIDE_NAMES } else { &NAMES }
     }
 
     fn envelope(&self, data: impl serde::Serialize) -> Answer {
-        let body = self
-            .object()
-            .with("request_id", self.request_id)
-            .with("data", data);
+        let body = self.object().with("request_id", self.request_id).with("data", data);
         Answer::json(200, &body)
     }
 
-    pub(super) fn find(
-        &self,
-        path: &str,
-        version: Option<u32>,
-    ) -> Result<(&Secret, u32, &Version), Refusal> {
+    pub(super) fn find(&self, path: &str, version: Option<u32>) -> Result<(&Secret, u32, &Version), Refusal> {
         let secret = self.store.get(path).map_err(|error| self.refusal(error))?;
-        let (number, version) = secret
-            .version(version)
-            .map_err(|error| self.refusal(error))?;
+        let (number, version) = secret.version(version).map_err(|error| self.refusal(error))?;
         Ok((secret, number, version))
     }
 
@@ -395,9 +315,7 @@ impl Context<'_> {
     }
 
     fn deletion_time(&self, version: &Version) -> String {
-        self.deactivated(version)
-            .map(nanoseconds)
-            .unwrap_or_default()
+        self.deactivated(version).map(nanoseconds).unwrap_or_default()
     }
 
     /// `SecretVersionMetadata`. Vault's Go client fails without `custom_metadata`, so null is sent too.

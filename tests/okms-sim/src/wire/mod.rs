@@ -44,11 +44,7 @@ pub(crate) struct Payload<'a> {
 }
 
 /// Answers one request of an identity that belongs to the domain.
-pub(crate) fn answer(
-    context: &mut Context<'_>,
-    call: &Call,
-    payload: &Payload<'_>,
-) -> Result<Answer, Refusal> {
+pub(crate) fn answer(context: &mut Context<'_>, call: &Call, payload: &Payload<'_>) -> Result<Answer, Refusal> {
     let page = PageRequest::parse(payload, context.switches);
     if call.operation.is_kv2() {
         kv2::answer(context, call, payload.body, page)
@@ -80,27 +76,15 @@ impl Context<'_> {
     fn refusal(&self, error: StoreError) -> Refusal {
         let (status, code, text) = match error {
             StoreError::SecretMissing => (404, Code::SECRET_NOT_FOUND, "the secret does not exist"),
-            StoreError::VersionMissing => {
-                (404, Code::SECRET_NOT_FOUND, "the version does not exist")
+            StoreError::VersionMissing => (404, Code::SECRET_NOT_FOUND, "the version does not exist"),
+            StoreError::Exists => {
+                (self.switches.exists_status, Code::CONFLICT, "a secret with this path exists already")
             }
-            StoreError::Exists => (
-                self.switches.exists_status,
-                Code::CONFLICT,
-                "a secret with this path exists already",
-            ),
-            StoreError::CasMismatch => (
-                self.switches.cas_status,
-                Code::CONFLICT,
-                "the cas parameter is not the current version",
-            ),
-            StoreError::CasMissing => (
-                self.switches.cas_status,
-                Code::CONFLICT,
-                "the cas parameter is required",
-            ),
-            StoreError::VersionsExhausted => {
-                (400, Code::ARGUMENT, "the secret has no version number left")
+            StoreError::CasMismatch => {
+                (self.switches.cas_status, Code::CONFLICT, "the cas parameter is not the current version")
             }
+            StoreError::CasMissing => (self.switches.cas_status, Code::CONFLICT, "the cas parameter is required"),
+            StoreError::VersionsExhausted => (400, Code::ARGUMENT, "the secret has no version number left"),
         };
         Refusal::new(status, code, text)
     }
@@ -119,9 +103,7 @@ impl Context<'_> {
 
     /// When the version was, or visibly will be, deactivated.
     fn deactivated(&self, version: &Version) -> Option<Timestamp> {
-        version
-            .deactivated
-            .filter(|&at| at <= self.now || self.switches.show_pending_deletion)
+        version.deactivated.filter(|&at| at <= self.now || self.switches.show_pending_deletion)
     }
 }
 

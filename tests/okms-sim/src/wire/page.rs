@@ -41,9 +41,7 @@ impl Page {
                 .parse()
                 .ok()
                 .filter(|size| (MIN_SIZE..=largest).contains(size))
-                .ok_or_else(|| {
-                    Refusal::argument(format!("a page has {MIN_SIZE} to {largest} entries"))
-                })?,
+                .ok_or_else(|| Refusal::argument(format!("a page has {MIN_SIZE} to {largest} entries")))?,
         };
         let after = payload
             .page_cursor
@@ -55,11 +53,7 @@ impl Page {
                     .ok_or_else(|| Refusal::argument("the page cursor is not one of this server"))
             })
             .transpose()?;
-        Ok(Self {
-            size,
-            after,
-            order: switches.list_order,
-        })
+        Ok(Self { size, after, order: switches.list_order })
     }
 
     /// The page's part of `keys`, which ascend, and the cursor of the next page.
@@ -75,10 +69,7 @@ impl Page {
         }
         let more = keys.len() > self.size;
         keys.truncate(self.size);
-        let cursor = keys
-            .last()
-            .filter(|_| more)
-            .map(|last| BASE64_URL_SAFE_NO_PAD.encode(last));
+        let cursor = keys.last().filter(|_| more).map(|last| BASE64_URL_SAFE_NO_PAD.encode(last));
         (keys, cursor)
     }
 }

@@ -60,12 +60,7 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     pub(crate) fn new(status: u16, code: Code, text: impl Into<String>) -> Self {
-        Self {
-            status,
-            code,
-            text: text.into(),
-            data: None,
-        }
+        Self { status, code, text: text.into(), data: None }
     }
 
     pub(crate) fn argument(text: impl Into<String>) -> Self {

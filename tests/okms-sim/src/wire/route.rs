@@ -34,13 +34,11 @@ impl Call {
 
     /// The path where the route cannot be without one.
     pub(super) fn secret(&self) -> Result<&str, Refusal> {
-        self.path()
-            .ok_or_else(|| Refusal::argument("the path is missing"))
+        self.path().ok_or_else(|| Refusal::argument("the path is missing"))
     }
 
     pub(super) fn path_version(&self) -> Result<u32, Refusal> {
-        self.version
-            .ok_or_else(|| Refusal::argument("the version is missing"))
+        self.version.ok_or_else(|| Refusal::argument("the version is missing"))
     }
 
     /// `version` of the query: 1 … 24000.
@@ -55,8 +53,7 @@ impl Call {
 
     pub(super) fn depth(&self) -> Result<u32, Refusal> {
         self.query.get("depth").map_or(Ok(0), |text| {
-            text.parse()
-                .map_err(|_| Refusal::argument("the parameter \"depth\" is not a number"))
+            text.parse().map_err(|_| Refusal::argument("the parameter \"depth\" is not a number"))
         })
     }
 
@@ -64,9 +61,7 @@ impl Call {
         match self.query.get(name).map(String::as_str) {
             None | Some("false") => Ok(false),
             Some("true") => Ok(true),
-            Some(_) => Err(Refusal::argument(format!(
-                "the parameter {name:?} is neither true nor false"
-            ))),
+            Some(_) => Err(Refusal::argument(format!("the parameter {name:?} is neither true nor false"))),
         }
     }
 
@@ -74,33 +69,19 @@ impl Call {
         self.query
             .get(name)
             .map(|text| {
-                text.parse()
-                    .ok()
-                    .filter(|number| (least..=MAX_VERSION).contains(number))
-                    .ok_or_else(|| {
-                        Refusal::argument(format!(
-                            "the parameter {name:?} is not a number from {least} to {MAX_VERSION}"
-                        ))
-                    })
+                text.parse().ok().filter(|number| (least..=MAX_VERSION).contains(number)).ok_or_else(|| {
+                    Refusal::argument(format!("the parameter {name:?} is not a number from {least} to {MAX_VERSION}"))
+                })
             })
             .transpose()
     }
 }
 
 /// Finds the operation of a request. The refusal of a malformed one has no operation to its name.
-pub(crate) fn route(
-    method: &Method,
-    raw_path: &str,
-    raw_query: &str,
-    switches: &Switches,
-) -> Result<Call, Refusal> {
-    let rest = raw_path
-        .strip_prefix("/api/")
-        .ok_or_else(|| no_route(raw_path))?;
+pub(crate) fn route(method: &Method, raw_path: &str, raw_query: &str, switches: &Switches) -> Result<Call, Refusal> {
+    let rest = raw_path.strip_prefix("/api/").ok_or_else(|| no_route(raw_path))?;
     let (okms_id, rest) = rest.split_once('/').unwrap_or((rest, ""));
-    let okms_id = okms_id
-        .parse()
-        .map_err(|_| Refusal::argument("the okmsId in the path is not a UUID"))?;
+    let okms_id = okms_id.parse().map_err(|_| Refusal::argument("the okmsId in the path is not a UUID"))?;
     let mut query = parse_query(raw_query)?;
     let method = vault_method(method, rest, &mut query, switches);
     let found = find(&method, rest, switches)?.ok_or_else(|| no_route(raw_path))?;
@@ -108,13 +89,7 @@ pub(crate) fn route(
         "" => None,
         raw => Some(decode_path(raw, switches)?),
     };
-    Ok(Call {
-        okms_id,
-        operation: found.operation,
-        path,
-        version: found.version,
-        query,
-    })
+    Ok(Call { okms_id, operation: found.operation, path, version: found.version, query })
 }
 
 /// An operation, with the raw path of the secret.
@@ -126,19 +101,11 @@ struct Found<'a> {
 
 impl<'a> Found<'a> {
     const fn new(operation: Operation, raw_path: &'a str) -> Self {
-        Self {
-            operation,
-            raw_path,
-            version: None,
-        }
+        Self { operation, raw_path, version: None }
     }
 }
 
-fn find<'a>(
-    method: &Method,
-    rest: &'a str,
-    switches: &Switches,
-) -> Result<Option<Found<'a>>, Refusal> {
+fn find<'a>(method: &Method, rest: &'a str, switches: &Switches) -> Result<Option<Found<'a>>, Refusal> {
     if let Some(rest) = rest.strip_prefix("v1/secret/") {
         Ok(find_kv2(method, rest))
     } else if rest == "v2/secretConfig" {
@@ -209,11 +176,7 @@ fn find_v2<'a>(method: &Method, rest: &'a str) -> Result<Option<Found<'a>>, Refu
             .ok()
             .filter(|version| (1..=MAX_VERSION).contains(version))
             .ok_or_else(|| Refusal::argument("the version in the path is not one"))?;
-        return Ok(Some(Found {
-            operation,
-            raw_path,
-            version: Some(version),
-        }));
+        return Ok(Some(Found { operation, raw_path, version: Some(version) }));
     }
     let operation = match (method.as_str(), raw_path.is_empty()) {
         ("GET", true) => Operation::ListSecretV2,
@@ -227,16 +190,9 @@ fn find_v2<'a>(method: &Method, rest: &'a str) -> Result<Option<Found<'a>>, Refu
 }
 
 /// With the switch, what Vault's clients send becomes what the specification has.
-fn vault_method(
-    method: &Method,
-    rest: &str,
-    query: &mut BTreeMap<String, String>,
-    switches: &Switches,
-) -> Method {
-    let family = rest
-        .strip_prefix("v1/secret/")
-        .and_then(|rest| rest.split('/').next())
-        .filter(|_| switches.vault_verbs);
+fn vault_method(method: &Method, rest: &str, query: &mut BTreeMap<String, String>, switches: &Switches) -> Method {
+    let family =
+        rest.strip_prefix("v1/secret/").and_then(|rest| rest.split('/').next()).filter(|_| switches.vault_verbs);
     match (family, method.as_str()) {
         (Some("metadata"), "LIST") => {
             query.insert("list".to_owned(), "true".to_owned());
@@ -248,11 +204,8 @@ fn vault_method(
 }
 
 fn decode_path(raw: &str, switches: &Switches) -> Result<String, Refusal> {
-    let refused =
-        |text: &str| Refusal::new(switches.bad_path_status, Code::ARGUMENT, text.to_owned());
-    let decoded = percent_decode_str(raw)
-        .decode_utf8()
-        .map_err(|_| refused("the path is not UTF-8"))?;
+    let refused = |text: &str| Refusal::new(switches.bad_path_status, Code::ARGUMENT, text.to_owned());
+    let decoded = percent_decode_str(raw).decode_utf8().map_err(|_| refused("the path is not UTF-8"))?;
     path::checked(&decoded, switches.odd_paths).map_err(refused)
 }
 
@@ -273,11 +226,8 @@ fn parse_query(raw: &str) -> Result<BTreeMap<String, String>, Refusal> {
 }
 
 fn no_route(raw_path: &str) -> Refusal {
-    let text = if raw_path.starts_with("//") {
-        "no such route: the path begins with a double slash"
-    } else {
-        "no such route"
-    };
+    let text =
+        if raw_path.starts_with("//") { "no such route: the path begins with a double slash" } else { "no such route" };
     Refusal::new(404, Code::NOT_FOUND, text)
 }
 
@@ -291,11 +241,7 @@ mod tests {
         routed_with(method, tail, &Switches::default())
     }
 
-    fn routed_with(
-        method: &str,
-        tail: &str,
-        switches: &Switches,
-    ) -> Option<(Operation, Option<String>, Option<u32>)> {
+    fn routed_with(method: &str, tail: &str, switches: &Switches) -> Option<(Operation, Option<String>, Option<u32>)> {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         let call = route(&method, &format!("/api/{ID}/{tail}"), "", switches).ok()?;
         Some((call.operation, call.path, call.version))
@@ -304,58 +250,22 @@ mod tests {
     #[test]
     fn both_encodings_name_the_same_secret() {
         for tail in ["v1/secret/data/prod/db", "v1/secret/data/prod%2Fdb"] {
-            assert_eq!(
-                routed("GET", tail),
-                Some((
-                    Operation::GetSecretRequest,
-                    Some("prod/db".to_owned()),
-                    None
-                ))
-            );
+            assert_eq!(routed("GET", tail), Some((Operation::GetSecretRequest, Some("prod/db".to_owned()), None)));
         }
     }
 
     #[test]
     fn rest_v2_routes_by_the_raw_suffix() {
         let cases = [
-            (
-                "v2/secret/a/version",
-                Operation::ListSecretVersionV2,
-                "a",
-                None,
-            ),
-            (
-                "v2/secret/a/version/3",
-                Operation::GetSecretVersionV2,
-                "a",
-                Some(3),
-            ),
-            (
-                "v2/secret/a%2Fversion",
-                Operation::GetSecretV2,
-                "a/version",
-                None,
-            ),
-            (
-                "v2/secret/a%2Fversion%2F3",
-                Operation::GetSecretV2,
-                "a/version/3",
-                None,
-            ),
-            (
-                "v2/secret/a/version/b",
-                Operation::GetSecretV2,
-                "a/version/b",
-                None,
-            ),
+            ("v2/secret/a/version", Operation::ListSecretVersionV2, "a", None),
+            ("v2/secret/a/version/3", Operation::GetSecretVersionV2, "a", Some(3)),
+            ("v2/secret/a%2Fversion", Operation::GetSecretV2, "a/version", None),
+            ("v2/secret/a%2Fversion%2F3", Operation::GetSecretV2, "a/version/3", None),
+            ("v2/secret/a/version/b", Operation::GetSecretV2, "a/version/b", None),
             ("v2/secret/version", Operation::GetSecretV2, "version", None),
         ];
         for (tail, operation, secret, version) in cases {
-            assert_eq!(
-                routed("GET", tail),
-                Some((operation, Some(secret.to_owned()), version)),
-                "{tail}"
-            );
+            assert_eq!(routed("GET", tail), Some((operation, Some(secret.to_owned()), version)), "{tail}");
         }
         assert_eq!(routed("GET", "v2/secret/a/version/24001"), None);
     }
@@ -363,10 +273,7 @@ mod tests {
     #[test]
     fn the_root_is_listed_with_and_without_a_slash() {
         for tail in ["v1/secret/metadata", "v1/secret/metadata/"] {
-            assert_eq!(
-                routed("GET", tail),
-                Some((Operation::ListSecretsMetadata, None, None))
-            );
+            assert_eq!(routed("GET", tail), Some((Operation::ListSecretsMetadata, None, None)));
         }
     }
 
@@ -393,10 +300,7 @@ mod tests {
 
     #[test]
     fn vaults_verbs_are_a_switch() {
-        let switches = Switches {
-            vault_verbs: true,
-            ..Switches::default()
-        };
+        let switches = Switches { vault_verbs: true, ..Switches::default() };
         assert_eq!(
             routed_with("PUT", "v1/secret/data/a", &switches),
             Some((Operation::PostSecretRequest, Some("a".to_owned()), None))

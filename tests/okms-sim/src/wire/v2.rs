@@ -15,11 +15,8 @@ use crate::grants::Action;
 use crate::path;
 use crate::store::{Data, MetadataChange, Secret, State, Update, Version};
 
-const NAMES: SettingNames = SettingNames {
-    cas_required: "casRequired",
-    lifetime: &["deactivateVersionAfter"],
-    max_versions: "maxVersions",
-};
+const NAMES: SettingNames =
+    SettingNames { cas_required: "casRequired", lifetime: &["deactivateVersionAfter"], max_versions: "maxVersions" };
 
 pub(super) fn answer(
     context: &mut Context<'_>,
@@ -55,51 +52,35 @@ fn list(context: &Context<'_>, page: PageRequest) -> Result<Answer, Refusal> {
     let rows: Vec<_> = paths
         .iter()
         .filter_map(|path| Some((path, context.store.get(path).ok()?)))
-        .map(|(path, secret)| {
-            context
-                .object()
-                .with("path", path)
-                .with("metadata", context.metadata_v2(path, secret))
-        })
+        .map(|(path, secret)| context.object().with("path", path).with("metadata", context.metadata_v2(path, secret)))
         .collect();
     Ok(Answer::json(200, &rows).with_next_cursor(cursor))
 }
 
 fn create(context: &mut Context<'_>, body: &[u8]) -> Result<Answer, Refusal> {
     let mut fields = context.fields(body)?;
-    let asked = fields
-        .value::<String>("path")?
-        .ok_or_else(|| Refusal::argument("the field \"path\" is missing"))?;
+    let asked = fields.value::<String>("path")?.ok_or_else(|| Refusal::argument("the field \"path\" is missing"))?;
     let path = path::checked(&asked, context.switches.odd_paths)
         .map_err(|text| Refusal::new(context.switches.bad_path_status, Code::ARGUMENT, text))?;
     context.require(Action::SecretCreate, Some(&path))?;
-    let data = version_field(&mut fields)?
-        .ok_or_else(|| Refusal::argument("the field \"version\" is missing"))?;
+    let data = version_field(&mut fields)?.ok_or_else(|| Refusal::argument("the field \"version\" is missing"))?;
     let change = metadata_field(&mut fields)?.unwrap_or_default();
     fields.finish()?;
     let data = context.within_limit(data)?;
-    context
-        .store
-        .create(&path, data, change, context.now)
-        .map_err(|error| context.refusal(error))?;
+    context.store.create(&path, data, change, context.now).map_err(|error| context.refusal(error))?;
     context.secret_written(&path)
 }
 
 fn read(context: &Context<'_>, call: &Call) -> Result<Answer, Refusal> {
     let path = call.secret()?;
     let include_data = context.may_read(call, path)?;
-    let secret = context
-        .store
-        .get(path)
-        .map_err(|error| context.refusal(error))?;
+    let secret = context.store.get(path).map_err(|error| context.refusal(error))?;
     let asked = call.version()?;
     let mut has_data = false;
     let version = if asked.is_none() && secret.versions.is_empty() {
         None
     } else {
-        let (number, version) = secret
-            .version(asked)
-            .map_err(|error| context.refusal(error))?;
+        let (number, version) = secret.version(asked).map_err(|error| context.refusal(error))?;
         let data = version.data(context.now).filter(|_| include_data);
         has_data = data.is_some();
         Some(context.version_v2(number, version, data))
@@ -125,41 +106,24 @@ fn update(context: &mut Context<'_>, call: &Call, body: &[u8]) -> Result<Answer,
         context.require(Action::SecretUpdateMetadata, Some(path))?;
     }
     let data = data.map(|data| context.within_limit(data)).transpose()?;
-    let update = Update {
-        metadata,
-        data,
-        cas: call.cas()?,
-    };
-    context
-        .store
-        .update(path, update, context.now)
-        .map_err(|error| context.refusal(error))?;
+    let update = Update { metadata, data, cas: call.cas()? };
+    context.store.update(path, update, context.now).map_err(|error| context.refusal(error))?;
     context.secret_written(path)
 }
 
 fn delete(context: &mut Context<'_>, call: &Call) -> Result<Answer, Refusal> {
     let path = call.secret()?;
     context.require(Action::SecretDelete, Some(path))?;
-    context
-        .store
-        .delete(path)
-        .map_err(|error| context.refusal(error))?;
+    context.store.delete(path).map_err(|error| context.refusal(error))?;
     Ok(Answer::no_content())
 }
 
 fn list_versions(context: &Context<'_>, call: &Call, page: PageRequest) -> Result<Answer, Refusal> {
     let path = call.secret()?;
     context.require(Action::SecretGet, Some(path))?;
-    let secret = context
-        .store
-        .get(path)
-        .map_err(|error| context.refusal(error))?;
+    let secret = context.store.get(path).map_err(|error| context.refusal(error))?;
     // Padded, so that the order of the texts is the order of the numbers.
-    let keys = secret
-        .versions
-        .keys()
-        .map(|key| format!("{key:05}"))
-        .collect();
+    let keys = secret.versions.keys().map(|key| format!("{key:05}")).collect();
     let (keys, cursor) = page.get()?.cut(keys);
     let rows: Vec<_> = keys
         .iter()
@@ -175,15 +139,8 @@ fn create_version(context: &mut Context<'_>, call: &Call, body: &[u8]) -> Result
     let mut fields = context.fields(body)?;
     let data = fields.data()?;
     fields.finish()?;
-    let update = Update {
-        metadata: None,
-        data: Some(context.within_limit(data)?),
-        cas: call.cas()?,
-    };
-    context
-        .store
-        .update(path, update, context.now)
-        .map_err(|error| context.refusal(error))?;
+    let update = Update { metadata: None, data: Some(context.within_limit(data)?), cas: call.cas()? };
+    context.store.update(path, update, context.now).map_err(|error| context.refusal(error))?;
     context.version_written(path, None)
 }
 
@@ -206,17 +163,12 @@ fn set_state(context: &mut Context<'_>, call: &Call, body: &[u8]) -> Result<Answ
         Some("deactivated") => (State::Deactivated, Action::VersionDeactivate),
         Some("deleted") => (State::Deleted, Action::VersionDelete),
         _ => {
-            return Err(Refusal::argument(
-                "the field \"state\" is none of active, deactivated, deleted",
-            ));
+            return Err(Refusal::argument("the field \"state\" is none of active, deactivated, deleted"));
         }
     };
     context.require(action, Some(path))?;
     let number = call.path_version()?;
-    context
-        .store
-        .set_state(path, number, state, context.now)
-        .map_err(|error| context.refusal(error))?;
+    context.store.set_state(path, number, state, context.now).map_err(|error| context.refusal(error))?;
     context.version_written(path, Some(number))
 }
 
@@ -231,9 +183,7 @@ fn set_config(context: &mut Context<'_>, body: &[u8]) -> Result<Answer, Refusal>
     let change = fields.settings(&NAMES)?;
     fields.finish()?;
     context.store.set_config(change);
-    let body = context
-        .config_v2()
-        .with("warnings", &context.switches.warnings);
+    let body = context.config_v2().with("warnings", &context.switches.warnings);
     Ok(Answer::json(200, &body))
 }
 
@@ -250,10 +200,7 @@ fn metadata_field(fields: &mut Fields<'_>) -> Result<Option<MetadataChange>, Ref
     let Some(mut metadata) = fields.object("metadata")? else {
         return Ok(None);
     };
-    let change = MetadataChange {
-        settings: metadata.settings(&NAMES)?,
-        custom: metadata.custom("customMetadata")?,
-    };
+    let change = MetadataChange { settings: metadata.settings(&NAMES)?, custom: metadata.custom("customMetadata")? };
     metadata.finish()?;
     Ok(Some(change))
 }
@@ -277,10 +224,7 @@ impl Context<'_> {
         let config = self.store.config();
         self.object()
             .with("casRequired", config.cas_required(config))
-            .with(
-                "deactivateVersionAfter",
-                lifetime_text(config.lifetime(config)),
-            )
+            .with("deactivateVersionAfter", lifetime_text(config.lifetime(config)))
             .with("maxVersions", config.max_versions(config))
     }
 
@@ -292,10 +236,7 @@ impl Context<'_> {
             .with("currentVersion", secret.current)
             .with("customMetadata", &secret.custom_metadata)
             .with("urn", self.urn(path))
-            .with(
-                "deactivateVersionAfter",
-                lifetime_text(secret.settings.lifetime(config)),
-            )
+            .with("deactivateVersionAfter", lifetime_text(secret.settings.lifetime(config)))
             .with("maxVersions", secret.settings.max_versions(config))
             .with("oldestVersion", secret.oldest)
             .with("updatedAt", seconds(secret.updated))
@@ -331,9 +272,7 @@ impl Context<'_> {
 
     fn version_written(&self, path: &str, number: Option<u32>) -> Result<Answer, Refusal> {
         let (_, number, version) = self.find(path, number)?;
-        let body = self
-            .version_v2(number, version, None)
-            .with("warnings", &self.switches.warnings);
+        let body = self.version_v2(number, version, None).with("warnings", &self.switches.warnings);
         Ok(Answer::json(200, &body))
     }
 }

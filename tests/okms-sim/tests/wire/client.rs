@@ -44,11 +44,7 @@ impl Client {
         Self::with(sim, domain, Some(&certificate))
     }
 
-    pub(crate) fn with(
-        sim: &Sim,
-        domain: &Domain,
-        certificate: Option<&ClientCertificate>,
-    ) -> Self {
+    pub(crate) fn with(sim: &Sim, domain: &Domain, certificate: Option<&ClientCertificate>) -> Self {
         Self::build(sim, domain, certificate, |builder| builder)
     }
 
@@ -68,15 +64,16 @@ impl Client {
             let pem = format!("{}{}", certificate.cert_pem, certificate.key_pem);
             builder = builder.identity(Identity::from_pem(pem.as_bytes()).unwrap());
         }
-        Self {
-            http: change(builder).build().unwrap(),
-            base: format!("{}/api/{}", sim.endpoint(), domain.okms_id()),
-        }
+        Self { http: change(builder).build().unwrap(), base: format!("{}/api/{}", sim.endpoint(), domain.okms_id()) }
     }
 
     pub(crate) fn request(&self, method: &str, tail: &str) -> reqwest::RequestBuilder {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         self.http.request(method, format!("{}/{tail}", self.base))
+    }
+
+    pub(crate) async fn execute(&self, request: reqwest::Request) -> reqwest::Result<Response> {
+        self.http.execute(request).await
     }
 
     pub(crate) async fn try_get(&self, tail: &str) -> reqwest::Result<Answer> {
@@ -94,11 +91,7 @@ impl Client {
 }
 
 pub(crate) async fn answer(response: Response) -> reqwest::Result<Answer> {
-    Ok(Answer {
-        status: response.status().as_u16(),
-        headers: response.headers().clone(),
-        text: response.text().await?,
-    })
+    Ok(Answer { status: response.status().as_u16(), headers: response.headers().clone(), text: response.text().await? })
 }
 
 /// All messages of an error and its causes.

@@ -3,14 +3,17 @@
 //! `conformance/` asks every operation through the SDK; these tests cover what it does not reach: TLS refusals, both
 //! encodings, errors, paging, switches, faults, counters, the admin port.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
-
 mod client;
+mod faults;
 mod identity;
+mod life;
+mod secrets;
+mod switches;
 
-/// A simulator with its documented defaults.
-async fn start() -> okms_sim::Sim {
-    okms_sim::Sim::start(okms_sim::Options::default())
-        .await
-        .unwrap()
+/// A simulator with its documented defaults, its first domain, and a client that may do everything there.
+async fn started() -> (okms_sim::Sim, okms_sim::Domain, client::Client) {
+    let sim = okms_sim::Sim::start(okms_sim::Options::default()).await.unwrap();
+    let domain = sim.domain();
+    let client = client::Client::of(&sim, &domain);
+    (sim, domain, client)
 }
