@@ -40,14 +40,7 @@ struct Clients {
 
 impl Desk {
     pub(super) fn new(store: StoreName, domain: Domain, ledger: Ledger, cancel: CancellationToken) -> Self {
-        Self {
-            store,
-            domain,
-            ledger: Mutex::new(ledger),
-            clients: Mutex::default(),
-            stirred: Notify::new(),
-            cancel,
-        }
+        Self { store, domain, ledger: Mutex::new(ledger), clients: Mutex::default(), stirred: Notify::new(), cancel }
     }
 
     /// A reconcile that panicked with the lock in hand has left whole books: every change of the ledger is one call.
@@ -87,7 +80,9 @@ impl Desk {
         let clients = self.clients();
         match candidate {
             None => clients.current.clone(),
-            Some(number) => clients.candidate.as_ref().filter(|(own, _)| *own == number).map(|(_, client)| client.clone()),
+            Some(number) => {
+                clients.candidate.as_ref().filter(|(own, _)| *own == number).map(|(_, client)| client.clone())
+            }
         }
     }
 

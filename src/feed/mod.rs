@@ -10,7 +10,7 @@ mod driver;
 pub mod ledger;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -19,9 +19,7 @@ use jiff::Timestamp;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::driver::Desk;
-pub use self::ledger::{
-    Admission, Answer, Ask, Health, Lane, Limits, Need, ObjectId, Timing, Wish, WithdrawalLimit,
-};
+pub use self::ledger::{Admission, Answer, Ask, Health, Lane, Limits, Need, ObjectId, Timing, Wish, WithdrawalLimit};
 use self::ledger::{Ledger, Now};
 use crate::{
     model::{Mark, OkmsId, StoreName, StoreTrouble},
@@ -52,9 +50,12 @@ pub struct Domain {
 pub struct Standing {
     pub health: Health,
     pub rejected: Option<StoreTrouble>,
+    /// A new credential waits to be proven.
+    pub proving: bool,
     pub throttled_to: Option<Duration>,
     pub held: Option<(String, usize)>,
-    pub sources: usize,
+    /// How many sources are in which state.
+    pub sources: BTreeMap<&'static str, usize>,
     /// How long ago the source that waits longest was last checked.
     pub oldest_check: Option<Duration>,
 }
@@ -135,6 +136,14 @@ impl Feed {
         }
     }
 
+    /// Forgets every object that is not among the living.
+    pub fn retain(&self, live: &HashSet<Arc<str>>) {
+        for desk in self.desks().values() {
+            desk.ledger().retain(live);
+            desk.stir();
+        }
+    }
+
     /// Asks for leave to withdraw the target of an object.
     pub fn admit_withdrawal(&self, store: &StoreName, object: &ObjectId, was_held: bool) -> Admission {
         self.at(store, |desk| desk.ledger().admit_withdrawal(now(), object, was_held)).unwrap_or(Admission::Held)
@@ -159,6 +168,7 @@ impl Feed {
             Standing {
                 health: ledger.health().clone(),
                 rejected: ledger.rejected_candidate().cloned(),
+                proving: ledger.is_proving(),
                 throttled_to: ledger.throttled_to(),
                 held: ledger.held_withdrawals(),
                 sources,

@@ -12,7 +12,7 @@ mod watch;
 
 pub use error::WriteError;
 pub use events::Events;
-pub use status::{patch_status, Stated};
+pub use status::{Stated, patch_status};
 pub use targets::Targets;
 pub use term::Term;
 pub use watch::{Scope, Seen, Watch, watch_named};

@@ -87,6 +87,21 @@ pub enum Verdict {
     Trouble(Trouble),
 }
 
+impl Verdict {
+    /// Which content was found, whether it can be read or not.
+    pub fn mark(&self) -> Option<&Mark> {
+        match self {
+            Self::Active { mark, .. } | Self::Withdrawn { mark, .. } => Some(mark),
+            _ => None,
+        }
+    }
+
+    /// Whether this is not an answer of OKMS, but the lack of one.
+    pub fn is_trouble(&self) -> bool {
+        matches!(self, Self::Trouble(_))
+    }
+}
+
 /// How a source was taken back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Withdrawal {

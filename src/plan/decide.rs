@@ -55,9 +55,8 @@ pub enum Decision {
 /// Decides. `stale`: the sources were not checked well for longer than may be.
 pub fn decide(snapshot: &Snapshot<'_>, known: &Known<'_>, stale: bool) -> Decision {
     match known {
-        Known::Down(trouble) => snapshot.unless_believed(stale, Reason::StoreNotReady, || {
-            format!("the store is not ready: {}", trouble.message)
-        }),
+        Known::Down(trouble) => snapshot
+            .unless_believed(stale, Reason::StoreNotReady, || format!("the store is not ready: {}", trouble.message)),
         Known::Findings(findings) => snapshot.from_findings(findings, stale),
     }
 }
@@ -82,7 +81,8 @@ impl Snapshot<'_> {
             }
         }
         let marks: Vec<Mark> = findings.iter().filter_map(mark).collect();
-        let values: Option<Vec<_>> = self.wanted.sources.iter().zip(findings).map(|(wanted, finding)| Some((wanted, value(finding)?))).collect();
+        let values: Option<Vec<_>> =
+            self.wanted.sources.iter().zip(findings).map(|(wanted, finding)| Some((wanted, value(finding)?))).collect();
         let Some(values) = values else { return self.without_values(marks, stale) };
         match render(&values, &self.wanted.target.type_) {
             Ok(rendering) => self.write(marks, rendering.into_data()),
@@ -102,7 +102,10 @@ impl Snapshot<'_> {
             }
             Verdict::Missing { .. } if evidence.is_some() => report(
                 Reason::WithdrawalUnconfirmed,
-                format!("OKMS says that it has no secret at {}; the Secret is kept until a second answer confirms it", source.path),
+                format!(
+                    "OKMS says that it has no secret at {}; the Secret is kept until a second answer confirms it",
+                    source.path
+                ),
             ),
             // The target went with the secret that it was made from: that stays the reason until there is a secret again.
             Verdict::Missing { .. } if self.previous == Some(Reason::SecretDeleted.as_str()) => {

@@ -92,10 +92,11 @@ fn last_manager(metadata: &ObjectMeta) -> Option<&str> {
 
 /// What the `source` annotation says for each of the given sources: the content that the target was made from, where it was made
 /// from exactly this source of this domain. Nothing else may ever be the ground for a deletion.
-pub fn evidence(metadata: &ObjectMeta, okms_id: &OkmsId, sources: &[&Source]) -> Vec<Option<Mark>> {
-    let written: Vec<Evidence> =
-        annotation(metadata, names::SOURCE_ANNOTATION).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-    let of = |source: &&Source| written.iter().find(|one| one.names(okms_id, source)).map(|one| one.mark);
+pub fn evidence(metadata: &ObjectMeta, okms_id: &OkmsId, sources: &[Source]) -> Vec<Option<Mark>> {
+    let written: Vec<Evidence> = annotation(metadata, names::SOURCE_ANNOTATION)
+        .and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default();
+    let of = |source: &Source| written.iter().find(|one| one.names(okms_id, source)).map(|one| one.mark);
     sources.iter().map(of).collect()
 }
 
@@ -309,7 +310,7 @@ mod tests {
             path: path.parse().unwrap(),
             pin: pin.map(|pin| pin.try_into().unwrap()),
         };
-        let found = |okms_id, source| evidence(&metadata, okms_id, &[&source])[0].is_some();
+        let found = |okms_id, source| evidence(&metadata, okms_id, &[source])[0].is_some();
         assert!(found(&okms_id, source("db", Some(7))));
         assert!(!found(&okms_id, source("db", Some(8))), "a mistyped pin");
         assert!(!found(&okms_id, source("db", None)));

@@ -96,6 +96,10 @@ impl Breaker {
         self.current.is_some()
     }
 
+    pub fn has_candidate(&self) -> bool {
+        self.candidate.is_some()
+    }
+
     /// Whether requests other than the probe may be made.
     pub fn lets_through(&self) -> bool {
         let probing = self.current.as_ref().is_some_and(|probe| probe.due.is_some() || probe.under_way);

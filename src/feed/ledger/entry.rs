@@ -77,6 +77,19 @@ impl Entry {
         self.value.as_ref().filter(|kept| kept.mark.is_same_as(mark)).map(|kept| &kept.value)
     }
 
+    /// The state as metrics name it.
+    pub fn state(&self) -> &'static str {
+        match (&self.problem, &self.seen) {
+            (Some(_), _) => "Failing",
+            (None, None) => "Unknown",
+            (None, Some(Seen::Active { .. })) => "Active",
+            (None, Some(Seen::Withdrawn { how: Withdrawal::VersionDeactivated, .. })) => "Deactivated",
+            (None, Some(Seen::Withdrawn { how: Withdrawal::VersionDestroyed, .. })) => "Destroyed",
+            (None, Some(Seen::Withdrawn { .. })) => "Deleted",
+            (None, Some(Seen::Missing { .. } | Seen::NoVersion | Seen::VersionNotFound)) => "NotFound",
+        }
+    }
+
     pub fn withdrawal_of(&self, held: Option<&Mark>) -> Option<Withdrawal> {
         let held = held?;
         self.withdrawn.iter().find(|(version, _)| *version == held.version).map(|(_, how)| *how)

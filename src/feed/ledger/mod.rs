@@ -23,7 +23,7 @@ mod timing;
 mod withdrawals;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -285,6 +285,14 @@ impl Ledger {
         self.withdrawals.forget(id);
     }
 
+    /// Forgets every object whose uid is not among the living.
+    pub fn retain(&mut self, live: &HashSet<Arc<str>>) {
+        let gone: Vec<ObjectId> = self.objects.keys().filter(|id| !live.contains(&id.uid)).cloned().collect();
+        for id in gone {
+            self.forget(&id);
+        }
+    }
+
     /// Asks for leave to delete (or empty) the target of an object because its source was withdrawn.
     pub fn admit_withdrawal(&mut self, now: Now, id: &ObjectId, was_held: bool) -> Admission {
         let targets = self.objects.values().filter(|object| object.has_target()).count();
@@ -332,9 +340,18 @@ impl Ledger {
         asked.max(self.interval_floor())
     }
 
-    /// Number of sources that are watched, and when the one that waits longest was last checked.
-    pub fn sources(&self) -> (usize, Option<Instant>) {
-        (self.entries.len(), self.entries.values().filter_map(|entry| entry.checked).min())
+    /// Whether a new credential waits to be proven.
+    pub fn is_proving(&self) -> bool {
+        self.breaker.has_candidate()
+    }
+
+    /// How many sources are in which state, and when the one that waits longest was last checked.
+    pub fn sources(&self) -> (BTreeMap<&'static str, usize>, Option<Instant>) {
+        let mut states = BTreeMap::new();
+        for entry in self.entries.values() {
+            *states.entry(entry.state()).or_default() += 1;
+        }
+        (states, self.entries.values().filter_map(|entry| entry.checked).min())
     }
 
     /// Three quarters of the rate serve routine checks; the rest is kept for what people wait for.

@@ -114,5 +114,5 @@ impl Gist {
 
 /// Whether a finding is not an answer of OKMS but the lack of one, so that the round goes on.
 pub(super) fn has_trouble(findings: &[Finding]) -> bool {
-    findings.iter().any(|finding| matches!(finding.verdict, Verdict::Trouble(_)))
+    findings.iter().any(|finding| finding.verdict.is_trouble())
 }

@@ -1,0 +1,244 @@
+//! Does what was decided about one `OkmsSecret`: writes, replaces or deletes the target, and then says so.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Secret;
+
+use super::{
+    report::Said,
+    secret::{Access, Ended, Found, Run},
+};
+use crate::{
+    api::{Reason, TargetChange},
+    feed::Admission,
+    k8s::WriteError,
+    model::{Finding, Mark},
+    plan::{self, Condition, Decision, Owner, Ownership, Wanted},
+};
+
+impl Run<'_> {
+    pub(super) async fn act(
+        &mut self,
+        access: &Access,
+        wanted: &Wanted,
+        owner: &Owner,
+        found: &Found,
+        findings: Option<&[Finding]>,
+        decision: Decision,
+    ) -> Result<Ended, WriteError> {
+        let again = match decision {
+            Decision::Keep => {
+                self.context.feed.settle(&access.name, self.id, &found.marks);
+                None
+            }
+            Decision::Report { reason, message } => {
+                if does_not_render(reason) {
+                    self.row.unrenderable = Some(self.generation);
+                }
+                if findings.is_some_and(|findings| !findings.iter().any(|finding| finding.verdict.is_trouble())) {
+                    self.context.feed.settle(&access.name, self.id, &found.marks);
+                }
+                self.say(Said::new(reason, message).about(findings, &found.marks)).await?;
+                None
+            }
+            Decision::Synced { marks } => {
+                let held: Vec<Option<Mark>> = marks.iter().copied().map(Some).collect();
+                if let Some(secret) = &found.secret {
+                    self.remember(secret, held.clone());
+                }
+                self.synced(access, wanted, owner, findings, held, None).await?;
+                None
+            }
+            Decision::Write { secret, marks } => {
+                let held: Vec<Option<Mark>> = marks.into_iter().map(Some).collect();
+                match self.write(wanted, found, &secret).await {
+                    Ok((written, change)) => {
+                        self.remember(&written, held.clone());
+                        self.synced(access, wanted, owner, findings, held, change).await?;
+                        None
+                    }
+                    Err(WriteError::Refused(words)) => {
+                        self.context.feed.settle(&access.name, self.id, &found.marks);
+                        let message = format!("the API server refuses the Secret: {}", without_values(words, &secret));
+                        self.say(Said::new(Reason::TargetRefused, message).about(findings, &found.marks)).await?;
+                        Some(self.context.config.retry_refused)
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            Decision::Withdraw { reason, message } => {
+                self.withdraw(access, found, findings, reason, message).await?;
+                None
+            }
+        };
+        Ok(Ended::settled(again))
+    }
+
+    /// Makes the target what it shall be. Answers what it is now, and what was done where its content changed.
+    async fn write(
+        &self,
+        wanted: &Wanted,
+        found: &Found,
+        desired: &Secret,
+    ) -> Result<(Secret, Option<TargetChange>), WriteError> {
+        let (targets, term, namespace) = (&self.context.targets, &self.context.term, &self.id.namespace);
+        let name = &wanted.target.name;
+        let Some(existing) = &found.secret else {
+            let written = targets.create(term, namespace, desired).await?;
+            let known = self.row.target.as_ref().is_some_and(|known| known.name == *name);
+            return Ok((written, Some(if known { TargetChange::Repaired } else { TargetChange::Created })));
+        };
+        if existing.type_.as_deref().unwrap_or("Opaque") != wanted.target.type_.as_str() {
+            // A type cannot be changed in place. What would be refused is refused while the old one is still there.
+            targets.would_create(namespace, desired).await?;
+            targets.delete(term, namespace, existing).await?;
+            let mut fresh = desired.clone();
+            fresh.metadata.uid = None;
+            fresh.metadata.resource_version = None;
+            return Ok((targets.create(term, namespace, &fresh).await?, Some(TargetChange::Replaced)));
+        }
+        let written = targets.replace(term, namespace, name, desired).await?;
+        let empty = BTreeMap::new();
+        let content = existing.data.as_ref().unwrap_or(&empty) != desired.data.as_ref().unwrap_or(&empty);
+        let change = match found.condition {
+            Condition::Drifted => Some(TargetChange::Repaired),
+            Condition::Intact if !content => None,
+            _ => Some(TargetChange::Updated),
+        };
+        Ok((written, change))
+    }
+
+    /// The target is what it shall be: frees what waited for it, removes what a renamed target left behind, says so.
+    async fn synced(
+        &mut self,
+        access: &Access,
+        wanted: &Wanted,
+        owner: &Owner,
+        findings: Option<&[Finding]>,
+        held: Vec<Option<Mark>>,
+        change: Option<TargetChange>,
+    ) -> Result<(), WriteError> {
+        self.row.unrenderable = None;
+        self.context.feed.settle(&access.name, self.id, &held);
+        let name = &wanted.target.name;
+        let sources: Vec<String> = wanted
+            .sources
+            .iter()
+            .zip(held.iter().flatten())
+            .map(|(wanted, mark)| format!("{}@{}", wanted.source.path, mark.version))
+            .collect();
+        let sources = sources.join(", ");
+        if let Some(change) = change {
+            self.tell_change(change, format!("Secret {name} holds {sources}")).await;
+            self.observe_latency(change, &held);
+        }
+        for old in self.context.other_targets(&self.id.namespace, &owner.name, name) {
+            if self.delete_if_ours(&old, owner).await?.is_some() {
+                self.tell_change(TargetChange::Deleted, format!("Secret {old} was replaced by {name}")).await;
+            }
+        }
+        let mut said = Said::new(Reason::Synced, format!("Secret {name} holds {sources}")).about(findings, &held);
+        said.content_changed = change.is_some();
+        self.say(said).await
+    }
+
+    /// New content that the operator saw happen reached its Secret.
+    fn observe_latency(&self, change: TargetChange, held: &[Option<Mark>]) {
+        let newest = held.iter().flatten().filter_map(|mark| mark.created_at).max();
+        if let (TargetChange::Updated, Some(created)) = (change, newest)
+            && let Ok(after) = std::time::Duration::try_from(jiff::Timestamp::now().duration_since(created))
+        {
+            self.context.metrics.change_reached_secret(after);
+        }
+    }
+
+    async fn withdraw(
+        &mut self,
+        access: &Access,
+        found: &Found,
+        findings: Option<&[Finding]>,
+        reason: Reason,
+        message: String,
+    ) -> Result<(), WriteError> {
+        let was_held = self.previous() == Some(Reason::WithdrawalHeld.as_str());
+        if self.context.feed.admit_withdrawal(&access.name, self.id, was_held) == Admission::Held {
+            let message = format!(
+                "the Secret is kept, although its source was withdrawn, because too many are at once: look at {} and confirm \
+                 there (spec.maxWithdrawalsPerHour)",
+                access.name
+            );
+            self.context.feed.settle(&access.name, self.id, &found.marks);
+            return self.say(Said::new(Reason::WithdrawalHeld, message).about(findings, &found.marks)).await;
+        }
+        if let Some(secret) = &found.secret {
+            self.context.targets.delete(&self.context.term, &self.id.namespace, secret).await?;
+            if let Some(metrics) = self.context.stores.metrics(&access.name.name) {
+                metrics.withdrawal();
+            }
+            self.tell_change(TargetChange::Deleted, message.clone()).await;
+        }
+        self.row.target = None;
+        self.context.feed.settle(&access.name, self.id, &vec![None; found.marks.len()]);
+        let mut said = Said::new(reason, message).about(findings, &found.marks);
+        said.target_is_gone = true;
+        said.content_changed = true;
+        self.say(said).await
+    }
+
+    /// Deletes a target of a former name, if it is ours.
+    async fn delete_if_ours(&self, name: &str, owner: &Owner) -> Result<Option<()>, WriteError> {
+        let Some(secret) = self.context.targets.read(&self.id.namespace, name).await? else { return Ok(None) };
+        if plan::ownership(&secret.metadata, owner) != Ownership::Ours {
+            return Ok(None);
+        }
+        self.context.targets.delete(&self.context.term, &self.id.namespace, &secret).await?;
+        Ok(Some(()))
+    }
+}
+
+/// Reasons that stay until the source or the spec changes.
+fn does_not_render(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::KeyNotFound
+            | Reason::InvalidKey
+            | Reason::KeyConflict
+            | Reason::DecodeFailed
+            | Reason::TooLarge
+            | Reason::InvalidForType
+            | Reason::EmptySource
+    )
+}
+
+/// The API server's words, unless they hold something of the Secret: an admission webhook may quote what it refused.
+fn without_values(words: String, secret: &Secret) -> String {
+    let quotes = secret.data.iter().flatten().any(|(_, value)| {
+        let text = String::from_utf8_lossy(&value.0);
+        let encoded = serde_json::to_string(value).unwrap_or_default();
+        let encoded = encoded.trim_matches('"').trim_end_matches('=');
+        value.0.len() >= SHORTEST_QUOTE && (words.contains(text.as_ref()) || words.contains(encoded))
+    });
+    if quotes { "its sentence is not repeated here, because it quotes the content".to_owned() } else { words }
+}
+
+/// Shorter values are found in any text by chance.
+const SHORTEST_QUOTE: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::ByteString;
+
+    use super::*;
+
+    #[test]
+    fn words_that_quote_the_content_are_not_repeated() {
+        let secret = Secret {
+            data: Some([("password".to_owned(), ByteString(b"hunter2-hunter2".to_vec()))].into()),
+            ..Secret::default()
+        };
+        let kept = |words: &str| without_values(words.to_owned(), &secret) == words;
+        assert!(kept("exceeded quota: secrets=10"));
+        assert!(!kept("denied: password is hunter2-hunter2"));
+        assert!(!kept("denied: {\"password\":\"aHVudGVyMi1odW50ZXIy\"}"));
+    }
+}

@@ -1,0 +1,63 @@
+//! How the operator behaves. Every duration is here, so that tests can shorten it; a few are flags of the binary as well.
+
+use std::{path::PathBuf, time::Duration};
+
+use crate::feed::Timing;
+
+/// The settings of one operator.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The operator's own namespace: where the Secrets that a cluster store refers to are looked up.
+    pub namespace: String,
+    /// Limits the operator to these namespaces; empty: all.
+    pub watch_namespaces: Vec<String>,
+    /// Limits the operator to these `ClusterOkmsStore`s; empty: all. Where several operators share a cluster, each store is to be
+    /// served by one of them, since each writes its status.
+    pub cluster_stores: Vec<String>,
+    /// The folder below which a store's `mount` is a folder.
+    pub mount_root: PathBuf,
+    /// Intervals below this are stretched to it; what is in force stands in the status.
+    pub min_refresh_interval: Duration,
+    /// The interval where neither the object nor its store names one.
+    pub refresh_interval: Duration,
+    /// A first synchronisation, or that of a changed spec, that takes longer than this is told.
+    pub progress_after: Duration,
+    /// A target that is missing or drifted for longer than this, while its repair is under way, is told.
+    pub drift_after: Duration,
+    /// How often mounted credentials are looked at. A kubelet takes up to a minute to bring a changed Secret there.
+    pub credential_poll: Duration,
+    /// When to try again what the API server refused, or what is somebody else's, if nothing tells that it changed.
+    pub retry_refused: Duration,
+    /// After a failure of the Kubernetes API an object waits this long, then doubling …
+    pub backoff_first: Duration,
+    /// … up to this.
+    pub backoff_cap: Duration,
+    /// How often the operator sends itself a wake, to prove that wakes are served.
+    pub heartbeat: Duration,
+    /// How many objects are reconciled at once. A reconcile waits only for the Kubernetes API.
+    pub concurrency: u16,
+    /// The durations of the feed.
+    pub timing: Timing,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            namespace: "default".to_owned(),
+            watch_namespaces: Vec::new(),
+            cluster_stores: Vec::new(),
+            mount_root: "/etc/okms".into(),
+            min_refresh_interval: Duration::from_secs(10),
+            refresh_interval: Duration::from_mins(1),
+            progress_after: Duration::from_secs(10),
+            drift_after: Duration::from_secs(1),
+            credential_poll: Duration::from_secs(5),
+            retry_refused: Duration::from_mins(1),
+            backoff_first: Duration::from_secs(1),
+            backoff_cap: Duration::from_mins(5),
+            heartbeat: Duration::from_secs(10),
+            concurrency: 16,
+            timing: Timing::default(),
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! What reconciles share: the watches' stores, the feed, the rows, and the ways to wake one another.
+
+use std::{collections::HashMap, sync::Arc};
+
+use futures::channel::mpsc::UnboundedSender;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Client, Resource, ResourceExt,
+    core::PartialObjectMeta,
+    runtime::reflector::{ObjectRef, Store},
+};
+
+use super::{Config, health::Health, metrics::Metrics, row::Rows, store::Stores};
+use crate::{
+    api::{ClusterOkmsStore, OkmsSecret, names},
+    feed::{Feed, ObjectId},
+    k8s::{Events, Targets, Term},
+    model::{StoreKind, StoreName},
+    plan::Fingerprinter,
+};
+
+/// Metadata of targets, as the watch knows it.
+pub(super) type TargetMeta = PartialObjectMeta<Secret>;
+
+/// The objects of one namespace, or of all.
+pub(super) struct Known {
+    pub secrets: Store<OkmsSecret>,
+    pub targets: Store<TargetMeta>,
+    pub wakes: UnboundedSender<ObjectRef<OkmsSecret>>,
+}
+
+pub(super) struct Context {
+    pub config: Config,
+    pub client: Client,
+    pub term: Term,
+    pub feed: Feed,
+    pub rows: Rows,
+    pub targets: Targets,
+    pub events: Events,
+    pub fingerprinter: Fingerprinter,
+    pub metrics: Arc<Metrics>,
+    pub health: Arc<Health>,
+    pub stores: Stores,
+    pub cluster_stores: Store<ClusterOkmsStore>,
+    pub wake_stores: UnboundedSender<ObjectRef<ClusterOkmsStore>>,
+    /// By namespace; under "" where all namespaces are served.
+    pub known: HashMap<String, Known>,
+}
+
+impl Context {
+    /// The objects among which one of this namespace is found.
+    pub fn known(&self, namespace: &str) -> Option<&Known> {
+        self.known.get(namespace).or_else(|| self.known.get(""))
+    }
+
+    pub fn all_secrets(&self) -> impl Iterator<Item = Arc<OkmsSecret>> {
+        self.known.values().flat_map(|known| known.secrets.state())
+    }
+
+    /// Has an `OkmsSecret` looked at. Where the channel is closed the operator is ending.
+    pub fn wake(&self, namespace: &str, name: &str) {
+        if let Some(known) = self.known(namespace) {
+            let _ = known.wakes.unbounded_send(ObjectRef::new(name).within(namespace));
+        }
+    }
+
+    pub fn wake_store(&self, name: &str) {
+        let _ = self.wake_stores.unbounded_send(ObjectRef::new(name));
+    }
+
+    /// Has every object that reads from a store looked at.
+    pub fn wake_users(&self, store: &StoreName) {
+        for object in self.all_secrets().filter(|object| object.spec.store_name() == *store) {
+            self.wake(&object.namespace().unwrap_or_default(), &object.name_any());
+        }
+    }
+
+    pub fn serves_store(&self, name: &str) -> bool {
+        let only = &self.config.cluster_stores;
+        only.is_empty() || only.iter().any(|served| served == name)
+    }
+
+    /// The store that an object names, where there is one that this operator serves.
+    pub fn cluster_store(&self, name: &StoreName) -> Option<Arc<ClusterOkmsStore>> {
+        match name.kind {
+            StoreKind::ClusterOkmsStore if self.serves_store(&name.name) => {
+                self.cluster_stores.get(&ObjectRef::new(&name.name))
+            }
+            StoreKind::ClusterOkmsStore => None,
+        }
+    }
+
+    /// Targets, but for `except`, that say they belong to an `OkmsSecret` of this name: what a renamed target leaves behind.
+    pub fn other_targets(&self, namespace: &str, owner: &str, except: &str) -> Vec<String> {
+        let Some(known) = self.known(namespace) else { return Vec::new() };
+        known
+            .targets
+            .state_filter(|meta| {
+                meta.namespace().as_deref() == Some(namespace)
+                    && meta.name_any() != except
+                    && meta.annotations().get(names::OWNER_ANNOTATION).is_some_and(|name| name == owner)
+            })
+            .iter()
+            .map(|meta| meta.name_any())
+            .collect()
+    }
+
+    /// Whether the watch shows the target exactly as it was last seen, so that it need not be read.
+    pub fn target_is_unchanged(&self, namespace: &str, name: &str, uid: Option<&str>, version: Option<&str>) -> bool {
+        let Some(known) = self.known(namespace) else { return false };
+        let seen = known.targets.get(&ObjectRef::new(name).within(namespace));
+        seen.is_some_and(|seen| seen.meta().uid.as_deref() == uid && seen.meta().resource_version.as_deref() == version)
+    }
+}
+
+/// How the feed knows an object.
+pub(super) fn object_id(object: &OkmsSecret) -> ObjectId {
+    ObjectId {
+        uid: object.uid().unwrap_or_default().into(),
+        namespace: object.namespace().unwrap_or_default().into(),
+        name: object.name_any().into(),
+    }
+}

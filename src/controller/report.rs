@@ -1,0 +1,141 @@
+//! Says in the status, and in events, what was found and done. The only code that writes the status of an `OkmsSecret`.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kube::{Api, Resource};
+
+use super::secret::Run;
+use crate::{
+    api::{
+        ClusterOkmsStore, Interval, OkmsSecret, OkmsSecretStatus, Reason, SourceStatus, TargetChange, TargetStatus,
+        condition::{self, Statement, Status, kind},
+    },
+    k8s::{WriteError, patch_status},
+    model::{Finding, Mark, Version},
+    plan,
+};
+
+/// What is to be said of an object.
+pub(super) struct Said {
+    reason: Reason,
+    message: String,
+    /// What is known of the sources now; absent: nothing newer than what the status says.
+    sources: Option<Vec<SourceStatus>>,
+    pub content_changed: bool,
+    pub target_is_gone: bool,
+}
+
+impl Said {
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), sources: None, content_changed: false, target_is_gone: false }
+    }
+
+    /// Adds what was found out about the sources; `held` is what the target was made from.
+    pub fn about(mut self, findings: Option<&[Finding]>, held: &[Option<Mark>]) -> Self {
+        self.sources = findings.map(|findings| {
+            findings.iter().zip(held).map(|(finding, held)| source_status(finding, held.as_ref())).collect()
+        });
+        self
+    }
+}
+
+fn source_status(finding: &Finding, held: Option<&Mark>) -> SourceStatus {
+    let number = |version: Version| i32::try_from(version.get()).unwrap_or(i32::MAX);
+    let version =
+        held.map(|mark| mark.version).or(finding.verdict.mark().map(|mark| mark.version)).or(finding.source.pin);
+    let (state, deactivates_at) = match plan::source_state(finding) {
+        Some((state, at)) => (Some(state.to_owned()), at.map(condition::time)),
+        None => (None, None),
+    };
+    SourceStatus {
+        path: finding.source.path.to_string(),
+        version: version.map(number),
+        current_version: finding.current.map(number),
+        state,
+        deactivates_at,
+    }
+}
+
+/// What a store says of itself, for the message of its objects.
+pub(super) fn store_message(store: &ClusterOkmsStore) -> String {
+    let conditions = store.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    condition::find(conditions, kind::READY)
+        .map_or_else(|| "it was not looked at yet".to_owned(), |ready| ready.message.clone())
+}
+
+impl Run<'_> {
+    /// Writes the status, if it changes, and an event where something begins to fail.
+    pub(super) async fn say(&mut self, said: Said) -> Result<(), WriteError> {
+        let old = self.row.status.clone().or_else(|| self.object.status.clone());
+        let new = self.status(old.clone().unwrap_or_default(), &said);
+        if old.as_ref() == Some(&new) {
+            return Ok(());
+        }
+        let api: Api<OkmsSecret> = Api::namespaced(self.context.client.clone(), &self.id.namespace);
+        patch_status(&self.context.term, &api, self.object, old.as_ref(), &new).await?;
+        let before = old.as_ref().and_then(|status| condition::find(&status.conditions, kind::READY));
+        let began = before.is_none_or(|ready| ready.reason != said.reason.as_str());
+        tracing::info!(
+            namespace = %self.id.namespace, name = %self.id.name, reason = said.reason.as_str(), "{}", said.message
+        );
+        if began && !matches!(said.reason, Reason::Synced | Reason::Progressing | Reason::Suspended) {
+            let reference = self.object.object_ref(&());
+            self.context.events.failing(&self.context.term, &reference, said.reason.as_str(), said.message).await;
+        }
+        self.row.status = Some(new);
+        Ok(())
+    }
+
+    /// Tells people what was done to the target.
+    pub(super) async fn tell_change(&self, change: TargetChange, note: String) {
+        tracing::info!(namespace = %self.id.namespace, name = %self.id.name, change = change.as_str(), "{note}");
+        self.context.events.changed(&self.context.term, &self.object.object_ref(&()), change, note).await;
+    }
+
+    fn status(&self, mut status: OkmsSecretStatus, said: &Said) -> OkmsSecretStatus {
+        let now = Timestamp::now();
+        let name = self.object.spec.store_name();
+        let store: Option<Arc<ClusterOkmsStore>> = self.context.cluster_store(&name);
+        status.observed_generation = self.generation;
+        status.store = Some(name.to_string());
+        status.refresh_interval =
+            Some(self.interval(store.as_deref()).map_or(Interval::from_secs(0), Interval::from).to_string());
+        if let Some(sources) = &said.sources {
+            status.sources = Some(sources.clone());
+        }
+        status.summary = Some(summary(status.sources.as_deref(), &self.object.spec.path));
+        let keys = match &self.row.target {
+            Some(known) => known.keys,
+            None if said.target_is_gone => 0,
+            None => status.target.as_ref().and_then(|target| usize::try_from(target.keys).ok()).unwrap_or(0),
+        };
+        status.target =
+            Some(TargetStatus { name: self.object.target_name(), keys: i32::try_from(keys).unwrap_or(i32::MAX) });
+        if said.content_changed {
+            status.last_sync_time = Some(condition::time(now));
+        }
+        let ready = match said.reason {
+            Reason::Synced => Status::True,
+            Reason::Suspended => Status::Unknown,
+            _ => Status::False,
+        };
+        let statement = Statement { status: ready, reason: said.reason.as_str(), message: said.message.clone() };
+        condition::set_ready(&mut status.conditions, statement, said.reason.progress(), self.generation, now);
+        status
+    }
+}
+
+/// The first source with its version, and how many more there are.
+fn summary(sources: Option<&[SourceStatus]>, path: &str) -> String {
+    let sources = sources.unwrap_or_default();
+    let first = match sources.first() {
+        Some(SourceStatus { path, version: Some(version), .. }) => format!("{path}@{version}"),
+        Some(source) => source.path.clone(),
+        None => path.to_owned(),
+    };
+    match sources.len() {
+        0 | 1 => first,
+        more => format!("{first} +{}", more - 1),
+    }
+}

@@ -1,0 +1,366 @@
+//! One `OkmsSecret`: gather what is there, ask the feed, decide, do it, say it.
+//!
+//! It never waits for OKMS, and it makes at most one change to the target and one to the status. What it decides is decided in
+//! [`crate::plan`]; how it is done stands in [`super::apply`], what is said of it in [`super::report`].
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::runtime::controller::Action;
+
+use super::{
+    context::{Context, object_id},
+    metrics::ReconcileOutcome,
+    report::{Said, store_message},
+    row::{KnownTarget, Row},
+};
+use crate::{
+    api::{ClusterOkmsStore, Interval, OkmsSecret, Reason, condition},
+    feed::{Answer, Ask, Lane, Need, ObjectId, Wish},
+    k8s::WriteError,
+    model::{Finding, Mark, OkmsId, Source, StoreName, Verdict},
+    plan::{self, Condition, Decision, Known, Owner, Ownership, Snapshot, Wanted, Written},
+};
+
+/// How a reconcile ended, and when to come back if nothing wakes it before.
+pub(super) struct Ended {
+    pub outcome: ReconcileOutcome,
+    pub action: Action,
+}
+
+impl Ended {
+    pub fn settled(again: Option<Duration>) -> Self {
+        Self { outcome: ReconcileOutcome::Settled, action: again.map_or_else(Action::await_change, Action::requeue) }
+    }
+
+    fn pending(again: Option<Duration>) -> Self {
+        Self { outcome: ReconcileOutcome::Pending, ..Self::settled(again) }
+    }
+
+    fn failed(again: Duration) -> Self {
+        Self { outcome: ReconcileOutcome::Failed, action: Action::requeue(again) }
+    }
+}
+
+/// Brings one object up to date.
+pub(super) async fn reconcile(object: Arc<OkmsSecret>, context: &Context) -> Ended {
+    let id = object_id(&object);
+    if object.metadata.deletion_timestamp.is_some() {
+        // Kubernetes deletes the target by its owner reference.
+        context.feed.forget(&id, None);
+        context.rows.drop(&id.uid);
+        return Ended::settled(None);
+    }
+    let mut row = context.rows.take(&id.uid);
+    let now = Instant::now();
+    let ended = if let Some(wait) = row.waits(now) {
+        Ended::failed(wait)
+    } else {
+        let generation = object.metadata.generation.unwrap_or(0);
+        let run = Run { context, object: &object, id: &id, generation, row: &mut row };
+        match run.run().await {
+            Ok(ended) => {
+                row.succeeded();
+                ended
+            }
+            Err(error) => {
+                let wait = row.failed(now, &context.config);
+                let cause = std::error::Error::source(&error).map(tracing::field::display);
+                tracing::warn!(namespace = %id.namespace, name = %id.name, cause, "trying again: {error}");
+                Ended::failed(wait)
+            }
+        }
+    };
+    context.rows.put(id.uid.clone(), row);
+    ended
+}
+
+/// One run for one object.
+pub(super) struct Run<'a> {
+    pub context: &'a Context,
+    pub object: &'a OkmsSecret,
+    pub id: &'a ObjectId,
+    pub generation: i64,
+    pub row: &'a mut Row,
+}
+
+/// The store of the object, ready to be asked.
+pub(super) struct Access {
+    pub name: StoreName,
+    pub okms_id: OkmsId,
+    store: Arc<ClusterOkmsStore>,
+}
+
+/// The target as it was found.
+pub(super) struct Found {
+    /// Absent where there is none, or where it was not read because it is as it was.
+    pub secret: Option<Secret>,
+    pub condition: Condition,
+    /// For each source, what the target was made from.
+    pub marks: Vec<Option<Mark>>,
+    /// It was not read: the watch shows it as it was last seen.
+    remembered: bool,
+}
+
+impl Run<'_> {
+    async fn run(mut self) -> Result<Ended, WriteError> {
+        if self.object.spec.is_suspended() {
+            self.context.feed.forget(self.id, None);
+            self.say(Said::new(Reason::Suspended, "spec.suspend is true: nothing is read, written or deleted")).await?;
+            return Ok(Ended::settled(None));
+        }
+        let (wanted, access) = match self.may_read() {
+            Ok(found) => found,
+            Err(said) => {
+                self.context.feed.forget(self.id, None);
+                self.say(said).await?;
+                return Ok(Ended::settled(None));
+            }
+        };
+        self.context.feed.forget(self.id, Some(&access.name));
+        let owner = Owner { name: self.id.name.to_string(), uid: self.id.uid.to_string() };
+        let sources: Vec<Source> = wanted.sources.iter().map(|wanted| wanted.source.clone()).collect();
+        let mut found = match self.remembered(&wanted) {
+            Some(found) => found,
+            None => match self.look(&wanted, &owner, &access, &sources).await? {
+                Ok(found) => found,
+                Err(said) => return self.not_ours(said).await,
+            },
+        };
+        loop {
+            let answer = self.ask(&access, &sources, &found);
+            if let Answer::Pending = answer {
+                return self.wait(&found).await;
+            }
+            if found.remembered && !at_rest(&answer, &found.marks) {
+                found = match self.look(&wanted, &owner, &access, &sources).await? {
+                    Ok(found) => found,
+                    Err(said) => return self.not_ours(said).await,
+                };
+                continue;
+            }
+            self.row.pending = None;
+            return self.decide(&wanted, &owner, &access, &found, &answer).await;
+        }
+    }
+
+    /// What is wanted, and the store to read it from, if it is there and may be used for these paths.
+    fn may_read(&self) -> Result<(Wanted, Access), Said> {
+        let wanted = plan::wanted(self.object).map_err(|message| Said::new(Reason::InvalidSpec, message))?;
+        let name = self.object.spec.store_name();
+        let Some(store) = self.context.cluster_store(&name) else {
+            let message = format!("{name} does not exist: create it, or correct spec.storeRef");
+            return Err(Said::new(Reason::StoreNotFound, message));
+        };
+        let rules = store.spec.access.as_deref().unwrap_or_default();
+        for wanted in wanted.sources.iter() {
+            if !plan::grants(rules, &self.id.namespace, &wanted.source.path) {
+                let message = format!(
+                    "{name} does not let namespace {} read {}: have its owner add a rule to spec.access",
+                    self.id.namespace, wanted.source.path
+                );
+                return Err(Said::new(Reason::AccessDenied, message));
+            }
+        }
+        let Some(domain) = self.context.feed.domain(&name) else {
+            let message = format!("the store is not ready: {}", store_message(&store));
+            return Err(Said::new(Reason::StoreNotReady, message));
+        };
+        Ok((wanted, Access { name, okms_id: domain.okms_id, store }))
+    }
+
+    /// The target without reading it, if the watch shows it as it was last seen.
+    fn remembered(&self, wanted: &Wanted) -> Option<Found> {
+        let known = self.row.target.as_ref()?;
+        let (uid, version) = (known.uid.as_deref(), known.resource_version.as_deref());
+        let same = known.written.generation == self.generation
+            && known.name == wanted.target.name
+            && self.context.target_is_unchanged(&self.id.namespace, &known.name, uid, version);
+        same.then(|| Found { secret: None, condition: Condition::Intact, marks: known.marks.clone(), remembered: true })
+    }
+
+    /// Reads the target. The inner error says whose it is.
+    async fn look(
+        &mut self,
+        wanted: &Wanted,
+        owner: &Owner,
+        access: &Access,
+        sources: &[Source],
+    ) -> Result<Result<Found, Said>, WriteError> {
+        let name = &wanted.target.name;
+        let Some(secret) = self.context.targets.read(&self.id.namespace, name).await? else {
+            let marks = vec![None; sources.len()];
+            return Ok(Ok(Found { secret: None, condition: Condition::Unrendered, marks, remembered: false }));
+        };
+        if let Ownership::Foreign(whose) = plan::ownership(&secret.metadata, owner) {
+            return Ok(Err(Said::new(
+                Reason::TargetNotOwned,
+                format!(
+                    "Secret {name} exists already and {whose}, so it is not touched: delete it, or choose another \
+                     spec.target.name"
+                ),
+            )));
+        }
+        let marks = plan::evidence(&secret.metadata, &access.okms_id, sources);
+        let fingerprint = plan::fingerprint(&self.context.fingerprinter, &secret);
+        let written = self.row.target.as_ref().filter(|known| known.name == *name).map(|known| &known.written);
+        let synced = self.previous() == Some(Reason::Synced.as_str());
+        let condition = plan::condition(&secret, self.generation, written, synced, fingerprint);
+        if condition == Condition::Intact {
+            self.remember(&secret, marks.clone());
+        }
+        Ok(Ok(Found { secret: Some(secret), condition, marks, remembered: false }))
+    }
+
+    /// Remembers a target that equals the rendering of what it was made from.
+    pub(super) fn remember(&mut self, secret: &Secret, marks: Vec<Option<Mark>>) {
+        self.row.target = Some(KnownTarget {
+            name: secret.metadata.name.clone().unwrap_or_default(),
+            uid: secret.metadata.uid.clone(),
+            resource_version: secret.metadata.resource_version.clone(),
+            written: Written {
+                generation: self.generation,
+                fingerprint: plan::fingerprint(&self.context.fingerprinter, secret),
+            },
+            marks,
+            keys: secret.data.as_ref().map_or(0, std::collections::BTreeMap::len),
+        });
+    }
+
+    /// The reason that the status shows for this generation.
+    pub(super) fn previous(&self) -> Option<&str> {
+        let status = self.row.status.as_ref().or(self.object.status.as_ref())?;
+        let ready = condition::find(&status.conditions, condition::kind::READY)?;
+        (ready.observed_generation == Some(self.generation)).then_some(ready.reason.as_str())
+    }
+
+    /// Whether the target was in step with this generation before.
+    fn was_synced(&self) -> bool {
+        let rendered = self.row.target.as_ref().is_some_and(|known| known.written.generation == self.generation);
+        rendered || matches!(self.previous(), Some("Synced" | "TargetDrifted"))
+    }
+
+    fn ask(&self, access: &Access, sources: &[Source], found: &Found) -> Answer {
+        let complete = found.condition == Condition::Intact && found.marks.iter().all(Option::is_some);
+        let known_not_to_render = self.row.unrenderable == Some(self.generation);
+        let need = if complete || known_not_to_render { Need::Check } else { Need::Data };
+        let lane = match found.condition {
+            Condition::Intact => Lane::Verify,
+            Condition::Drifted => Lane::Drift,
+            Condition::Unrendered => Lane::Change,
+        };
+        let wishes = sources.iter().zip(&found.marks);
+        let ask = Ask {
+            object: self.id.clone(),
+            generation: self.generation,
+            sources: wishes.map(|(source, held)| Wish { source: source.clone(), held: *held }).collect(),
+            need,
+            interval: self.interval(Some(&access.store)),
+            lane,
+        };
+        self.context.feed.ask(&access.name, ask).unwrap_or(Answer::Pending)
+    }
+
+    /// The interval in force; absent: only when asked.
+    pub(super) fn interval(&self, store: Option<&ClusterOkmsStore>) -> Option<Duration> {
+        let config = &self.context.config;
+        let asked = self.object.spec.refresh_interval.or_else(|| store?.spec.refresh_interval);
+        let asked = asked.map_or(config.refresh_interval, Interval::get);
+        (!asked.is_zero()).then(|| asked.max(config.min_refresh_interval))
+    }
+
+    /// OKMS has not answered yet. What takes long is told.
+    async fn wait(&mut self, found: &Found) -> Result<Ended, WriteError> {
+        let (now, config) = (Instant::now(), &self.context.config);
+        let (bound, said) = if self.was_synced() {
+            if found.condition == Condition::Intact {
+                return Ok(Ended::pending(None));
+            }
+            let message =
+                "the Secret was changed or deleted, and OKMS has not answered yet with what to repair it with";
+            (config.drift_after, Said::new(Reason::TargetDrifted, message))
+        } else if self.previous().is_some() {
+            return Ok(Ended::pending(None));
+        } else {
+            (config.progress_after, Said::new(Reason::Progressing, "waiting for OKMS to answer"))
+        };
+        let left = bound.saturating_sub(now.duration_since(self.row.pending_since(self.generation, now)));
+        if left.is_zero() {
+            self.say(said).await?;
+            return Ok(Ended::pending(None));
+        }
+        Ok(Ended::pending(Some(left)))
+    }
+
+    async fn not_ours(&mut self, said: Said) -> Result<Ended, WriteError> {
+        self.context.feed.forget(self.id, None);
+        self.row.target = None;
+        self.say(said).await?;
+        Ok(Ended::settled(Some(self.context.config.retry_refused)))
+    }
+
+    async fn decide(
+        &mut self,
+        wanted: &Wanted,
+        owner: &Owner,
+        access: &Access,
+        found: &Found,
+        answer: &Answer,
+    ) -> Result<Ended, WriteError> {
+        let (known, stale) = match answer {
+            Answer::Pending => return Ok(Ended::pending(None)),
+            Answer::Down { trouble, stale } => (Known::Down(trouble), *stale),
+            Answer::Known { findings, stale } => (Known::Findings(findings), *stale),
+        };
+        let findings = match &known {
+            Known::Down(_) => None,
+            Known::Findings(findings) => Some(*findings),
+        };
+        let decision = if found.remembered && findings.is_some() {
+            // At rest: the target is as it was, and so is its source.
+            Decision::Synced { marks: found.marks.iter().flatten().copied().collect() }
+        } else {
+            let policy = self.object.spec.withdrawal_policy.unwrap_or_else(|| access.store.spec.withdrawal_policy());
+            let snapshot = Snapshot {
+                owner,
+                namespace: &self.id.namespace,
+                wanted,
+                okms_id: &access.okms_id,
+                policy,
+                target: found.secret.as_ref(),
+                condition: found.condition,
+                evidence: &found.marks,
+                synced: self.was_synced(),
+                previous: self.previous(),
+            };
+            plan::decide(&snapshot, &known, stale)
+        };
+        if findings.is_some_and(|findings| findings.iter().all(is_active)) {
+            self.context.feed.clear_withdrawal(&access.name, self.id);
+        }
+        self.act(access, wanted, owner, found, findings, decision).await
+    }
+}
+
+/// Whether nothing follows from an answer for a target that is intact.
+fn at_rest(answer: &Answer, held: &[Option<Mark>]) -> bool {
+    match answer {
+        Answer::Pending => true,
+        // Believed for now.
+        Answer::Down { stale, .. } => !stale,
+        Answer::Known { findings, stale } => {
+            !stale
+                && findings.iter().zip(held).all(|(finding, held)| match &finding.verdict {
+                    Verdict::Active { mark, .. } => held.is_some_and(|held| held.is_same_as(mark)),
+                    _ => false,
+                })
+        }
+    }
+}
+
+fn is_active(finding: &Finding) -> bool {
+    matches!(finding.verdict, Verdict::Active { .. })
+}

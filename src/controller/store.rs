@@ -1,0 +1,404 @@
+//! Looks after one store: reads its credential, opens its desk in the feed, writes its status.
+//!
+//! It never waits for OKMS. A changed credential is handed to the feed, which proves it before it uses it and wakes the store when it
+//! knows.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::{Api, ResourceExt, runtime::controller::Action};
+use tokio::task::AbortHandle;
+
+use super::{
+    context::Context,
+    credentials::{self, CredentialProblem},
+    metrics::StoreMetrics,
+};
+use crate::{
+    api::{
+        CertificateStatus, ClusterOkmsStore, ClusterOkmsStoreStatus, Interval, Reason, StoreReason, WithdrawalHeld,
+        condition::{self, Statement, Status, kind},
+        names,
+    },
+    feed::{Domain, Health, Limits, Standing, WithdrawalLimit},
+    k8s::{patch_status, watch_named},
+    model::{StoreKind, StoreName, StoreTrouble, StoreTroubleKind},
+    okms::{Client, ClientOptions, Identity, Observer, Operation, Outcome, Roots},
+};
+
+/// What is remembered of each store, by name.
+#[derive(Default)]
+pub(super) struct Stores(Mutex<HashMap<Arc<str>, StoreRow>>);
+
+#[derive(Default)]
+struct StoreRow {
+    /// What was last handed to the feed.
+    proposed: Option<Proposal>,
+    /// The certificate in use.
+    certificate: Option<CertificateStatus>,
+    /// Why what the spec says now cannot be used.
+    trouble: Option<StoreTrouble>,
+    /// The generation that the store's objects last heard of.
+    generation: Option<i64>,
+    status: Option<ClusterOkmsStoreStatus>,
+    /// The watches over what the store refers to.
+    watches: HashMap<Reference, AbortOnDrop>,
+    metrics: Option<Arc<StoreMetrics>>,
+}
+
+/// Everything that a client is made of.
+#[derive(Clone, PartialEq)]
+struct Proposal {
+    domain: Domain,
+    roots: Roots,
+    identity: Identity,
+    options: ClientOptions,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Reference {
+    Secret(String),
+    ConfigMap(String),
+}
+
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Stores {
+    fn with<T>(&self, name: &str, act: impl FnOnce(&mut StoreRow) -> T) -> T {
+        act(self.lock().entry(name.into()).or_default())
+    }
+
+    /// Counters of a store.
+    pub fn metrics(&self, name: &str) -> Option<Arc<StoreMetrics>> {
+        self.lock().get(name).and_then(|row| row.metrics.clone())
+    }
+
+    /// When the certificate in use ends.
+    pub fn certificate_expires(&self, name: &str) -> Option<Timestamp> {
+        self.lock().get(name)?.certificate.as_ref().map(|certificate| certificate.not_after.0)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, StoreRow>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(super) fn name_of(store: &str) -> StoreName {
+    StoreName { kind: StoreKind::ClusterOkmsStore, name: store.into() }
+}
+
+/// A store is gone: nothing is asked through it any more.
+pub(super) fn gone(context: &Context, store: &str) {
+    context.feed.close(&name_of(store));
+    context.stores.lock().remove(store);
+    context.wake_users(&name_of(store));
+}
+
+/// Forgets what belongs to stores that are gone: a watch that was interrupted has missed deletions.
+pub(super) fn sweep(context: &Context) {
+    let known: Vec<Arc<str>> = context.stores.lock().keys().cloned().collect();
+    for name in known {
+        if context.cluster_store(&name_of(&name)).is_none() {
+            gone(context, &name);
+        }
+    }
+}
+
+/// Brings one store up to date.
+pub(super) async fn reconcile(store: Arc<ClusterOkmsStore>, context: &Arc<Context>) -> Action {
+    let name = store.name_any();
+    if store.metadata.deletion_timestamp.is_some() || !context.serves_store(&name) {
+        return Action::await_change();
+    }
+    watch_references(context, &store, &name);
+    let next = connect(context, &store, &name).await;
+    if let Some(id) = store.annotations().get(names::CONFIRM_WITHDRAWAL_ANNOTATION) {
+        context.feed.confirm_withdrawals(&name_of(&name), id);
+    }
+    if context.stores.with(&name, |row| row.generation.replace(store.metadata.generation.unwrap_or(0)))
+        != store.metadata.generation
+    {
+        // Access, intervals and policies may have changed.
+        context.wake_users(&name_of(&name));
+    }
+    match write_status(context, &store, &name).await {
+        Ok(()) => next.map_or_else(Action::await_change, Action::requeue),
+        Err(error) => {
+            tracing::warn!(store = name, error = %error, "the status of a store could not be written");
+            Action::requeue(context.config.backoff_first)
+        }
+    }
+}
+
+/// Reads the credential and hands it over if it is another one. Answers when to look again.
+async fn connect(context: &Arc<Context>, store: &ClusterOkmsStore, name: &str) -> Option<Duration> {
+    let auth = &store.spec.auth.client_certificate;
+    let poll = auth.mount.is_some().then_some(context.config.credential_poll);
+    match proposal(context, store).await {
+        Ok(proposal) => {
+            open(context, store, name, &proposal.domain);
+            let expires = proposal.identity.not_after();
+            propose(context, name, proposal);
+            let until_expiry = expires.duration_since(Timestamp::now()).unsigned_abs();
+            Some(poll.unwrap_or(until_expiry).min(until_expiry) + Duration::from_millis(1))
+        }
+        Err(problem) => {
+            tracing::debug!(store = name, %problem, "the credential of a store cannot be used");
+            let (message, gone, retry) = match problem {
+                CredentialProblem::Gone(message) => (message, true, None),
+                CredentialProblem::Unusable(message) => (message, false, None),
+                CredentialProblem::Unknown(_) => return Some(context.config.credential_poll),
+            };
+            let trouble = StoreTrouble { kind: StoreTroubleKind::InvalidCredential, message };
+            context.stores.with(name, |row| {
+                if gone {
+                    row.proposed = None;
+                    row.certificate = None;
+                }
+                row.trouble = Some(trouble.clone());
+            });
+            if gone {
+                context.feed.disconnect(&name_of(name), trouble);
+            } else {
+                context.feed.reject(&name_of(name), trouble);
+            }
+            poll.or(retry)
+        }
+    }
+}
+
+/// What a client is to be made of, by the present spec and credential.
+async fn proposal(context: &Context, store: &ClusterOkmsStore) -> Result<Proposal, CredentialProblem> {
+    let spec = &store.spec;
+    let config = &context.config;
+    let unusable = CredentialProblem::Unusable;
+    let endpoint = spec.endpoint.parse().map_err(|error| unusable(format!("spec.endpoint: {error}")))?;
+    let identity =
+        credentials::identity(&context.client, &config.namespace, &config.mount_root, &spec.auth.client_certificate)
+            .await?;
+    let roots = credentials::roots(&context.client, &config.namespace, spec.ca.as_ref()).await?;
+    let okms_id = match &spec.okms_id {
+        Some(id) => id.parse().map_err(|error| unusable(format!("spec.okmsId: {error}")))?,
+        None => identity.okms_id().cloned().ok_or_else(|| {
+            unusable("the client certificate names no OKMS domain: give its id in spec.okmsId".to_owned())
+        })?,
+    };
+    identity.validity(Timestamp::now()).map_err(|error| unusable(error.to_string()))?;
+    identity.belongs_to(&okms_id).map_err(|error| unusable(error.to_string()))?;
+    let timeout = spec.limits.as_ref().and_then(|limits| limits.timeout).map_or(Duration::from_secs(30), Interval::get);
+    let options = ClientOptions {
+        timeout,
+        connect_timeout: timeout.min(ClientOptions::default().connect_timeout),
+        ..ClientOptions::default()
+    };
+    Ok(Proposal { domain: Domain { endpoint, okms_id }, roots, identity, options })
+}
+
+fn open(context: &Arc<Context>, store: &ClusterOkmsStore, name: &str, domain: &Domain) {
+    let limits = store.spec.limits.as_ref();
+    let number = |value: Option<i32>| value.and_then(|value| u32::try_from(value).ok()).filter(|value| *value > 0);
+    let limits = Limits {
+        requests_per_second: number(limits.and_then(|limits| limits.requests_per_second)).unwrap_or(20).into(),
+        concurrent_requests: number(limits.and_then(|limits| limits.concurrent_requests)).unwrap_or(8) as usize,
+        withdrawals: match store.spec.withdrawal_limit() {
+            crate::api::WithdrawalLimit::Count(count) => WithdrawalLimit::Number(count as usize),
+            crate::api::WithdrawalLimit::Percent(percent) => {
+                WithdrawalLimit::Percent(u8::try_from(percent).unwrap_or(100))
+            }
+        },
+    };
+    let store = name_of(name);
+    if context.feed.open(&store, domain, limits, recent_withdrawals(context, &store)) {
+        context.stores.with(name, |row| row.proposed = None);
+        context.wake_users(&store);
+    }
+}
+
+/// How many targets of a store were withdrawn within the last hour, as their conditions tell.
+fn recent_withdrawals(context: &Context, store: &StoreName) -> usize {
+    let an_hour_ago = Timestamp::now() - jiff::SignedDuration::from_hours(1);
+    let withdrawn =
+        [Reason::VersionDeactivated, Reason::VersionDestroyed, Reason::VersionPruned, Reason::SecretDeleted]
+            .map(Reason::as_str);
+    context
+        .all_secrets()
+        .filter(|object| object.spec.store_name() == *store)
+        .filter_map(|object| {
+            object.status.as_ref().and_then(|status| condition::find(&status.conditions, kind::READY)).cloned()
+        })
+        .filter(|ready| withdrawn.contains(&ready.reason.as_str()) && ready.last_transition_time.0 > an_hour_ago)
+        .count()
+}
+
+fn propose(context: &Arc<Context>, name: &str, proposal: Proposal) {
+    let store = name_of(name);
+    let metrics = context.stores.with(name, |row| {
+        row.trouble = None;
+        if row.proposed.as_ref() == Some(&proposal) {
+            return None;
+        }
+        Some(row.metrics.get_or_insert_with(|| context.metrics.store(&store)).clone())
+    });
+    let Some(metrics) = metrics else { return };
+    let Proposal { domain, roots, identity, options } = &proposal;
+    let observer = Arc::new(CountRequests(metrics));
+    match Client::new(&domain.endpoint, &domain.okms_id, roots, identity, *options, observer) {
+        Ok(client) => {
+            context.stores.with(name, |row| row.proposed = Some(proposal));
+            context.feed.propose(&store, client);
+        }
+        Err(error) => {
+            let message = format!("spec.ca: {error}");
+            let trouble = StoreTrouble { kind: StoreTroubleKind::InvalidCredential, message };
+            context.stores.with(name, |row| row.trouble = Some(trouble.clone()));
+            context.feed.reject(&store, trouble);
+        }
+    }
+}
+
+/// Follows, by name, the Secrets and ConfigMaps that the store refers to now, and no others.
+fn watch_references(context: &Arc<Context>, store: &ClusterOkmsStore, name: &str) {
+    let spec = &store.spec;
+    let ca = spec.ca.as_ref();
+    let wanted: Vec<Reference> = [
+        spec.auth.client_certificate.secret_ref.as_ref().map(|reference| Reference::Secret(reference.name.clone())),
+        ca.and_then(|ca| ca.secret_ref.as_ref()).map(|reference| Reference::Secret(reference.name.clone())),
+        ca.and_then(|ca| ca.config_map_ref.as_ref()).map(|reference| Reference::ConfigMap(reference.name.clone())),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    context.stores.with(name, |row| {
+        row.watches.retain(|reference, _| wanted.contains(reference));
+        for reference in wanted {
+            row.watches.entry(reference.clone()).or_insert_with(|| {
+                let (client, namespace) = (context.client.clone(), context.config.namespace.clone());
+                // Weak, because the task is owned by what the context owns.
+                let (context, name) = (Arc::downgrade(context), name.to_owned());
+                let changed = move || {
+                    if let Some(context) = context.upgrade() {
+                        context.wake_store(&name);
+                    }
+                };
+                AbortOnDrop(match reference {
+                    Reference::Secret(secret) => {
+                        tokio::spawn(watch_named::<Secret>(client, namespace, secret, changed)).abort_handle()
+                    }
+                    Reference::ConfigMap(map) => {
+                        tokio::spawn(watch_named::<ConfigMap>(client, namespace, map, changed)).abort_handle()
+                    }
+                })
+            });
+        }
+    });
+}
+
+async fn write_status(context: &Context, store: &ClusterOkmsStore, name: &str) -> Result<(), crate::k8s::WriteError> {
+    let standing = context.feed.standing(&name_of(name));
+    let domain = context.feed.domain(&name_of(name));
+    let (old, new) = context.stores.with(name, |row| {
+        let old = row.status.clone().or_else(|| store.status.clone());
+        if let (Some(proposed), Some(standing)) = (&row.proposed, &standing)
+            && standing.health == Health::Ready
+            && !standing.proving
+            && standing.rejected.is_none()
+        {
+            row.certificate = Some(CertificateStatus {
+                not_after: condition::time(proposed.identity.not_after()),
+                serial: proposed.identity.serial().to_owned(),
+            });
+        }
+        let mut status = old.clone().unwrap_or_default();
+        status.observed_generation = store.metadata.generation.unwrap_or(0);
+        status.okms_id = domain.map(|domain| domain.okms_id.to_string());
+        status.certificate = row.certificate.clone();
+        status.withdrawal_held = standing
+            .as_ref()
+            .and_then(|standing| standing.held.clone())
+            .map(|(id, count)| WithdrawalHeld { id, count: i32::try_from(count).unwrap_or(i32::MAX) });
+        set_conditions(&mut status, standing.as_ref(), row.trouble.as_ref());
+        (old, status)
+    });
+    if old.as_ref() == Some(&new) {
+        return Ok(());
+    }
+    let api: Api<ClusterOkmsStore> = Api::all(context.client.clone());
+    patch_status(&context.term, &api, store, old.as_ref(), &new).await?;
+    context.stores.with(name, |row| row.status = Some(new));
+    Ok(())
+}
+
+fn set_conditions(status: &mut ClusterOkmsStoreStatus, standing: Option<&Standing>, trouble: Option<&StoreTrouble>) {
+    let (now, generation) = (Timestamp::now(), status.observed_generation);
+    let health = standing.map_or(&Health::Unproven, |standing| &standing.health);
+    let (ready, reason, message) = match (health, trouble) {
+        (Health::Ready, _) => {
+            (Status::True, StoreReason::Reachable, "OKMS answers and accepts the credential".to_owned())
+        }
+        (Health::Down { trouble }, _) => (Status::False, trouble.kind.into(), trouble.message.clone()),
+        (Health::Unproven, Some(trouble)) => (Status::False, trouble.kind.into(), trouble.message.clone()),
+        (Health::Unproven, None) => {
+            (Status::False, StoreReason::Progressing, "waiting for the first answer of OKMS".to_owned())
+        }
+    };
+    let statement = Statement { status: ready, reason: reason.as_str(), message };
+    condition::set_ready(&mut status.conditions, statement, reason.progress(), generation, now);
+
+    let in_use = standing.is_some_and(|standing| standing.health == Health::Ready);
+    let rejected = standing.and_then(|standing| standing.rejected.as_ref()).or(trouble.filter(|_| in_use));
+    let rejected = rejected.map(|trouble| {
+        let message = format!("the new credential is not used, the old one still is: {}", trouble.message);
+        (StoreReason::from(trouble.kind).as_str(), message)
+    });
+    let throttled = standing.and_then(|standing| standing.throttled_to).map(|interval| {
+        let interval = Interval::from(interval);
+        let message = format!(
+            "spec.limits.requestsPerSecond cannot hold the intervals asked for: sources are checked every {interval}"
+        );
+        ("TooManySources", message)
+    });
+    let held = status.withdrawal_held.as_ref().map(|held| {
+        let message = format!(
+            "more Secrets would be deleted within an hour than maxWithdrawalsPerHour allows; look at the OkmsSecrets that are \
+             WithdrawalHeld, then confirm with: kubectl annotate --overwrite clusterokmsstore NAME {}={}",
+            names::CONFIRM_WITHDRAWAL_ANNOTATION,
+            held.id
+        );
+        ("BudgetExceeded", message)
+    });
+    for (kind, said) in
+        [(kind::CREDENTIALS_REJECTED, rejected), (kind::THROTTLED, throttled), (kind::WITHDRAWAL_HELD, held)]
+    {
+        match said {
+            Some((reason, message)) => {
+                let statement = Statement { status: Status::True, reason, message };
+                condition::set(&mut status.conditions, kind, statement, generation, now);
+            }
+            None => condition::clear(&mut status.conditions, kind),
+        }
+    }
+}
+
+/// Passes what the client tells on to the metrics of the store.
+struct CountRequests(Arc<StoreMetrics>);
+
+impl Observer for CountRequests {
+    fn request(&self, operation: Operation, outcome: Outcome, took: Duration) {
+        self.0.request(operation.as_str(), outcome.as_str(), took);
+    }
+
+    fn handshake(&self) {
+        self.0.handshake();
+    }
+}
