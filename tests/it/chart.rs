@@ -29,7 +29,9 @@ fn installed() -> &'static ControlPlane {
     static INSTALLED: OnceLock<ControlPlane> = OnceLock::new();
     INSTALLED.get_or_init(|| {
         let cluster = ControlPlane::start().unwrap();
-        kubectl(&cluster, &["create", "namespace", NAMESPACE], "").succeeded();
+        for namespace in [NAMESPACE, "shop", "team-a", "elsewhere"] {
+            kubectl(&cluster, &["create", "namespace", namespace], "").succeeded();
+        }
         let label = "pod-security.kubernetes.io/enforce=restricted";
         kubectl(&cluster, &["label", "namespace", NAMESPACE, label], "").succeeded();
         let notes = install(&cluster, "okms-operator", &values("default-values.yaml")).succeeded();
@@ -74,6 +76,17 @@ fn it_renders_an_installation_limited_to_namespaces() {
 #[test]
 fn it_renders_an_installation_with_every_value() {
     insta::assert_snapshot!(rendered("full-values.yaml"));
+}
+
+#[test]
+fn the_api_server_takes_all_that_it_renders() {
+    for values in ["default-values.yaml", "namespaces-values.yaml", "full-values.yaml"] {
+        let objects = rendered(values);
+        let arguments =
+            ["apply", "--dry-run=server", "--server-side", "--force-conflicts", "--validate=strict", "-f", "-"];
+        let taken = kubectl(installed(), &arguments, &objects).succeeded();
+        assert!(taken.contains("deployment.apps/"), "{values}: {taken}");
+    }
 }
 
 #[test]
@@ -207,9 +220,6 @@ fn it_may_do_no_more_than_its_work() {
 #[test]
 fn limited_to_namespaces_it_may_touch_no_secret_elsewhere() {
     let cluster = installed();
-    for namespace in ["shop", "team-a", "elsewhere"] {
-        kubectl(cluster, &["create", "namespace", namespace], "").succeeded();
-    }
     install(cluster, "limited", &values("namespaces-values.yaml")).succeeded();
     let account = "okms-system:limited-okms-operator";
     insta::assert_snapshot!("limited_rights_in_a_watched_namespace", rights(cluster, account, "shop"));
