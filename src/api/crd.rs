@@ -68,6 +68,7 @@ fn tidy(value: &mut Value) {
 mod tests {
     use std::path::Path;
 
+    use super::super::names;
     use super::*;
 
     #[test]
@@ -83,6 +84,13 @@ mod tests {
                 .collect();
             files.sort();
             assert!(files == crds(), "{} is out of date: run `cargo xtask codegen`", folder.display());
+        }
+    }
+
+    #[test]
+    fn the_constants_are_the_names_in_the_crds() {
+        for crd in [ClusterOkmsStore::crd(), OkmsSecret::crd()] {
+            assert_eq!((crd.spec.group.as_str(), crd.spec.versions[0].name.as_str()), (names::GROUP, names::VERSION));
         }
     }
 

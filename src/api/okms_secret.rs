@@ -50,9 +50,18 @@ pub struct OkmsSecretSpec {
     /// separated by single slashes.
     #[schemars(length(min = 1, max = 255))]
     #[x_kube(
-        validation = ("self.matches('^[a-zA-Z0-9_.:/=@-]*$')", "a path has only the characters a-z A-Z 0-9 _ . : / = @ -: write it as it is in OKMS, not percent-encoded"),
-        validation = ("!self.startsWith('/') && !self.endsWith('/') && !self.contains('//')", "a path has no leading, trailing or double slash: write it like prod/shop/db"),
-        validation = ("!self.matches('(^|/)[.][.]?(/|$)')", "a path has no '.' or '..' segment: write the full path of the secret"),
+        validation = (
+            "self.matches('^[a-zA-Z0-9_.:/=@-]*$')",
+            "a path has only the characters a-z A-Z 0-9 _ . : / = @ -: write it as it is in OKMS, not percent-encoded"
+        ),
+        validation = (
+            "!self.startsWith('/') && !self.endsWith('/') && !self.contains('//')",
+            "a path has no leading, trailing or double slash: write it like prod/shop/db"
+        ),
+        validation = (
+            "!self.matches('(^|/)[.][.]?(/|$)')",
+            "a path has no '.' or '..' segment: write the full path of the secret"
+        ),
     )]
     pub path: String,
 
@@ -66,7 +75,10 @@ pub struct OkmsSecretSpec {
     #[schemars(length(max = 256))]
     #[x_kube(
         merge_strategy = ListMerge::Map(vec!["to".into()]),
-        validation = ("self.size() > 0", "name at least one key, or leave keys out: then every field of the secret becomes a key"),
+        validation = (
+            "self.size() > 0",
+            "name at least one key, or leave keys out: then every field of the secret becomes a key"
+        ),
     )]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<Vec<KeySpec>>,
@@ -101,7 +113,10 @@ pub struct StoreRef {
 
     /// The name of the store. Default: default.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = ("!format.dns1123Subdomain().validate(self).hasValue()", "write the name of a store as kubectl get clusterokmsstores shows it: lower-case letters, digits, '-' and '.'"))]
+    #[x_kube(validation = (
+        "!format.dns1123Subdomain().validate(self).hasValue()",
+        "write the name of a store as kubectl get clusterokmsstores shows it: lower-case letters, digits, '-' and '.'"
+    ))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
@@ -126,7 +141,11 @@ impl From<StoreRefKind> for StoreKind {
 pub struct KeySpec {
     /// The key in the Secret, such as DB_PASSWORD or tls.crt: 1 to 253 of the characters a-z A-Z 0-9 - _ and '.'.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = ("self.matches('^[-._a-zA-Z0-9]*$') && self != '.' && !self.startsWith('..')", "a key of a Secret has only the characters a-z A-Z 0-9 - _ '.' and is not '.' or begins with '..': choose another name for it, such as DB_PASSWORD"))]
+    #[x_kube(validation = (
+        "self.matches('^[-._a-zA-Z0-9]*$') && self != '.' && !self.startsWith('..')",
+        "a key of a Secret has only the characters a-z A-Z 0-9 - _ '.' and is not '.' or begins with '..': choose \
+         another name for it, such as DB_PASSWORD"
+    ))]
     pub to: String,
 
     /// The field of the secret: its name or, where there is no field of this name, a JSON pointer (RFC 6901) such as /tls/ca.
@@ -154,7 +173,11 @@ pub enum WithdrawalPolicy {
 pub struct TargetSpec {
     /// The name of the Secret. Default: the name of the OkmsSecret.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = ("!format.dns1123Subdomain().validate(self).hasValue()", "the name of a Secret has only lower-case letters, digits, '-' and '.', and begins and ends with a letter or digit: choose another, such as db-credentials"))]
+    #[x_kube(validation = (
+        "!format.dns1123Subdomain().validate(self).hasValue()",
+        "the name of a Secret has only lower-case letters, digits, '-' and '.', and begins and ends with a letter or \
+         digit: choose another, such as db-credentials"
+    ))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 
@@ -162,7 +185,13 @@ pub struct TargetSpec {
     /// kubernetes.io/ssh-auth, or a type of your own outside kubernetes.io and helm.sh. Default: Opaque. Changing it deletes
     /// the Secret and creates it again.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = ("self in ['kubernetes.io/tls', 'kubernetes.io/dockerconfigjson', 'kubernetes.io/basic-auth', 'kubernetes.io/ssh-auth'] || !self.matches('^([^/]*kubernetes[.]io|helm[.]sh)/')", "use Opaque, kubernetes.io/tls, kubernetes.io/dockerconfigjson, kubernetes.io/basic-auth, kubernetes.io/ssh-auth, or a type of your own outside kubernetes.io and helm.sh: other types have a meaning to the cluster"))]
+    #[x_kube(validation = (
+        "self in ['kubernetes.io/tls', 'kubernetes.io/dockerconfigjson', 'kubernetes.io/basic-auth', \
+         'kubernetes.io/ssh-auth'] || !self.matches('^([^/]*kubernetes[.]io|helm[.]sh)/')",
+        "use Opaque, kubernetes.io/tls, kubernetes.io/dockerconfigjson, kubernetes.io/basic-auth, \
+         kubernetes.io/ssh-auth, or a type of your own outside kubernetes.io and helm.sh: other types have a meaning \
+         to the cluster"
+    ))]
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
     pub type_: Option<String>,
 
@@ -189,26 +218,28 @@ const NOT_RESERVED: (&str, &str) = (
 
 const LEGAL_KEYS: (&str, &str) = (
     "self.all(key, !format.qualifiedName().validate(key).hasValue())",
-    "a key is a name such as team or example.com/team: up to 63 letters, digits, '-', '_' and '.', perhaps after a DNS name and a slash",
+    "a key is a name such as team or example.com/team: up to 63 letters, digits, '-', '_' and '.', perhaps after a DNS \
+     name and a slash",
 );
 
 fn label_map(_: &mut SchemaGenerator) -> Schema {
-    text_map(json_schema!({
+    text_map(&json_schema!({
         "type": "string",
         "maxLength": 63,
         "x-kubernetes-validations": [{
             "rule": "!format.labelValue().validate(self).hasValue()",
-            "message": "a label's value has up to 63 letters, digits, '-', '_' and '.', and begins and ends with a letter or digit: use an annotation for other text",
+            "message": "a label's value has up to 63 letters, digits, '-', '_' and '.', and begins and ends with a \
+                letter or digit: use an annotation for other text",
         }],
     }))
 }
 
 /// Kubernetes allows 256 KiB for all annotations of an object together.
 fn annotation_map(_: &mut SchemaGenerator) -> Schema {
-    text_map(json_schema!({"type": "string", "maxLength": 16384}))
+    text_map(&json_schema!({"type": "string", "maxLength": 16384}))
 }
 
-fn text_map(values: Schema) -> Schema {
+fn text_map(values: &Schema) -> Schema {
     json_schema!({"type": "object", "nullable": true, "maxProperties": 64, "additionalProperties": values})
 }
 

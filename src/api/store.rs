@@ -4,6 +4,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::core::Rule;
 use kube::{CustomResource, KubeSchema};
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -35,15 +36,30 @@ pub struct ClusterOkmsStoreSpec {
     /// domain goes into okmsId.
     #[schemars(length(min = 1, max = 255))]
     #[x_kube(
-        validation = ("self.startsWith('https://')", "an endpoint begins with https://: write it like https://eu-west-rbx.okms.ovh.net"),
-        validation = ("!self.matches('^https://[^/]*/api(/|$)')", "an endpoint does not contain /api/<id>: write only https:// and the host, and the id as okmsId"),
-        validation = (r"!self.startsWith('https://') || self.matches('^https://[^/]*/api(/|$)') || self.matches(r'^https://([a-zA-Z0-9.-]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?/?$')", "an endpoint is only https://, a host and perhaps a port, without user, path, query or fragment: write it like https://eu-west-rbx.okms.ovh.net"),
+        validation = (
+            "self.startsWith('https://')",
+            "an endpoint begins with https://: write it like https://eu-west-rbx.okms.ovh.net"
+        ),
+        validation = (
+            "!self.matches('^https://[^/]*/api(/|$)')",
+            "an endpoint does not contain /api/<id>: write only https:// and the host, and the id as okmsId"
+        ),
+        validation = (
+            "!self.startsWith('https://') || self.matches('^https://[^/]*/api(/|$)') || \
+             self.matches(r'^https://([a-zA-Z0-9.-]+|\\[[0-9a-fA-F:.]+\\])(:[0-9]{1,5})?/?$')",
+            "an endpoint is only https://, a host and perhaps a port, without user, path, query or fragment: write it \
+             like https://eu-west-rbx.okms.ovh.net"
+        ),
     )]
     pub endpoint: String,
 
     /// The id of the OKMS domain, a UUID. Default: read from the client certificate.
     #[schemars(length(max = 36))]
-    #[x_kube(validation = ("self.matches('^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$')", "an OKMS domain id is a UUID such as 1f0c3a5e-75b8-40a3-9b0e-71ffe5ff03cb: copy it from the control panel, or leave it out to read it from the certificate"))]
+    #[x_kube(validation = (
+        "self.matches('^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$')",
+        "an OKMS domain id is a UUID such as 1f0c3a5e-75b8-40a3-9b0e-71ffe5ff03cb: copy it from the control panel, or \
+         leave it out to read it from the certificate"
+    ))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub okms_id: Option<String>,
 
@@ -72,7 +88,10 @@ pub struct ClusterOkmsStoreSpec {
     /// How many Secrets may be deleted within an hour because their sources were withdrawn: a number, or a percentage of the
     /// store's Secrets such as "20%"; never less than 10. What exceeds it waits until it is confirmed. Default: 20%.
     #[schemars(schema_with = "int_or_percentage")]
-    #[x_kube(validation = ("type(self) == int ? self >= 0 : self.matches('^([0-9]|[1-9][0-9]|100)%$')", "write a number such as 50, or a percentage from \"0%\" to \"100%\""))]
+    #[x_kube(validation = (
+        "type(self) == int ? self >= 0 : self.matches('^([0-9]|[1-9][0-9]|100)%$')",
+        "write a number such as 50, or a percentage from \"0%\" to \"100%\""
+    ))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_withdrawals_per_hour: Option<IntOrString>,
 
@@ -96,11 +115,19 @@ pub struct Auth {
 /// Where the client certificate and its key come from.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("has(self.mount) != has(self.secretRef)", "say where the client certificate is, by exactly one of mount (a folder below /etc/okms in the operator's pod) and secretRef (a Secret in the operator's namespace)"))]
+#[x_kube(validation = (
+    "has(self.mount) != has(self.secretRef)",
+    "say where the client certificate is, by exactly one of mount (a folder below /etc/okms in the operator's pod) \
+     and secretRef (a Secret in the operator's namespace)"
+))]
 pub struct ClientCertificateAuth {
     /// A folder below the operator's mount root (/etc/okms), such as default for /etc/okms/default.
     #[schemars(length(min = 1, max = 63))]
-    #[x_kube(validation = ("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')", "mount is the name of one folder below the operator's mount root: lower-case letters, digits and '-', such as default"))]
+    #[x_kube(validation = (
+        "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
+        "mount is the name of one folder below the operator's mount root: lower-case letters, digits and '-', such as \
+         default"
+    ))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mount: Option<String>,
 
@@ -130,23 +157,37 @@ pub struct KeyRef {
 
     /// The key in it, such as ca.crt.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = ("self.matches('^[-._a-zA-Z0-9]*$')", "a key has only the characters a-z A-Z 0-9 - _ and '.', such as ca.crt"))]
+    #[x_kube(validation = (
+        "self.matches('^[-._a-zA-Z0-9]*$')",
+        "a key has only the characters a-z A-Z 0-9 - _ and '.', such as ca.crt"
+    ))]
     pub key: String,
 }
 
 const OBJECT_NAME: &str = "!format.dns1123Subdomain().validate(self).hasValue()";
-const OBJECT_NAME_MESSAGE: &str = "a name has only lower-case letters, digits, '-' and '.', and begins and ends with a letter or digit; it is looked up in the operator's own namespace";
+const OBJECT_NAME_MESSAGE: &str = "a name has only lower-case letters, digits, '-' and '.', and begins and ends with a letter or digit; it is looked \
+     up in the operator's own namespace";
 
 /// Where the certificate authority of the endpoint comes from.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("[has(self.pem), has(self.configMapRef), has(self.secretRef)].filter(given, given).size() == 1", "give the certificate authority by exactly one of pem, configMapRef and secretRef, or leave ca out to trust the public roots"))]
+#[x_kube(validation = (
+    "[has(self.pem), has(self.configMapRef), has(self.secretRef)].filter(given, given).size() == 1",
+    "give the certificate authority by exactly one of pem, configMapRef and secretRef, or leave ca out to trust the \
+     public roots"
+))]
 pub struct CaSource {
     /// The certificates themselves, at most 64 KiB.
     #[schemars(length(min = 1, max = 65536))]
     #[x_kube(
-        validation = ("self.contains('-----BEGIN CERTIFICATE-----')", "paste the certificate authority in PEM, beginning with -----BEGIN CERTIFICATE-----"),
-        validation = ("!self.contains('PRIVATE KEY-----')", "a certificate authority is public: remove the private key"),
+        validation = (
+            "self.contains('-----BEGIN CERTIFICATE-----')",
+            "paste the certificate authority in PEM, beginning with -----BEGIN CERTIFICATE-----"
+        ),
+        validation = (
+            "!self.contains('PRIVATE KEY-----')",
+            "a certificate authority is public: remove the private key"
+        ),
     )]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pem: Option<String>,
@@ -175,15 +216,25 @@ pub struct Limits {
     pub concurrent_requests: Option<i32>,
 
     /// How long one request may take, 1s to 2m. Default: 30s.
-    #[x_kube(validation = Rule::new(format!("!({}) || (duration(self) >= duration('1s') && duration(self) <= duration('2m'))", Interval::RULE)).message("a timeout is from 1s to 2m: write it like 30s"))]
+    #[x_kube(validation = timeout_range())]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Interval>,
+}
+
+fn timeout_range() -> Rule {
+    // What is no duration at all is refused by its own rule; here it must not be an error.
+    let not_an_interval = format!("!({})", Interval::RULE);
+    Rule::new(format!("{not_an_interval} || (duration(self) >= duration('1s') && duration(self) <= duration('2m'))"))
+        .message("a timeout is from 1s to 2m: write it like 30s")
 }
 
 /// Lets the given namespaces read the given paths.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("has(self.namespaces) && self.namespaces.size() > 0", "say in namespaces who may read these paths, such as [shop, 'team-*'], or ['*'] for every namespace"))]
+#[x_kube(validation = (
+    "has(self.namespaces) && self.namespaces.size() > 0",
+    "say in namespaces who may read these paths, such as [shop, 'team-*'], or ['*'] for every namespace"
+))]
 pub struct AccessRule {
     /// Names of namespaces, or globs such as team-*, at most 64.
     #[schemars(schema_with = "namespace_patterns")]
@@ -228,7 +279,8 @@ fn path_grants(_: &mut SchemaGenerator) -> Schema {
             "x-kubernetes-validations": [
                 {
                     "rule": r"self.matches(r'^([\w.:=@-]+/)*([\w.:=@-]+|[*])$')",
-                    "message": "a path is exact like shared/ca, everything below one like prod/shop/*, or * for everything: no other use of '*', no leading, trailing or double slash",
+                    "message": "a path is exact like shared/ca, everything below one like prod/shop/*, or * for \
+                        everything: no other use of '*', no leading, trailing or double slash",
                 },
                 {
                     "rule": "!self.matches('(^|/)[.][.]?(/|$)')",

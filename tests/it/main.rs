@@ -1,8 +1,10 @@
 //! The integration tests: the real API server, Helm, the real operator, the simulator. One binary, so that one control plane
 //! serves them all.
 
-mod admission;
+#![allow(clippy::unwrap_used, clippy::panic)] // A test ends where it cannot go on, also in its helpers.
 
+mod admission;
+mod chart;
 mod cluster;
 mod story;
 mod world;

@@ -1,0 +1,262 @@
+//! The chart, through the real Helm into a real control plane: what it renders, what it refuses, what it may do.
+//!
+//! It installs things that exist once in a cluster, so it has one for itself. No pod runs there: what a kubelet would do with
+//! the Deployment is not shown here, but that the API server admits its pod is.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use test_cluster::{ControlPlane, binaries};
+
+use crate::cluster::{self, Output, kubectl, kubectl_json};
+
+const NAMESPACE: &str = "okms-system";
+
+fn chart() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/okms-operator")
+}
+
+fn values(name: &str) -> PathBuf {
+    chart().join("ci").join(name)
+}
+
+/// A cluster with the chart installed as its README says: the least values, in a namespace that admits only restricted pods.
+fn installed() -> &'static ControlPlane {
+    static INSTALLED: OnceLock<ControlPlane> = OnceLock::new();
+    INSTALLED.get_or_init(|| {
+        let cluster = ControlPlane::start().unwrap();
+        for namespace in [NAMESPACE, "shop", "team-a", "elsewhere"] {
+            kubectl(&cluster, &["create", "namespace", namespace], "").succeeded();
+        }
+        let label = "pod-security.kubernetes.io/enforce=restricted";
+        kubectl(&cluster, &["label", "namespace", NAMESPACE, label], "").succeeded();
+        let notes = install(&cluster, "okms-operator", &values("default-values.yaml")).succeeded();
+        assert!(notes.contains("kubectl get clusterokmsstore default"), "{notes}");
+        assert!(notes.contains("kubectl create secret tls okms-client -n okms-system"), "{notes}");
+        assert!(notes.contains("path: prod/shop/db"), "{notes}");
+        cluster
+    })
+}
+
+fn install(cluster: &ControlPlane, release: &str, values: &Path) -> Output {
+    let mut helm = cluster.command(binaries::helm_binary().unwrap());
+    helm.args(["install", release]).arg(chart()).args(["--namespace", NAMESPACE, "--values"]).arg(values);
+    cluster::run(helm, "")
+}
+
+fn template(arguments: &[&str]) -> Output {
+    // Rendering talks to no cluster, but Helm would still read the kubeconfig of whoever runs the test.
+    let mut helm = std::process::Command::new(binaries::helm_binary().unwrap());
+    helm.env("KUBECONFIG", "/dev/null");
+    helm.args(["template", "okms-operator"]).arg(chart()).args(["--namespace", NAMESPACE]).args(arguments);
+    cluster::run(helm, "")
+}
+
+fn rendered(values_file: &str) -> String {
+    let values = values(values_file);
+    let text = template(&["--values", values.to_str().unwrap()]).succeeded();
+    // A release must not change the snapshots.
+    text.replace(env!("CARGO_PKG_VERSION"), "VERSION")
+}
+
+#[test]
+fn it_renders_the_least_installation() {
+    insta::assert_snapshot!(rendered("default-values.yaml"));
+}
+
+#[test]
+fn it_renders_an_installation_limited_to_namespaces() {
+    insta::assert_snapshot!(rendered("namespaces-values.yaml"));
+}
+
+#[test]
+fn it_renders_an_installation_with_every_value() {
+    insta::assert_snapshot!(rendered("full-values.yaml"));
+}
+
+#[test]
+fn the_api_server_takes_all_that_it_renders() {
+    for values in ["default-values.yaml", "namespaces-values.yaml", "full-values.yaml"] {
+        let objects = rendered(values);
+        let arguments =
+            ["apply", "--dry-run=server", "--server-side", "--force-conflicts", "--validate=strict", "-f", "-"];
+        let taken = kubectl(installed(), &arguments, &objects).succeeded();
+        assert!(taken.contains("deployment.apps/"), "{values}: {taken}");
+    }
+}
+
+#[test]
+fn what_is_missing_is_refused_with_what_to_do() {
+    let message = template(&[]).failed();
+    for sentence in [
+        "store.endpoint is missing: set it to the address of your region's OKMS",
+        "store.credentialSecret is missing: put your OKMS access certificate into a Secret",
+        "store.access is missing: say which namespaces may read which paths",
+        "set store.create to false",
+    ] {
+        assert!(message.contains(sentence), "{message}");
+    }
+    template(&["--set", "store.create=false"]).succeeded();
+}
+
+#[test]
+fn what_is_wrong_is_refused_by_its_name() {
+    let values = values("default-values.yaml");
+    for (value, message) in [
+        ("store.endpoint=null", "at '/store': missing property 'endpoint'"),
+        ("store.access=null", "at '/store': missing property 'access'"),
+        ("store.credentialSecret=null", "at '/store': missing property 'credentialSecret'"),
+        ("store.endpoint=http://x", "at '/store/endpoint': 'http://x' does not match"),
+        ("store.endpoint=https://x/api/1f0c", "at '/store/endpoint'"),
+        ("store.endpont=https://x", "at '/store': additional properties 'endpont' not allowed"),
+        ("store.access[0].paths=null", "at '/store/access/0/paths'"),
+        ("store.withdrawalPolicy=Keep", "at '/store/withdrawalPolicy': value must be one of"),
+        ("store.maxWithdrawalsPerHour=200%", "at '/store/maxWithdrawalsPerHour'"),
+        ("minRefreshInterval=ten", "at '/minRefreshInterval'"),
+        ("replicas=2", "additional properties 'replicas' not allowed"),
+        ("credentials.default=x", "credentials.default is in the way"),
+        ("credentials.A=x", "invalid propertyName 'A'"),
+    ] {
+        let error = template(&["--values", values.to_str().unwrap(), "--set", value]).failed();
+        assert!(error.contains(message), "{value}\n{error}");
+    }
+}
+
+#[test]
+fn it_carries_the_version_of_the_crate() {
+    let chart = std::fs::read_to_string(chart().join("Chart.yaml")).unwrap();
+    let chart: Value = serde_saphyr::from_str(&chart).unwrap();
+    assert_eq!(
+        (&chart["version"], &chart["appVersion"]),
+        (&json!(env!("CARGO_PKG_VERSION")), &json!(env!("CARGO_PKG_VERSION")))
+    );
+}
+
+#[test]
+fn its_readme_names_every_value() {
+    let read = |file: &str| std::fs::read_to_string(chart().join(file)).unwrap();
+    let values: serde_json::Map<String, Value> = serde_saphyr::from_str(&read("values.yaml")).unwrap();
+    let readme = read("README.md");
+    let grouped = ["store", "image", "serviceAccount", "rbac", "service"];
+    let names = values.iter().flat_map(|(name, value)| match value {
+        Value::Object(fields) if grouped.contains(&name.as_str()) => {
+            fields.keys().map(|field| format!("{name}.{field}")).collect()
+        }
+        _ => vec![name.clone()],
+    });
+    let missing: Vec<_> = names.filter(|name| !readme.contains(&format!("| `{name}` |"))).collect();
+    assert!(missing.is_empty(), "the README's table of values lacks {missing:?}");
+}
+
+#[test]
+fn the_store_is_there_after_the_installation() {
+    let store = kubectl_json(installed(), &["get", "clusterokmsstore", "default"]);
+    assert_eq!(
+        store["spec"],
+        json!({
+            "endpoint": "https://eu-west-rbx.okms.ovh.net",
+            "auth": {"clientCertificate": {"mount": "default"}},
+            "access": [{"namespaces": ["shop", "team-*"], "paths": ["prod/shop/*"]}],
+        })
+    );
+}
+
+#[test]
+fn its_pod_is_admitted_where_only_restricted_pods_are() {
+    let cluster = installed();
+    let selector = "app.kubernetes.io/instance=okms-operator";
+    let wait = ["wait", "pod", "-n", NAMESPACE, "-l", selector, "--for=create", "--timeout=120s"];
+    kubectl(cluster, &wait, "").succeeded();
+    let pods = kubectl_json(cluster, &["get", "pods", "-n", NAMESPACE, "-l", selector]);
+    let pod = &pods["items"][0]["spec"];
+    assert_eq!(pod["serviceAccountName"], "okms-operator");
+    assert_eq!(pod["containers"][0]["securityContext"]["readOnlyRootFilesystem"], true);
+
+    // The namespace does refuse others, or the above would say nothing.
+    let other = ["run", "other", "-n", NAMESPACE, "--image=other", "--restart=Never"];
+    let refusal = kubectl(cluster, &other, "").failed();
+    assert!(refusal.contains("violates PodSecurity"), "{refusal}");
+}
+
+#[test]
+fn the_service_leads_to_the_pod() {
+    let cluster = installed();
+    let service = kubectl_json(cluster, &["get", "service", "-n", NAMESPACE, "okms-operator"]);
+    let deployment = kubectl_json(cluster, &["get", "deployment", "-n", NAMESPACE, "okms-operator"]);
+    let labels = deployment["spec"]["template"]["metadata"]["labels"].as_object().unwrap();
+    for (name, value) in service["spec"]["selector"].as_object().unwrap() {
+        assert_eq!(labels.get(name), Some(value));
+    }
+    let port = &deployment["spec"]["template"]["spec"]["containers"][0]["ports"][0];
+    assert_eq!(service["spec"]["ports"][0]["targetPort"], port["name"]);
+}
+
+/// Everything that a service account may do in a namespace, beyond what every account may.
+fn rights(cluster: &ControlPlane, account: &str, namespace: &str) -> String {
+    let list = |account: &str| -> Vec<String> {
+        let account = format!("--as=system:serviceaccount:{account}");
+        let groups = ["--as-group=system:serviceaccounts", "--as-group=system:authenticated"];
+        let arguments = [&["auth", "can-i", "--list", "-n", namespace, &account], &groups[..]].concat();
+        let text = kubectl(cluster, &arguments, "").succeeded();
+        text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join("  ")).collect()
+    };
+    let everybodys = list("default:nobody");
+    let mut rights: Vec<_> = list(account).into_iter().filter(|right| !everybodys.contains(right)).collect();
+    rights.sort();
+    rights.join("\n")
+}
+
+#[test]
+fn it_may_do_no_more_than_its_work() {
+    let cluster = installed();
+    insta::assert_snapshot!("rights_in_any_namespace", rights(cluster, "okms-system:okms-operator", "default"));
+    insta::assert_snapshot!("rights_in_its_own_namespace", rights(cluster, "okms-system:okms-operator", NAMESPACE));
+}
+
+#[test]
+fn limited_to_namespaces_it_may_touch_no_secret_elsewhere() {
+    let cluster = installed();
+    install(cluster, "limited", &values("namespaces-values.yaml")).succeeded();
+    let account = "okms-system:limited-okms-operator";
+    insta::assert_snapshot!("limited_rights_in_a_watched_namespace", rights(cluster, account, "shop"));
+    insta::assert_snapshot!("limited_rights_in_its_own_namespace", rights(cluster, account, NAMESPACE));
+    insta::assert_snapshot!("limited_rights_elsewhere", rights(cluster, account, "elsewhere"));
+}
+
+#[test]
+fn whoever_edits_a_namespace_may_use_okms_secrets_but_not_stores() {
+    let cluster = installed();
+    for (user, role) in [("editor", "edit"), ("viewer", "view")] {
+        let role = format!("--clusterrole={role}");
+        let user = format!("--user={user}");
+        kubectl(cluster, &["create", "rolebinding", &user[7..], "-n", "default", &role, &user], "").succeeded();
+    }
+    let may = |user: &str, verb: &str, resource: &str| {
+        let user = format!("--as={user}");
+        let resource: Vec<_> = resource.split(' ').collect();
+        kubectl(cluster, &[&["auth", "can-i", "-n", "default", &user, verb], &resource[..]].concat(), "").ok
+    };
+    eventually("the roles are aggregated", || {
+        may("editor", "create", "okmssecrets.okms-operator.io") && may("viewer", "get", "okmssecrets.okms-operator.io")
+    });
+    assert!(may("editor", "delete", "okmssecrets.okms-operator.io"));
+    assert!(!may("viewer", "create", "okmssecrets.okms-operator.io"));
+    for user in ["editor", "viewer"] {
+        assert!(!may(user, "get", "clusterokmsstores.okms-operator.io"), "{user}");
+        assert!(!may(user, "patch", "okmssecrets.okms-operator.io --subresource=status"), "{user}");
+    }
+}
+
+/// Waits for a state that controllers bring about.
+#[track_caller]
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_mins(2);
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within two minutes: {what}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
