@@ -313,16 +313,12 @@ async fn reconcile_secret(object: Arc<OkmsSecret>, context: Arc<Context>) -> Res
     let span =
         tracing::info_span!("reconcile", namespace = object.namespace(), name = object.name_any(), id = reconcile_id());
     let work = AssertUnwindSafe(secret::reconcile(object, &context)).catch_unwind().instrument(span);
-    match work.await {
-        Ok(ended) => {
-            running.ended(ended.outcome);
-            Ok(ended.action)
-        }
-        Err(_) => {
-            running.ended(ReconcileOutcome::Panicked);
-            Ok(Action::requeue(AFTER_PANIC))
-        }
-    }
+    let Ok(ended) = work.await else {
+        running.ended(ReconcileOutcome::Panicked);
+        return Ok(Action::requeue(AFTER_PANIC));
+    };
+    running.ended(ended.outcome);
+    Ok(ended.action)
 }
 
 /// A bug does not go away by itself: often enough to mend when its cause does, seldom enough not to flood the log.

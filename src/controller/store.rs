@@ -267,7 +267,7 @@ fn propose(context: &Arc<Context>, name: &str, proposal: Proposal) {
     }
 }
 
-/// Follows, by name, the Secrets and ConfigMaps that the store refers to now, and no others.
+/// Follows, by name, what the store refers to now, and no others.
 fn watch_references(context: &Arc<Context>, store: &ClusterOkmsStore, name: &str) {
     let spec = &store.spec;
     let ca = spec.ca.as_ref();
@@ -322,7 +322,7 @@ async fn write_status(context: &Context, store: &ClusterOkmsStore, name: &str) -
         let mut status = old.clone().unwrap_or_default();
         status.observed_generation = store.metadata.generation.unwrap_or(0);
         status.okms_id = domain.map(|domain| domain.okms_id.to_string());
-        status.certificate = row.certificate.clone();
+        status.certificate.clone_from(&row.certificate);
         status.withdrawal_held = standing
             .as_ref()
             .and_then(|standing| standing.held.clone())
@@ -346,8 +346,9 @@ fn set_conditions(status: &mut ClusterOkmsStoreStatus, standing: Option<&Standin
         (Health::Ready, _) => {
             (Status::True, StoreReason::Reachable, "OKMS answers and accepts the credential".to_owned())
         }
-        (Health::Down { trouble }, _) => (Status::False, trouble.kind.into(), trouble.message.clone()),
-        (Health::Unproven, Some(trouble)) => (Status::False, trouble.kind.into(), trouble.message.clone()),
+        (Health::Down { trouble }, _) | (Health::Unproven, Some(trouble)) => {
+            (Status::False, trouble.kind.into(), trouble.message.clone())
+        }
         (Health::Unproven, None) => {
             (Status::False, StoreReason::Progressing, "waiting for the first answer of OKMS".to_owned())
         }

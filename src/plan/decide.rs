@@ -57,7 +57,7 @@ pub fn decide(snapshot: &Snapshot<'_>, known: &Known<'_>, stale: bool) -> Decisi
     match known {
         Known::Down(trouble) => snapshot
             .unless_believed(stale, Reason::StoreNotReady, || format!("the store is not ready: {}", trouble.message)),
-        Known::Findings(findings) => snapshot.from_findings(findings, stale),
+        Known::Findings(findings) => snapshot.judge(findings, stale),
     }
 }
 
@@ -74,7 +74,7 @@ impl Snapshot<'_> {
         }
     }
 
-    fn from_findings(&self, findings: &[Finding], stale: bool) -> Decision {
+    fn judge(&self, findings: &[Finding], stale: bool) -> Decision {
         for (finding, evidence) in findings.iter().zip(self.evidence) {
             if let Some(decision) = self.unless_active(finding, *evidence, stale) {
                 return decision;

@@ -134,10 +134,9 @@ pub fn condition(
     match written {
         Some(written) if written.generation != generation => Condition::Unrendered,
         Some(written) if written.fingerprint == fingerprint => Condition::Intact,
-        Some(_) => Condition::Drifted,
         None if !synced => Condition::Unrendered,
         None if only_we_wrote_data(&secret.metadata) => Condition::Intact,
-        None => Condition::Drifted,
+        Some(_) | None => Condition::Drifted,
     }
 }
 

@@ -89,18 +89,13 @@ impl World {
         let domain = sim.domain();
         let certificate = domain.issue_client_certificate(Validity::days(30)).unwrap();
         let name = format!("{name}-{:06x}", rand::random::<u32>() & 0xff_ffff);
-        let namespace =
-            Namespace { metadata: ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() }, ..Namespace::default() };
-        Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
-        let world = Self {
-            sim,
-            domain,
-            client,
-            name,
-            mounts: tempfile::tempdir().unwrap(),
-            certificate,
-            operator: None,
+        let namespace = Namespace {
+            metadata: ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() },
+            ..Namespace::default()
         };
+        Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
+        let world =
+            Self { sim, domain, client, name, mounts: tempfile::tempdir().unwrap(), certificate, operator: None };
         world.mount(&world.certificate);
         world
     }

@@ -28,14 +28,14 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         Self {
-            staleness_floor: Duration::from_secs(300),
+            staleness_floor: Duration::from_mins(5),
             confirm_after: Duration::from_secs(15),
-            value_ttl: Duration::from_secs(60),
+            value_ttl: Duration::from_mins(1),
             slow_first: Duration::from_secs(30),
-            slow_cap: Duration::from_secs(600),
+            slow_cap: Duration::from_mins(10),
             backoff_first: Duration::from_secs(1),
-            backoff_cap: Duration::from_secs(60),
-            retry_after_cap: Duration::from_secs(900),
+            backoff_cap: Duration::from_mins(1),
+            retry_after_cap: Duration::from_mins(15),
         }
     }
 }

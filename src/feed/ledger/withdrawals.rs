@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::ObjectId;
 
-const WINDOW: Duration = Duration::from_secs(3600);
+const WINDOW: Duration = Duration::from_hours(1);
 
 /// A limit below this would hold the ordinary clean-up of a small store.
 const FLOOR: usize = 10;
