@@ -108,7 +108,7 @@ async fn accept(
         };
         match accepted {
             Ok((stream, _)) => {
-                world.counters().connections += 1;
+                world.count(|counters| counters.connections += 1);
                 let served = serve(Arc::clone(&world), Arc::clone(&tls), stream);
                 let stopped = stopped.clone();
                 tasks.spawn(async move {
@@ -137,17 +137,17 @@ async fn serve(world: Arc<World>, tls: Arc<ServerConfigs>, stream: TcpStream) {
     let stream = match timeout(HANDSHAKE_DEADLINE, shaking).await {
         Ok(Ok(stream)) => stream,
         Ok(Err((error, socket))) => {
-            world.counters().handshakes_refused += 1;
+            world.count(|counters| counters.handshakes_refused += 1);
             tracing::debug!(%error, "refused a handshake");
             let _ = timeout(ALERT_DEADLINE, part(socket)).await;
             return;
         }
         Err(_) => {
-            world.counters().handshakes_refused += 1;
+            world.count(|counters| counters.handshakes_refused += 1);
             return;
         }
     };
-    world.counters().handshakes += 1;
+    world.count(|counters| counters.handshakes += 1);
     let subject = stream
         .get_ref()
         .1

@@ -108,6 +108,9 @@ pub struct Switches {
     pub metadata_creates: bool,
     /// `error_code` of the 404 that carries the metadata of a deactivated or destroyed version. Unknown.
     pub withdrawn_error_code: i32,
+    /// `error_code` of the 404 for a version that never was or was pruned. Unknown; the default is that of a missing
+    /// secret, which is the harder case for a client.
+    pub version_missing_error_code: i32,
     /// Warnings sent with every answer that can carry them; with any, KV2's metadata writes answer 200 instead of 204.
     pub warnings: Vec<String>,
     /// Send the request id as the header `X-Request-Id` too.
@@ -141,6 +144,7 @@ impl Default for Switches {
             merge_null_removes: true,
             metadata_creates: true,
             withdrawn_error_code: crate::wire::refusal::Code::SECRET_NOT_FOUND.0,
+            version_missing_error_code: crate::wire::refusal::Code::SECRET_NOT_FOUND.0,
             warnings: Vec::new(),
             request_id_header: false,
         }

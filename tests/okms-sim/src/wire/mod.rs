@@ -76,7 +76,9 @@ impl Context<'_> {
     fn refusal(&self, error: StoreError) -> Refusal {
         let (status, code, text) = match error {
             StoreError::SecretMissing => (404, Code::SECRET_NOT_FOUND, "the secret does not exist"),
-            StoreError::VersionMissing => (404, Code::SECRET_NOT_FOUND, "the version does not exist"),
+            StoreError::VersionMissing => {
+                (404, Code(self.switches.version_missing_error_code), "the version does not exist")
+            }
             StoreError::Exists => {
                 (self.switches.exists_status, Code::CONFLICT, "a secret with this path exists already")
             }

@@ -70,3 +70,16 @@ async fn requests_in_parallel_are_all_counted() {
     sim.reset_counters();
     assert_eq!(sim.counters().total(), 0);
 }
+
+#[tokio::test]
+async fn tests_can_wait_for_counters() {
+    let (sim, domain, client) = started().await;
+    domain.put("a", json!({}));
+    let waiting = sim.wait_until(|counters| counters.of_on("GetSecretV2", "a") == 2);
+    let asking = async {
+        client.get("v2/secret/a").await;
+        client.get("v2/secret/a").await;
+    };
+    let both = futures::future::join(waiting, asking);
+    tokio::time::timeout(Duration::from_secs(20), both).await.unwrap();
+}
