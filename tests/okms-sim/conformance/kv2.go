@@ -1,6 +1,8 @@
 package main
 
 import (
+	"slices"
+
 	"github.com/ovh/okms-sdk-go"
 	"github.com/ovh/okms-sdk-go/types"
 )
@@ -160,5 +162,9 @@ func (r *run) kv2Metadata(path string) {
 	}
 	list("GetSecretsMetadata lists a folder", "conformance/kv2", "db")
 	list("GetSecretsMetadata lists a folder of folders", "conformance", "kv2/")
-	list("GetSecretsMetadata lists the root", "", "conformance/")
+	root, err := r.client.GetSecretsMetadata(r.ctx, r.okmsID, "", true)
+	if r.works("GetSecretsMetadata lists the root", err) {
+		listed := slices.Contains(val(root.Data.Keys), "conformance/")
+		r.equal("GetSecretsMetadata lists the root: our folder", listed, true)
+	}
 }

@@ -16,8 +16,8 @@ use uuid::Uuid;
 
 /// Simulate OVHcloud OKMS Secret Manager on this machine, over real TLS with client certificates.
 ///
-/// Everything is kept in memory and listens on loopback only. When it is ready, one line of JSON on standard output says
-/// where it is:
+/// Everything is kept in memory and listens on loopback only. When it is ready, one line
+/// of JSON on standard output says where it is:
 ///
 ///   {"ready":true,"endpoint":"https://127.0.0.1:…","admin":"http://127.0.0.1:…","okmsId":"…"}
 #[derive(Parser)]
@@ -50,15 +50,18 @@ const EXAMPLES: &str = r#"Try it:
   okms-sim --listen 127.0.0.1:8443 --admin 127.0.0.1:8444 --dir /tmp/okms &
 
   # Write a secret as the administrator, read it as a client:
-  curl -s http://127.0.0.1:8444/domains/first/secrets --json '{"path":"prod/db","data":{"password":"s3cret"}}'
+  curl -s http://127.0.0.1:8444/domains/first/secrets \
+    --json '{"path":"prod/db","data":{"password":"s3cret"}}'
   curl -s --cacert /tmp/okms/ca.crt --cert /tmp/okms/tls.crt --key /tmp/okms/tls.key \
     https://127.0.0.1:8443/api/$(cat /tmp/okms/okms-id)/v1/secret/data/prod%2Fdb
 
-  # Fail the next three reads, look at what was asked:
-  curl -s http://127.0.0.1:8444/faults --json '{"kind":{"status":{"status":503,"retryAfter":"2"}},"path":"prod/*","times":3}'
+  # Fail the next three requests below prod/, look at what was asked:
+  curl -s http://127.0.0.1:8444/faults \
+    --json '{"kind":{"status":{"status":503,"retryAfter":"2"}},"path":"prod/*","times":3}'
   curl -s http://127.0.0.1:8444/counters
 
-tests/okms-sim/README.md lists the admin port's routes, the faults, and the switches for what is unknown of OKMS."#;
+tests/okms-sim/README.md lists the admin port's routes, the faults, and the switches for
+what is unknown of OKMS."#;
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -98,6 +98,9 @@ pub struct Switches {
     pub token_lookup_self: bool,
     pub empty_list: EmptyList,
     pub list_order: ListOrder,
+    /// Cut pages first and leave out what the identity may not `get` then, so that a page may be short or even empty and still
+    /// have a next one. Off, because the official Go SDK stops at an empty page.
+    pub filter_after_paging: bool,
     /// Leave out null fields instead of sending them.
     pub omit_nulls: bool,
     /// Show the future end of a version with a pending `delete_version_after`, as HashiCorp Vault does.
@@ -139,6 +142,7 @@ impl Default for Switches {
             token_lookup_self: false,
             empty_list: EmptyList::default(),
             list_order: ListOrder::default(),
+            filter_after_paging: false,
             omit_nulls: false,
             show_pending_deletion: true,
             merge_null_removes: true,
