@@ -113,6 +113,7 @@ async fn accept(
                 let stopped = stopped.clone();
                 tasks.spawn(async move {
                     tokio::select! {
+                        biased; // Nothing is answered after the end.
                         () = stopped.cancelled() => {}
                         () = served => {}
                     }
@@ -159,6 +160,7 @@ async fn serve(world: Arc<World>, tls: Arc<ServerConfigs>, stream: TcpStream) {
     let service = service_fn(|request| exchange(Arc::clone(&world), Arc::clone(&peer), request));
     let builder = auto::Builder::new(TokioExecutor::new());
     tokio::select! {
+        biased; // Nothing is answered after the end.
         () = peer.connection.ended() => {}
         served = builder.serve_connection(TokioIo::new(stream), service) => {
             if let Err(error) = served {

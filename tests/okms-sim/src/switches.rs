@@ -98,8 +98,8 @@ pub struct Switches {
     pub token_lookup_self: bool,
     pub empty_list: EmptyList,
     pub list_order: ListOrder,
-    /// Cut pages first and leave out what the identity may not `get` then, so that a page may be short or even empty and still
-    /// have a next one. Off, because the official Go SDK stops at an empty page.
+    /// Cut pages first and leave out what the identity may not `get` then, so that a page may be short or even empty and
+    /// still have a next one. Off, because the official Go SDK stops at an empty page.
     pub filter_after_paging: bool,
     /// Leave out null fields instead of sending them.
     pub omit_nulls: bool,
