@@ -9,36 +9,32 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 /// Pieces of a slow body.
 const PIECES: usize = 10;
+
+/// Between the first half of a body and its cut: time to send it. HTTP/2 forgets what is queued when a stream is reset, and
+/// does not tell when it was sent.
+const BEFORE_CUT: Duration = Duration::from_millis(50);
 
 pub(crate) struct Body {
     pieces: VecDeque<Bytes>,
     /// What is announced, whether or not it will come.
     announced: u64,
     pause: Option<(Duration, Pin<Box<Sleep>>)>,
-    cut: Cut,
-}
-
-/// How far a body that is cut short has come.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Cut {
-    Never,
-    /// After the pieces, once more: gives the connection the moment to send what it has.
-    AfterFlush,
-    Now,
+    /// When a body that is cut short ends in an error.
+    cut: Option<Pin<Box<Sleep>>>,
 }
 
 impl Body {
     pub(crate) fn whole(bytes: Bytes) -> Self {
         let announced = length(&bytes);
-        Self { pieces: VecDeque::from([bytes]), announced, pause: None, cut: Cut::Never }
+        Self { pieces: VecDeque::from([bytes]), announced, pause: None, cut: None }
     }
 
     pub(crate) fn empty() -> Self {
-        Self { pieces: VecDeque::new(), announced: 0, pause: None, cut: Cut::Never }
+        Self { pieces: VecDeque::new(), announced: 0, pause: None, cut: None }
     }
 
     /// The same body in pieces, spread over a time.
@@ -68,7 +64,7 @@ impl Body {
             left -= piece.len();
         }
         self.pieces.retain(|piece| !piece.is_empty());
-        self.cut = Cut::AfterFlush;
+        self.cut = Some(Box::pin(sleep(BEFORE_CUT)));
         self
     }
 }
@@ -92,16 +88,17 @@ impl hyper::body::Body for Body {
             *timer = Box::pin(sleep(*pause));
         }
         if let Some(piece) = self.pieces.pop_front() {
+            if let Some(cut) = &mut self.cut {
+                cut.as_mut().reset(Instant::now() + BEFORE_CUT);
+            }
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
-        match self.cut {
-            Cut::Never => Poll::Ready(None),
-            Cut::AfterFlush => {
-                self.cut = Cut::Now;
-                context.waker().wake_by_ref();
-                Poll::Pending
+        match &mut self.cut {
+            None => Poll::Ready(None),
+            Some(cut) => {
+                ready!(cut.as_mut().poll(context));
+                Poll::Ready(Some(Err(io::Error::other("the body is cut short"))))
             }
-            Cut::Now => Poll::Ready(Some(Err(io::Error::other("the body is cut short")))),
         }
     }
 
@@ -110,6 +107,6 @@ impl hyper::body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.pieces.is_empty() && self.cut == Cut::Never
+        self.pieces.is_empty() && self.cut.is_none()
     }
 }

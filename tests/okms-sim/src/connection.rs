@@ -35,6 +35,11 @@ impl Connection {
         self.ended.cancel();
     }
 
+    /// After a reset nothing passes any more, whatever the server still tries to send.
+    fn alive(&self) -> io::Result<()> {
+        if self.reset.load(Ordering::Acquire) { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
+    }
+
     pub(crate) async fn ended(&self) {
         self.ended.cancelled().await;
     }
@@ -111,7 +116,7 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        if self.connection.reset.load(Ordering::Acquire) {
+        if self.connection.alive().is_err() {
             // The one way this fails is a socket that is gone already, which the client sees as an end too.
             let _ = self.stream.set_zero_linger();
         }
@@ -124,6 +129,7 @@ impl AsyncRead for Socket {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.connection.alive()?;
         let before = buffer.filled().len();
         let poll = Pin::new(&mut self.stream).poll_read(context, buffer);
         Traffic::add(&self.traffic.bytes_in, buffer.filled().len() - before);
@@ -133,6 +139,7 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
+        self.connection.alive()?;
         let poll = Pin::new(&mut self.stream).poll_write(context, buffer);
         if let Poll::Ready(Ok(written)) = &poll {
             Traffic::add(&self.traffic.bytes_out, *written);
@@ -145,6 +152,8 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A shutdown would end the stream in order.
+        self.connection.alive()?;
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

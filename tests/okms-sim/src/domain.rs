@@ -187,6 +187,7 @@ impl Domain {
         Ok(locked(&self.state.store).delete(path)?)
     }
 
+    /// Sets how many versions are kept; the next version prunes (as in HashiCorp Vault). Makes a missing secret.
     pub fn set_max_versions(&self, path: &str, max_versions: u32) -> Result<(), DomainError> {
         self.set_metadata(path, Metadata { max_versions: Some(max_versions), ..Metadata::default() })
     }

@@ -4,7 +4,6 @@
 //! `wire`; here it is only found out whose rights they are.
 
 use std::convert::Infallible;
-use std::future::pending;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -46,104 +45,182 @@ pub(crate) async fn exchange(
     peer: Arc<Peer>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    let switches = world.switches();
-    let request_id = Uuid::new_v4().to_string();
     let (head, body) = request.into_parts();
+    let exchange = Exchange {
+        switches: world.switches(),
+        world: &world,
+        peer: &peer,
+        headers: &head.headers,
+        request_id: Uuid::new_v4().to_string(),
+    };
     let query = head.uri.query().unwrap_or_default();
-    let routed = route(&head.method, head.uri.path(), query, &switches);
-    let plan = arrive(&world, &peer, &head, routed.as_ref().ok());
-
+    let routed = route(&head.method, head.uri.path(), query, &exchange.switches);
+    let plan = exchange.arrive(head.uri.path(), routed.as_ref().ok());
     if !plan.latency.is_zero() {
         sleep(plan.latency).await;
     }
     if plan.reset == Some(Reset::BeforeEffect) {
-        return vanish(&peer).await;
+        return Ok(exchange.vanish());
     }
-    let mut response = if let Some(canned) = plan.canned {
-        canned_response(canned, &request_id)
+    let (response, has_data) = if let Some(canned) = &plan.canned {
+        (canned_response(canned, &exchange.request_id), false)
     } else {
-        let answered = match Limited::new(body, MAX_BODY).collect().await {
-            Ok(body) => routed.and_then(|call| {
-                let body = body.to_bytes();
-                perform(&world, &peer, &head.headers, &call, &body, &plan, &switches, &request_id)
-            }),
-            Err(_) => {
-                Err(Refusal::new(switches.oversize_status, Code::ARGUMENT, "the body is too large or did not arrive"))
-            }
-        };
-        let answer = answered.unwrap_or_else(|refusal| refusal.into_answer(&request_id));
-        world.counters().answer(answer.status, answer.has_data);
-        response(answer)
+        let answer = exchange.answer(routed, body, &plan).await;
+        let has_data = answer.has_data;
+        (response(answer), has_data)
     };
     if plan.reset == Some(Reset::AfterEffect) {
-        return vanish(&peer).await;
+        return Ok(exchange.vanish());
     }
-    if switches.request_id_header
-        && let Ok(value) = HeaderValue::from_str(&request_id)
-    {
-        response.headers_mut().insert(REQUEST_ID, value);
-    }
-    if let Some(over) = plan.slow_body {
-        response = response.map(|body| body.slowed(over));
-    }
-    if plan.truncated {
-        response = response.map(Body::truncated);
-    }
-    Ok(response)
+    world.count(|counters| counters.answer(response.status().as_u16(), has_data));
+    Ok(exchange.leave(response, &plan))
 }
 
-/// Counts the request and finds what happens to it.
-fn arrive(world: &World, peer: &Peer, head: &http::request::Parts, call: Option<&Call>) -> Plan {
-    let identity = match (&peer.subject, token(&head.headers)) {
-        (_, Some(_)) => "token",
-        (Some(subject), None) => subject.serial.as_str(),
-        (None, None) => "anonymous",
-    };
-    let operation = call.map_or(Operation::Unknown, |call| call.operation);
-    let path = call.map_or(Some(head.uri.path()), Call::path);
-    world.counters().request(operation, path, identity);
-    world.faults().take(call.map(|call| call.okms_id), operation, path)
+/// What the steps of one exchange share.
+struct Exchange<'a> {
+    world: &'a World,
+    peer: &'a Peer,
+    headers: &'a HeaderMap,
+    switches: Arc<Switches>,
+    request_id: String,
 }
 
-/// Resets the connection; the request's own future ends with it.
-async fn vanish(peer: &Peer) -> Result<Response<Body>, Infallible> {
-    peer.connection.reset();
-    pending().await
+/// Who asks: a token with its domain, or a certificate that shook hands.
+enum Caller<'a> {
+    Token(Uuid, Identity),
+    Certificate(&'a Subject),
 }
 
-#[allow(clippy::too_many_arguments)] // Each is one part of one request; a struct would name them once more.
-fn perform(
-    world: &World,
-    peer: &Peer,
-    headers: &HeaderMap,
-    call: &Call,
-    body: &[u8],
-    plan: &Plan,
-    switches: &Switches,
-    request_id: &str,
-) -> Result<Answer, Refusal> {
-    let (domain, identity) = authorized(world, peer, headers, call.okms_id, switches)?;
-    let mut store = locked(&domain.store);
-    let mut shown = None;
-    if call.operation.is_read() {
-        if let Some(frozen) = plan.frozen.as_ref().and_then(|all| all.get(&call.okms_id)) {
-            shown = Some(frozen.clone());
+impl Exchange<'_> {
+    /// Counts the request and finds what happens to it.
+    fn arrive(&self, raw_path: &str, call: Option<&Call>) -> Plan {
+        let identity = match (&self.peer.subject, token(self.headers)) {
+            (_, Some(_)) => "token",
+            (Some(subject), None) => subject.serial.as_str(),
+            (None, None) => "anonymous",
+        };
+        let operation = call.map_or(Operation::Unknown, |call| call.operation);
+        let path = call.map_or(Some(raw_path), Call::path);
+        self.world.count(|counters| counters.request(operation, path, identity));
+        self.world.faults().take(call.map(|call| call.okms_id), operation, path)
+    }
+
+    /// Resets the connection. What is returned cannot be sent any more.
+    fn vanish(&self) -> Response<Body> {
+        self.peer.connection.reset();
+        Response::new(Body::empty())
+    }
+
+    async fn answer(&self, routed: Result<Call, Refusal>, body: Incoming, plan: &Plan) -> Answer {
+        let body = Limited::new(body, MAX_BODY).collect().await.map_err(|_| {
+            let text = "the body is too large or did not arrive";
+            Refusal::new(self.switches.oversize_status, Code::ARGUMENT, text)
+        });
+        let answered = body.and_then(|body| self.perform(&routed?, &body.to_bytes(), plan));
+        answered.unwrap_or_else(|refusal| refusal.into_answer(&self.request_id))
+    }
+
+    fn perform(&self, call: &Call, body: &[u8], plan: &Plan) -> Result<Answer, Refusal> {
+        let (domain, identity) = self.authorized(call.okms_id)?;
+        let mut store = locked(&domain.store);
+        let mut shown = None;
+        if call.operation.is_read() {
+            if let Some(frozen) = plan.frozen.as_ref().and_then(|all| all.get(&call.okms_id)) {
+                shown = Some(frozen.clone());
+            }
+            if let (Some(back), Some(path)) = (plan.versions_back, call.path()) {
+                shown.get_or_insert_with(|| store.clone()).rewind(path, back);
+            }
         }
-        if let (Some(back), Some(path)) = (plan.versions_back, call.path()) {
-            shown.get_or_insert_with(|| store.clone()).rewind(path, back);
+        let mut context = Context {
+            okms_id: call.okms_id,
+            store: shown.as_mut().unwrap_or(&mut store),
+            grants: &identity.grants,
+            switches: &self.switches,
+            now: self.world.clock.now(),
+            request_id: &self.request_id,
+        };
+        let text = |name: &HeaderName| self.headers.get(name).and_then(|value| value.to_str().ok());
+        let payload = Payload { body, page_size: text(&PAGE_SIZE), page_cursor: text(&PAGE_CURSOR) };
+        answer(&mut context, call, &payload)
+    }
+
+    /// The domain in the path and the rights of who asks.
+    fn authorized(&self, okms_id: Uuid) -> Result<(Arc<DomainState>, Identity), Refusal> {
+        let caller = self.caller()?;
+        let domain = self
+            .world
+            .domain(okms_id)
+            .ok_or_else(|| Refusal::new(404, Code::DOMAIN_NOT_FOUND, "the domain does not exist"))?;
+        let identity = match caller {
+            Caller::Token(owner, identity) if owner == okms_id => identity,
+            Caller::Token(..) => return Err(self.foreign_token()),
+            Caller::Certificate(subject) => self.certificate(subject, okms_id)?,
+        };
+        Ok((domain, identity))
+    }
+
+    /// Who asks. A token, where one is sent, decides over the certificate.
+    fn caller(&self) -> Result<Caller<'_>, Refusal> {
+        let unauthenticated = |text: &str| Refusal::new(401, Code::AUTHENTICATION, text.to_owned());
+        if let Some(token) = token(self.headers) {
+            let now = self.world.clock.now();
+            self.world
+                .token(token)
+                .filter(|(_, identity)| !identity.revoked && now < identity.not_after)
+                .map(|(owner, identity)| Caller::Token(owner, identity))
+                .ok_or_else(|| unauthenticated("the token is not valid"))
+        } else {
+            let subject = self.peer.subject.as_ref();
+            subject
+                .map(Caller::Certificate)
+                .ok_or_else(|| unauthenticated("neither a token nor a client certificate was sent"))
         }
     }
-    let mut context = Context {
-        okms_id: call.okms_id,
-        store: shown.as_mut().unwrap_or(&mut store),
-        grants: &identity.grants,
-        switches,
-        now: world.clock.now(),
-        request_id,
-    };
-    let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let payload = Payload { body, page_size: text(&PAGE_SIZE), page_cursor: text(&PAGE_CURSOR) };
-    answer(&mut context, call, &payload)
+
+    fn foreign_token(&self) -> Refusal {
+        let status = self.switches.foreign_token_status;
+        let code = match status {
+            404 => Code::DOMAIN_NOT_FOUND,
+            _ => Code::for_status(status),
+        };
+        Refusal::new(status, code, "the token is of another domain")
+    }
+
+    fn certificate(&self, subject: &Subject, okms_id: Uuid) -> Result<Identity, Refusal> {
+        let forbidden = |text: &str| Refusal::new(403, Code::IAM_AUTHORIZATION, text.to_owned());
+        if subject.okms_id != okms_id {
+            return Err(forbidden("the client certificate is of another domain"));
+        }
+        let identity = self
+            .world
+            .identity(okms_id, &subject.serial)
+            .ok_or_else(|| forbidden("the client certificate is unknown"))?;
+        // In the other setting the handshake has decided, once for the connection.
+        if self.switches.certificate_refusal == CertificateRefusal::Forbidden {
+            let now = self.world.clock.now().as_second();
+            if identity.revoked || !(subject.not_before..=subject.not_after).contains(&now) {
+                return Err(forbidden("the client certificate is revoked or not valid now"));
+            }
+        }
+        Ok(identity)
+    }
+
+    /// The last touches of switches and faults.
+    fn leave(&self, mut response: Response<Body>, plan: &Plan) -> Response<Body> {
+        if self.switches.request_id_header
+            && let Ok(value) = HeaderValue::from_str(&self.request_id)
+        {
+            response.headers_mut().insert(REQUEST_ID, value);
+        }
+        if let Some(over) = plan.slow_body {
+            response = response.map(|body| body.slowed(over));
+        }
+        if plan.truncated {
+            response = response.map(Body::truncated);
+        }
+        response
+    }
 }
 
 /// The bearer token, or the one of Vault's header.
@@ -157,51 +234,6 @@ fn token(headers: &HeaderMap) -> Option<&str> {
 fn bearer(value: &HeaderValue) -> Option<&str> {
     let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
-}
-
-/// The domain in the path and the rights of who asks. A token, where one is sent, decides over the certificate.
-fn authorized(
-    world: &World,
-    peer: &Peer,
-    headers: &HeaderMap,
-    okms_id: Uuid,
-    switches: &Switches,
-) -> Result<(Arc<DomainState>, Identity), Refusal> {
-    let unauthenticated = |text: &str| Refusal::new(401, Code::AUTHENTICATION, text.to_owned());
-    let now = world.clock.now();
-    let domain =
-        || world.domain(okms_id).ok_or_else(|| Refusal::new(404, Code::DOMAIN_NOT_FOUND, "the domain does not exist"));
-    if let Some(token) = token(headers) {
-        let (owner, identity) = world
-            .token(token)
-            .filter(|(_, identity)| !identity.revoked && now < identity.not_after)
-            .ok_or_else(|| unauthenticated("the token is not valid"))?;
-        let domain = domain()?;
-        return if owner == okms_id {
-            Ok((domain, identity))
-        } else {
-            let status = switches.foreign_token_status;
-            let text = "the token is of another domain";
-            Err(Refusal::new(status, Code::for_status(status), text))
-        };
-    }
-    let subject =
-        peer.subject.as_ref().ok_or_else(|| unauthenticated("neither a token nor a client certificate was sent"))?;
-    let domain = domain()?;
-    let forbidden = |text: &str| Refusal::new(403, Code::IAM_AUTHORIZATION, text.to_owned());
-    if subject.okms_id != okms_id {
-        return Err(forbidden("the client certificate is of another domain"));
-    }
-    let identity =
-        world.identity(okms_id, &subject.serial).ok_or_else(|| forbidden("the client certificate is unknown"))?;
-    // In the other setting the handshake has decided, once for the connection.
-    if switches.certificate_refusal == CertificateRefusal::Forbidden {
-        let valid = (subject.not_before..=subject.not_after).contains(&now.as_second());
-        if identity.revoked || !valid {
-            return Err(forbidden("the client certificate is revoked or not valid now"));
-        }
-    }
-    Ok((domain, identity))
 }
 
 fn response(answer: Answer) -> Response<Body> {
@@ -224,12 +256,12 @@ fn with_type(content_type: &'static str, bytes: impl Into<Bytes>) -> Response<Bo
     response
 }
 
-fn canned_response(canned: Canned, request_id: &str) -> Response<Body> {
+fn canned_response(canned: &Canned, request_id: &str) -> Response<Body> {
     match canned {
         Canned::Status { status, retry_after } => {
-            let refusal = Refusal::new(status, Code::for_status(status), "this is a fault");
+            let refusal = Refusal::new(*status, Code::for_status(*status), "this is a fault");
             let mut response = response(refusal.into_answer(request_id));
-            if let Some(value) = retry_after.and_then(|text| HeaderValue::from_str(&text).ok()) {
+            if let Some(value) = retry_after.as_ref().and_then(|text| HeaderValue::from_str(text).ok()) {
                 response.headers_mut().insert(RETRY_AFTER, value);
             }
             response
@@ -246,8 +278,8 @@ fn canned_response(canned: Canned, request_id: &str) -> Response<Body> {
             response(refusal.into_answer(request_id))
         }
         Canned::Answer { status: code, headers, body } => {
-            let mut response = Response::new(Body::whole(body.into()));
-            *response.status_mut() = status(code);
+            let mut response = Response::new(Body::whole(body.clone().into()));
+            *response.status_mut() = status(*code);
             for (name, value) in headers {
                 if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
                     response.headers_mut().append(name, value);

@@ -153,6 +153,13 @@ fn milliseconds(duration: Duration) -> u64 {
 #[serde(transparent)]
 pub struct FaultId(u64);
 
+impl From<u64> for FaultId {
+    /// From what the admin port printed.
+    fn from(id: u64) -> Self {
+        Self(id)
+    }
+}
+
 /// When a connection is reset.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reset {

@@ -26,6 +26,7 @@
 //! | `domain`, `sim` | the in-process interface |
 //! | `admin` | the same as JSON, for the binary |
 
+mod admin;
 mod body;
 mod clock;
 mod connection;
@@ -44,6 +45,7 @@ mod tls;
 mod wire;
 mod world;
 
+pub use self::admin::Admin;
 pub use self::counters::Counters;
 pub use self::domain::{Domain, DomainError, Metadata};
 pub use self::fault::{Fault, FaultId, FaultKind};

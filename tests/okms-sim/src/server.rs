@@ -108,11 +108,12 @@ async fn accept(
         };
         match accepted {
             Ok((stream, _)) => {
-                world.counters().connections += 1;
+                world.count(|counters| counters.connections += 1);
                 let served = serve(Arc::clone(&world), Arc::clone(&tls), stream);
                 let stopped = stopped.clone();
                 tasks.spawn(async move {
                     tokio::select! {
+                        biased; // Nothing is answered after the end.
                         () = stopped.cancelled() => {}
                         () = served => {}
                     }
@@ -137,17 +138,17 @@ async fn serve(world: Arc<World>, tls: Arc<ServerConfigs>, stream: TcpStream) {
     let stream = match timeout(HANDSHAKE_DEADLINE, shaking).await {
         Ok(Ok(stream)) => stream,
         Ok(Err((error, socket))) => {
-            world.counters().handshakes_refused += 1;
+            world.count(|counters| counters.handshakes_refused += 1);
             tracing::debug!(%error, "refused a handshake");
             let _ = timeout(ALERT_DEADLINE, part(socket)).await;
             return;
         }
         Err(_) => {
-            world.counters().handshakes_refused += 1;
+            world.count(|counters| counters.handshakes_refused += 1);
             return;
         }
     };
-    world.counters().handshakes += 1;
+    world.count(|counters| counters.handshakes += 1);
     let subject = stream
         .get_ref()
         .1
@@ -159,6 +160,7 @@ async fn serve(world: Arc<World>, tls: Arc<ServerConfigs>, stream: TcpStream) {
     let service = service_fn(|request| exchange(Arc::clone(&world), Arc::clone(&peer), request));
     let builder = auto::Builder::new(TokioExecutor::new());
     tokio::select! {
+        biased; // Nothing is answered after the end.
         () = peer.connection.ended() => {}
         served = builder.serve_connection(TokioIo::new(stream), service) => {
             if let Err(error) = served {

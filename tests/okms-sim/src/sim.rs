@@ -134,15 +134,29 @@ impl Sim {
 
     pub fn counters(&self) -> Counters {
         let traffic = &self.world.connections.traffic;
-        let mut counters = self.world.counters().clone();
+        let mut counters = self.world.counters();
         counters.bytes_in = traffic.bytes_in.load(Ordering::Relaxed);
         counters.bytes_out = traffic.bytes_out.load(Ordering::Relaxed);
         counters
     }
 
+    /// Waits until the counters meet a condition. It has no deadline of its own: wrap it in one.
+    pub async fn wait_until(&self, mut condition: impl FnMut(&Counters) -> bool) {
+        loop {
+            let changed = self.world.counted.notified();
+            tokio::pin!(changed);
+            // Registered before looking, so that no change falls between the two.
+            changed.as_mut().enable();
+            if condition(&self.counters()) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     pub fn reset_counters(&self) {
         let traffic = &self.world.connections.traffic;
-        *self.world.counters() = Counters::default();
+        self.world.count(|counters| *counters = Counters::default());
         traffic.bytes_in.store(0, Ordering::Relaxed);
         traffic.bytes_out.store(0, Ordering::Relaxed);
     }

@@ -98,6 +98,9 @@ pub struct Switches {
     pub token_lookup_self: bool,
     pub empty_list: EmptyList,
     pub list_order: ListOrder,
+    /// Cut pages first and leave out what the identity may not `get` then, so that a page may be short or even empty and
+    /// still have a next one. Off, because the official Go SDK stops at an empty page.
+    pub filter_after_paging: bool,
     /// Leave out null fields instead of sending them.
     pub omit_nulls: bool,
     /// Show the future end of a version with a pending `delete_version_after`, as HashiCorp Vault does.
@@ -108,6 +111,9 @@ pub struct Switches {
     pub metadata_creates: bool,
     /// `error_code` of the 404 that carries the metadata of a deactivated or destroyed version. Unknown.
     pub withdrawn_error_code: i32,
+    /// `error_code` of the 404 for a version that never was or was pruned. Unknown; the default is that of a missing
+    /// secret, which is the harder case for a client.
+    pub version_missing_error_code: i32,
     /// Warnings sent with every answer that can carry them; with any, KV2's metadata writes answer 200 instead of 204.
     pub warnings: Vec<String>,
     /// Send the request id as the header `X-Request-Id` too.
@@ -136,11 +142,13 @@ impl Default for Switches {
             token_lookup_self: false,
             empty_list: EmptyList::default(),
             list_order: ListOrder::default(),
+            filter_after_paging: false,
             omit_nulls: false,
             show_pending_deletion: true,
             merge_null_removes: true,
             metadata_creates: true,
             withdrawn_error_code: crate::wire::refusal::Code::SECRET_NOT_FOUND.0,
+            version_missing_error_code: crate::wire::refusal::Code::SECRET_NOT_FOUND.0,
             warnings: Vec::new(),
             request_id_header: false,
         }

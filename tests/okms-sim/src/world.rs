@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use jiff::Timestamp;
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::clock::Clock;
@@ -47,6 +48,7 @@ pub(crate) struct World {
     switches: RwLock<Arc<Switches>>,
     faults: Mutex<Faults>,
     counters: Mutex<Counters>,
+    pub(crate) counted: Notify,
 }
 
 impl World {
@@ -59,6 +61,7 @@ impl World {
             switches: RwLock::new(Arc::new(switches)),
             faults: Mutex::default(),
             counters: Mutex::default(),
+            counted: Notify::new(),
         }
     }
 
@@ -110,8 +113,14 @@ impl World {
         locked(&self.faults)
     }
 
-    pub(crate) fn counters(&self) -> MutexGuard<'_, Counters> {
-        locked(&self.counters)
+    pub(crate) fn counters(&self) -> Counters {
+        locked(&self.counters).clone()
+    }
+
+    /// Changes the counters, and wakes who waits for them.
+    pub(crate) fn count(&self, change: impl FnOnce(&mut Counters)) {
+        change(&mut locked(&self.counters));
+        self.counted.notify_waiters();
     }
 
     fn snapshot(&self) -> Snapshot {

@@ -75,8 +75,7 @@ impl Settings {
         self.max_versions = change.max_versions.or(self.max_versions);
     }
 
-    /// A secret's `false` does not lift what the domain requires, except that it was never said so: HashiCorp
-    /// Vault's rule.
+    /// A secret's `false` does not lift what its domain requires (HashiCorp Vault's rule; unknown of OKMS).
     pub(crate) fn cas_required(&self, config: &Self) -> bool {
         self.cas_required.unwrap_or(false) || config.cas_required.unwrap_or(false)
     }

@@ -10,10 +10,9 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, Object};
 use super::fields::{Fields, SettingNames};
-use super::page::PageRequest;
 use super::refusal::{Code, Refusal};
 use super::route::Call;
-use super::{Context, Operation, lifetime_text};
+use super::{Context, Operation, Payload, Visible, lifetime_text};
 use crate::grants::Action;
 use crate::store::{Data, MetadataChange, Secret, State, Version};
 use crate::switches::EmptyList;
@@ -25,12 +24,8 @@ const NAMES: SettingNames =
 const GUIDE_NAMES: SettingNames =
     SettingNames { lifetime: &["delete_version_after", "deactivate_version_after"], ..NAMES };
 
-pub(super) fn answer(
-    context: &mut Context<'_>,
-    call: &Call,
-    body: &[u8],
-    page: PageRequest,
-) -> Result<Answer, Refusal> {
+pub(super) fn answer(context: &mut Context<'_>, call: &Call, payload: &Payload<'_>) -> Result<Answer, Refusal> {
+    let body = payload.body;
     match call.operation {
         Operation::GetSecretConfig => config(context),
         Operation::PostSecretConfig => set_config(context, body),
@@ -44,8 +39,8 @@ pub(super) fn answer(
         Operation::PostSecretUndelete => set_states(context, call, body, Action::VersionActivate, State::Active),
         Operation::PutSecretDestroy => set_states(context, call, body, Action::VersionDelete, State::Deleted),
         Operation::GetSecretSubkeys => subkeys(context, call),
-        Operation::ListSecretsMetadata => list(context, "", page),
-        Operation::GetSecretsMetadata if call.flag("list")? => list(context, call.secret()?, page),
+        Operation::ListSecretsMetadata => list(context, "", payload),
+        Operation::GetSecretsMetadata if call.flag("list")? => list(context, call.secret()?, payload),
         Operation::GetSecretsMetadata => metadata(context, call),
         Operation::PostSecretMetadata => set_metadata(context, call, body, false),
         Operation::PatchSecretMetadata => set_metadata(context, call, body, true),
@@ -186,10 +181,9 @@ fn subkeys(context: &Context<'_>, call: &Call) -> Result<Answer, Refusal> {
 }
 
 /// Lists one level. Secrets that the identity may not `get` are left out.
-fn list(context: &Context<'_>, folder: &str, page: PageRequest) -> Result<Answer, Refusal> {
-    let visible = |path: &str| context.grants.allow(Action::SecretGet, Some(path));
-    let keys: Vec<_> = context.store.children(folder, visible).into_iter().collect();
-    let (keys, cursor) = page.get()?.cut(keys);
+fn list(context: &Context<'_>, folder: &str, payload: &Payload<'_>) -> Result<Answer, Refusal> {
+    let all = |visible: Visible<'_>| context.store.children(folder, visible);
+    let (keys, cursor) = context.page(payload, all)?;
     let body = match (keys.is_empty(), context.switches.empty_list) {
         (true, EmptyList::NotFound) => {
             return Err(Refusal::new(404, Code::SECRET_NOT_FOUND, "there is nothing below this path"));

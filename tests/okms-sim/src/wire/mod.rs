@@ -12,13 +12,15 @@ pub(crate) mod refusal;
 pub(crate) mod route;
 mod v2;
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use uuid::Uuid;
 
 pub use self::operation::Operation;
 
 use self::answer::Answer;
-use self::page::PageRequest;
+use self::page::Page;
 use self::refusal::{Code, Refusal};
 use self::route::Call;
 use crate::grants::{Action, Grants};
@@ -36,6 +38,9 @@ pub(crate) struct Context<'a> {
     pub(crate) request_id: &'a str,
 }
 
+/// Whether a secret may be shown.
+type Visible<'a> = &'a dyn Fn(&str) -> bool;
+
 /// The body and the headers that operations read.
 pub(crate) struct Payload<'a> {
     pub(crate) body: &'a [u8],
@@ -45,12 +50,7 @@ pub(crate) struct Payload<'a> {
 
 /// Answers one request of an identity that belongs to the domain.
 pub(crate) fn answer(context: &mut Context<'_>, call: &Call, payload: &Payload<'_>) -> Result<Answer, Refusal> {
-    let page = PageRequest::parse(payload, context.switches);
-    if call.operation.is_kv2() {
-        kv2::answer(context, call, payload.body, page)
-    } else {
-        v2::answer(context, call, payload.body, page)
-    }
+    if call.operation.is_kv2() { kv2::answer(context, call, payload) } else { v2::answer(context, call, payload) }
 }
 
 impl Context<'_> {
@@ -67,6 +67,24 @@ impl Context<'_> {
         }
     }
 
+    /// One page of a list, and the cursor of the next. `list` makes the whole list of what a predicate admits, ascending.
+    /// Secrets that the identity may not `get` are left out before the page is cut, unless the switch says after.
+    fn page(
+        &self,
+        payload: &Payload<'_>,
+        list: impl Fn(Visible<'_>) -> BTreeSet<String>,
+    ) -> Result<(Vec<String>, Option<String>), Refusal> {
+        let page = Page::parse(payload, self.switches)?;
+        let shown = list(&|path| self.grants.allow(Action::SecretGet, Some(path)));
+        if self.switches.filter_after_paging {
+            let (mut keys, cursor) = page.cut(list(&|_| true).into_iter().collect());
+            keys.retain(|key| shown.contains(key));
+            Ok((keys, cursor))
+        } else {
+            Ok(page.cut(shown.into_iter().collect()))
+        }
+    }
+
     fn urn(&self, path: &str) -> String {
         let encoded = path::encoded(path);
         format!("urn:v1:eu:resource:okms:{}/secret/{encoded}", self.okms_id)
@@ -76,7 +94,9 @@ impl Context<'_> {
     fn refusal(&self, error: StoreError) -> Refusal {
         let (status, code, text) = match error {
             StoreError::SecretMissing => (404, Code::SECRET_NOT_FOUND, "the secret does not exist"),
-            StoreError::VersionMissing => (404, Code::SECRET_NOT_FOUND, "the version does not exist"),
+            StoreError::VersionMissing => {
+                (404, Code(self.switches.version_missing_error_code), "the version does not exist")
+            }
             StoreError::Exists => {
                 (self.switches.exists_status, Code::CONFLICT, "a secret with this path exists already")
             }

@@ -1,7 +1,7 @@
 //! Pages: `X-Pagination-Size` and `X-Pagination-Cursor` in, `X-Pagination-Cursor-Next` out.
 //!
-//! A cursor is the base64url of the last key delivered (OpenAPI 2.14.0 says base64url, not of what). Lists are filtered by
-//! the identity's rights before they are cut, so no page is empty but an only one: okms-sdk-go stops at an empty page.
+//! A cursor is the base64url of the last key delivered (OpenAPI 2.14.0 says base64url, not of what). What
+//! an identity may see of a list is `Context::page`'s business.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -19,21 +19,8 @@ pub(crate) struct Page {
     order: ListOrder,
 }
 
-/// Parsed for every request, looked at by lists only: elsewhere nobody minds the headers.
-pub(crate) struct PageRequest(Result<Page, Refusal>);
-
-impl PageRequest {
-    pub(crate) fn parse(payload: &Payload<'_>, switches: &Switches) -> Self {
-        Self(Page::parse(payload, switches))
-    }
-
-    pub(crate) fn get(self) -> Result<Page, Refusal> {
-        self.0
-    }
-}
-
 impl Page {
-    fn parse(payload: &Payload<'_>, switches: &Switches) -> Result<Self, Refusal> {
+    pub(crate) fn parse(payload: &Payload<'_>, switches: &Switches) -> Result<Self, Refusal> {
         let largest = switches.max_page_size;
         let size = match payload.page_size {
             None => DEFAULT_SIZE,

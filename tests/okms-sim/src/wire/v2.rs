@@ -7,10 +7,10 @@ use jiff::Timestamp;
 
 use super::answer::{Answer, Object};
 use super::fields::{Fields, SettingNames};
-use super::page::PageRequest;
+use super::page::Page;
 use super::refusal::{Code, Refusal};
 use super::route::Call;
-use super::{Context, Operation, lifetime_text};
+use super::{Context, Operation, Payload, Visible, lifetime_text};
 use crate::grants::Action;
 use crate::path;
 use crate::store::{Data, MetadataChange, Secret, State, Update, Version};
@@ -18,19 +18,15 @@ use crate::store::{Data, MetadataChange, Secret, State, Update, Version};
 const NAMES: SettingNames =
     SettingNames { cas_required: "casRequired", lifetime: &["deactivateVersionAfter"], max_versions: "maxVersions" };
 
-pub(super) fn answer(
-    context: &mut Context<'_>,
-    call: &Call,
-    body: &[u8],
-    page: PageRequest,
-) -> Result<Answer, Refusal> {
+pub(super) fn answer(context: &mut Context<'_>, call: &Call, payload: &Payload<'_>) -> Result<Answer, Refusal> {
+    let body = payload.body;
     match call.operation {
-        Operation::ListSecretV2 => list(context, page),
+        Operation::ListSecretV2 => list(context, payload),
         Operation::PostSecretV2 => create(context, body),
         Operation::GetSecretV2 => read(context, call),
         Operation::PutSecretV2 => update(context, call, body),
         Operation::DeleteSecretV2 => delete(context, call),
-        Operation::ListSecretVersionV2 => list_versions(context, call, page),
+        Operation::ListSecretVersionV2 => list_versions(context, call, payload),
         Operation::PostSecretVersionV2 => create_version(context, call, body),
         Operation::GetSecretVersionV2 => read_version(context, call),
         Operation::PutSecretVersionV2 => set_state(context, call, body),
@@ -41,14 +37,9 @@ pub(super) fn answer(
 }
 
 /// All secrets that the identity may `get`, whatever their folder. A row has no version.
-fn list(context: &Context<'_>, page: PageRequest) -> Result<Answer, Refusal> {
-    let paths: Vec<_> = context
-        .store
-        .paths()
-        .filter(|path| context.grants.allow(Action::SecretGet, Some(path)))
-        .map(str::to_owned)
-        .collect();
-    let (paths, cursor) = page.get()?.cut(paths);
+fn list(context: &Context<'_>, payload: &Payload<'_>) -> Result<Answer, Refusal> {
+    let all = |visible: Visible<'_>| context.store.paths().filter(|path| visible(path)).map(str::to_owned).collect();
+    let (paths, cursor) = context.page(payload, all)?;
     let rows: Vec<_> = paths
         .iter()
         .filter_map(|path| Some((path, context.store.get(path).ok()?)))
@@ -118,13 +109,13 @@ fn delete(context: &mut Context<'_>, call: &Call) -> Result<Answer, Refusal> {
     Ok(Answer::no_content())
 }
 
-fn list_versions(context: &Context<'_>, call: &Call, page: PageRequest) -> Result<Answer, Refusal> {
+fn list_versions(context: &Context<'_>, call: &Call, payload: &Payload<'_>) -> Result<Answer, Refusal> {
     let path = call.secret()?;
     context.require(Action::SecretGet, Some(path))?;
     let secret = context.store.get(path).map_err(|error| context.refusal(error))?;
     // Padded, so that the order of the texts is the order of the numbers.
     let keys = secret.versions.keys().map(|key| format!("{key:05}")).collect();
-    let (keys, cursor) = page.get()?.cut(keys);
+    let (keys, cursor) = Page::parse(payload, context.switches)?.cut(keys);
     let rows: Vec<_> = keys
         .iter()
         .filter_map(|key| secret.versions.get_key_value(&key.parse().ok()?))

@@ -33,7 +33,9 @@ async fn a_status_comes_with_and_without_retry_after_and_runs_out() {
     assert!(!broken.headers.contains_key("retry-after"));
     assert_eq!(client.get(READ).await.status, 200);
     assert_eq!(sim.counters().of("GetSecretRequest"), 3);
-    assert_eq!(sim.counters().data_reads, 1);
+    let counters = sim.counters();
+    assert_eq!(counters.data_reads, 1);
+    assert_eq!(counters.statuses.into_iter().collect::<Vec<_>>(), [(200, 1), (429, 1), (500, 1)]);
 }
 
 #[tokio::test]

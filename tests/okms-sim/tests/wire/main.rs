@@ -3,6 +3,9 @@
 //! `conformance/` asks every operation through the SDK; these tests cover what it does not reach: TLS refusals, both
 //! encodings, errors, paging, switches, faults, counters, the admin port.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // Clippy allows them in test functions, not in what these share.
+
+mod admin;
 mod client;
 mod faults;
 mod identity;

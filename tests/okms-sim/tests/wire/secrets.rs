@@ -279,7 +279,7 @@ async fn a_page_that_ends_with_the_list_has_no_cursor() {
 }
 
 #[tokio::test]
-async fn secrets_that_may_not_be_read_make_no_holes_in_pages() {
+async fn secrets_that_may_not_be_read_make_holes_in_pages_by_switch_only() {
     let (sim, domain, _) = started().await;
     domain.seed(40, |index| {
         let folder = if index % 2 == 0 { "shown" } else { "hidden" };
@@ -296,6 +296,11 @@ async fn secrets_that_may_not_be_read_make_no_holes_in_pages() {
     assert_eq!(first.json().as_array().unwrap().len(), 10);
     assert_eq!(next.json().as_array().unwrap().len(), 10);
     assert_eq!(next.next_cursor(), None);
+
+    sim.with_switches(|switches| switches.filter_after_paging = true);
+    let first = page(&client, "v2/secret", 10, None).await;
+    assert_eq!(first.json().as_array().unwrap().len(), 5);
+    assert!(first.next_cursor().is_some());
 }
 
 #[tokio::test]

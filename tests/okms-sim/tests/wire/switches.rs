@@ -123,12 +123,17 @@ async fn a_pending_deletion_can_be_hidden() {
 }
 
 #[tokio::test]
-async fn the_code_of_a_withdrawn_version_can_be_chosen() {
+async fn the_codes_of_unreadable_versions_can_be_chosen() {
     let (sim, domain, client) = started().await;
     domain.put("a", json!({}));
     domain.deactivate("a", 1).unwrap();
-    sim.with_switches(|switches| switches.withdrawn_error_code = 1);
+    sim.with_switches(|switches| {
+        switches.withdrawn_error_code = 1;
+        switches.version_missing_error_code = 2;
+    });
     assert_eq!(client.get("v1/secret/data/a").await.code(), 1);
+    assert_eq!(client.get("v1/secret/data/a?version=2").await.code(), 2);
+    assert_eq!(client.get("v1/secret/data/none").await.code(), 17_125_377);
 }
 
 #[tokio::test]
