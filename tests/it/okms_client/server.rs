@@ -1,0 +1,77 @@
+//! Servers that are not OKMS: each answers its first connections with fixed bytes and hangs up.
+
+use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    sync::{Arc, LazyLock},
+    thread,
+};
+
+use okms_operator::okms::Roots;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+struct Authority {
+    pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+static AUTHORITY: LazyLock<Authority> = LazyLock::new(|| {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    let pem = params.self_signed(&key).unwrap().pem();
+    Authority { pem, issuer: Issuer::new(params, key) }
+});
+
+/// The authority of these servers' certificates.
+pub(super) fn roots() -> Roots {
+    Roots::Pem(AUTHORITY.pem.clone().into_bytes())
+}
+
+/// A certificate for the address that these servers listen on.
+pub(super) fn valid() -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = vec![SanType::IpAddress(Ipv4Addr::LOCALHOST.into())];
+    params
+}
+
+/// A server without TLS that says these bytes.
+pub(super) fn plain(says: &'static [u8]) -> SocketAddr {
+    serve(move |mut stream| {
+        let _ = stream.read(&mut [0; 1024]);
+        let _ = stream.write_all(says);
+    })
+}
+
+/// A server with this certificate that says these bytes.
+pub(super) fn tls(certificate: CertificateParams, says: &'static [u8]) -> SocketAddr {
+    let key = KeyPair::generate().unwrap();
+    let certificate = certificate.signed_by(&key, &AUTHORITY.issuer).unwrap();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .unwrap();
+    let config = Arc::new(config);
+    serve(move |stream| {
+        let mut stream = StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), stream);
+        // A client that does not trust the certificate ends this; then nobody listens to the rest.
+        let _ = stream.read(&mut [0; 1024]);
+        let _ = stream.write_all(says);
+        stream.conn.send_close_notify();
+        let _ = stream.flush();
+    })
+}
+
+/// Serves the connections of one test: few, one after the other. The thread ends with the process.
+fn serve(answer: impl Fn(TcpStream) + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || listener.incoming().flatten().for_each(answer));
+    address
+}
