@@ -19,7 +19,7 @@ use super::{
     body::{self, BodyError},
     error::{Malformed, Reason},
     handshakes::CountHandshakes,
-    tls,
+    second_look, tls,
     wire::{self, Refusal},
 };
 use crate::model::{Facts, OkmsId, Path, Reading, Version};
@@ -94,7 +94,8 @@ impl Client {
         options: ClientOptions,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, BuildError> {
-        let settings = Settings { tls: tls::config(roots, identity)?, options, observer };
+        let tls = Arc::new(tls::config(roots, identity)?);
+        let settings = Settings { endpoint: endpoint.clone(), tls, options, observer };
         let connections = Mutex::new(settings.open().map_err(BuildError::Http)?);
         Ok(Self { base: format!("{endpoint}/api/{okms_id}/v1/secret"), settings, connections })
     }
@@ -163,8 +164,24 @@ impl Client {
         if path_and_query.ends_with("?list=true") {
             request = request.header("X-Pagination-Size", HeaderValue::from_static("10"));
         }
-        let response = request.send().await.map_err(|error| Error::transport(error, false))?;
-        Answer::read(response).await
+        let start = Instant::now();
+        match request.send().await {
+            Ok(response) => Answer::read(response).await,
+            Err(error) => Err(self.explained(Error::transport(error, false), start).await),
+        }
+    }
+
+    /// The error with what the server has to say of our certificate, should that be why the connection broke.
+    async fn explained(&self, error: Error, start: Instant) -> Error {
+        if !error.is_broken_connection() {
+            return error;
+        }
+        let Settings { endpoint, tls, options, observer } = &self.settings;
+        let limit = options.timeout.saturating_sub(start.elapsed());
+        match second_look::listen(endpoint, tls, observer.as_ref(), limit).await {
+            Some(problem) => error.because(problem),
+            None => error,
+        }
     }
 
     /// The connections in use, or new ones if those have become too old. Requests under way end on the connections they began on.
@@ -179,7 +196,8 @@ impl Client {
 
 /// What connections are made with.
 struct Settings {
-    tls: rustls::ClientConfig,
+    endpoint: Endpoint,
+    tls: Arc<rustls::ClientConfig>,
     options: ClientOptions,
     observer: Arc<dyn Observer>,
 }
@@ -192,7 +210,7 @@ struct Connections {
 impl Settings {
     fn open(&self) -> Result<Connections, reqwest::Error> {
         let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(self.tls.clone())
+            .tls_backend_preconfigured(rustls::ClientConfig::clone(&self.tls))
             .https_only(true)
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())

@@ -9,8 +9,8 @@ use std::{
 
 use okms_operator::okms::Roots;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned, server::WebPkiClientVerifier};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
 
 struct Authority {
     pem: String,
@@ -65,6 +65,31 @@ pub(super) fn tls(certificate: CertificateParams, says: &'static [u8]) -> Socket
         let _ = stream.write_all(says);
         stream.conn.send_close_notify();
         let _ = stream.flush();
+    })
+}
+
+/// A server that knows no client, says so, and hangs up at once, with whatever the client said meanwhile unread.
+pub(super) fn refusing(http2: bool) -> SocketAddr {
+    let key = KeyPair::generate().unwrap();
+    let certificate = valid().signed_by(&key, &AUTHORITY.issuer).unwrap();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut known = RootCertStore::empty();
+    known.add(CertificateDer::from_pem_slice(AUTHORITY.pem.as_bytes()).unwrap()).unwrap();
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(known), Arc::clone(&provider));
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier.build().unwrap())
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .unwrap();
+    config.alpn_protocols = vec![if http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
+    let config = Arc::new(config);
+    serve(move |mut stream| {
+        let mut connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+        let refused = connection.complete_io(&mut stream);
+        assert!(refused.is_err(), "a client of another authority is let in");
+        while connection.wants_write() && connection.write_tls(&mut stream).is_ok() {}
     })
 }
 

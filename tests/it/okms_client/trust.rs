@@ -86,6 +86,18 @@ async fn a_client_certificate_that_is_refused_is_told_from_an_outage() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_is_heard_from_a_server_that_hangs_up_at_once() {
+    let stage = Stage::new().await;
+    for http2 in [true, false] {
+        let endpoint = format!("https://{}", server::refusing(http2));
+        for _ in 0..50 {
+            let client = client(&endpoint, &stage.domain, &server::roots(), &stage.certificate, PATIENCE, &stage.seen);
+            assert_eq!(tls_problem(metadata(&client, "a").await), TlsProblem::ClientRefused, "http2 {http2}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_client_certificate_may_be_refused_by_status_instead() {
     let stage = Stage::new().await;
