@@ -10,7 +10,10 @@ use std::{
 };
 
 use jiff::{Timestamp, fmt::rfc2822};
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{
+    RequestBuilder,
+    header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
+};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
@@ -103,7 +106,7 @@ impl Client {
     /// What OKMS knows of a secret without its data: KV2 `GET metadata/{path}`.
     pub async fn metadata(&self, path: &Path) -> Result<Facts, Error> {
         self.observed(Operation::Metadata, async {
-            let answer = self.get(&format!("metadata/{}", path.encoded())).await?;
+            let answer = self.answer(self.get(&format!("metadata/{}", path.encoded()))?).await?;
             match answer.status {
                 200 => answer.parsed(wire::metadata),
                 _ => Err(answer.refused()),
@@ -119,7 +122,7 @@ impl Client {
     pub async fn data(&self, path: &Path, version: Option<Version>) -> Result<Reading, Error> {
         self.observed(Operation::Data, async {
             let query = version.map(|version| format!("?version={version}")).unwrap_or_default();
-            let answer = self.get(&format!("data/{}{query}", path.encoded())).await?;
+            let answer = self.answer(self.get(&format!("data/{}{query}", path.encoded()))?).await?;
             match answer.status {
                 200 => answer.parsed(|body| wire::data(body, version)),
                 404 if answer.json => match wire::unreadable(&answer.body, version) {
@@ -138,7 +141,8 @@ impl Client {
     /// A domain without secrets is fine. How it is told is not documented: an empty list and a not-found of the Secret Manager both count.
     pub async fn list_root(&self) -> Result<(), Error> {
         self.observed(Operation::List, async {
-            let answer = self.get("metadata?list=true").await?;
+            let request = self.get("metadata?list=true")?.header("X-Pagination-Size", "10");
+            let answer = self.answer(request).await?;
             match answer.status {
                 200 => answer.parsed(wire::list),
                 404 if answer.is_not_found() => Ok(()),
@@ -159,11 +163,11 @@ impl Client {
         result
     }
 
-    async fn get(&self, path_and_query: &str) -> Result<Answer, Error> {
-        let mut request = self.connections()?.get(format!("{}/{path_and_query}", self.base));
-        if path_and_query.ends_with("?list=true") {
-            request = request.header("X-Pagination-Size", HeaderValue::from_static("10"));
-        }
+    fn get(&self, path_and_query: &str) -> Result<RequestBuilder, Error> {
+        Ok(self.connections()?.get(format!("{}/{path_and_query}", self.base)))
+    }
+
+    async fn answer(&self, request: RequestBuilder) -> Result<Answer, Error> {
         let start = Instant::now();
         match request.send().await {
             Ok(response) => Answer::read(response).await,

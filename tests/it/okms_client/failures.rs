@@ -23,6 +23,7 @@ fn faults() -> Vec<(&'static str, Fault, ErrorKind)> {
     let html = format!("<html>{CANARY}</html>");
     let vast = format!(r#"{{"data":"{}"}}"#, "x".repeat(1024 * 1024));
     let not_found = json!({ "error_code": 17_125_377, "errors": [CANARY], "request_id": "r" }).to_string();
+    let withdrawn = json!({ "data": { "metadata": { "version": 1, "destroyed": true } } }).to_string();
     let wrong =
         json!({ "data": { "current_version": CANARY, "data": { "k": CANARY }, "metadata": { "version": CANARY } } });
     let bad_time = json!({ "data": { "data": { "k": CANARY }, "metadata": { "version": 1, "created_time": CANARY },
@@ -43,6 +44,7 @@ fn faults() -> Vec<(&'static str, Fault, ErrorKind)> {
         ("a 404 page", Fault::answer(404, "text/html", html.clone()), Unexpected),
         ("a 404 page that calls itself JSON", Fault::answer(404, JSON, html.clone()), Unexpected),
         ("a not-found that is no JSON", Fault::answer(404, "text/html", not_found.clone()), Unexpected),
+        ("a withdrawal that is no JSON", Fault::answer(404, "text/html", withdrawn), Unexpected),
         ("an empty 404", Fault::answer(404, JSON, ""), Unexpected),
         ("Vault's 404", Fault::answer(404, JSON, r#"{"errors":[]}"#), Unexpected),
         ("a 404 of another part", Fault::answer(404, JSON, r#"{"error_code":17190913}"#), Unexpected),

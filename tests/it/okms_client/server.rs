@@ -3,13 +3,16 @@
 use std::{
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, Mutex},
     thread,
 };
 
 use okms_operator::okms::Roots;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
-use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned, server::WebPkiClientVerifier};
+use rustls::{
+    HandshakeKind, RootCertStore, ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion,
+    server::WebPkiClientVerifier,
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
 
 struct Authority {
@@ -45,8 +48,18 @@ pub(super) fn plain(says: &'static [u8]) -> SocketAddr {
     })
 }
 
+/// The kinds of the handshakes that a server had.
+pub(super) type Kinds = Arc<Mutex<Vec<HandshakeKind>>>;
+
 /// A server with this certificate that says these bytes.
 pub(super) fn tls(certificate: CertificateParams, says: &'static [u8]) -> SocketAddr {
+    tls_watched(certificate, says).0
+}
+
+/// The same, telling of its handshakes. It lets clients resume a session.
+pub(super) fn tls_watched(certificate: CertificateParams, says: &'static [u8]) -> (SocketAddr, Kinds) {
+    let kinds = Kinds::default();
+    let told = Arc::clone(&kinds);
     let key = KeyPair::generate().unwrap();
     let certificate = certificate.signed_by(&key, &AUTHORITY.issuer).unwrap();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
@@ -58,18 +71,20 @@ pub(super) fn tls(certificate: CertificateParams, says: &'static [u8]) -> Socket
         .with_single_cert(vec![certificate.der().clone()], key)
         .unwrap();
     let config = Arc::new(config);
-    serve(move |stream| {
+    let address = serve(move |stream| {
         let mut stream = StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), stream);
         // A client that does not trust the certificate ends this; then nobody listens to the rest.
         let _ = stream.read(&mut [0; 1024]);
+        told.lock().unwrap().extend(stream.conn.handshake_kind());
         let _ = stream.write_all(says);
         stream.conn.send_close_notify();
         let _ = stream.flush();
-    })
+    });
+    (address, kinds)
 }
 
 /// A server that knows no client, says so, and hangs up at once, with whatever the client said meanwhile unread.
-pub(super) fn refusing(http2: bool) -> SocketAddr {
+pub(super) fn refusing(alpn: &[u8], version: &'static SupportedProtocolVersion) -> SocketAddr {
     let key = KeyPair::generate().unwrap();
     let certificate = valid().signed_by(&key, &AUTHORITY.issuer).unwrap();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
@@ -78,12 +93,12 @@ pub(super) fn refusing(http2: bool) -> SocketAddr {
     known.add(CertificateDer::from_pem_slice(AUTHORITY.pem.as_bytes()).unwrap()).unwrap();
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(known), Arc::clone(&provider));
     let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(&[version])
         .unwrap()
         .with_client_cert_verifier(verifier.build().unwrap())
         .with_single_cert(vec![certificate.der().clone()], key)
         .unwrap();
-    config.alpn_protocols = vec![if http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
+    config.alpn_protocols = vec![alpn.to_vec()];
     let config = Arc::new(config);
     serve(move |mut stream| {
         let mut connection = ServerConnection::new(Arc::clone(&config)).unwrap();

@@ -5,6 +5,10 @@ use std::time::Duration;
 use okms_operator::okms::{CredentialError, ErrorKind, TlsProblem};
 use okms_sim::{CertificateRefusal, RevokedConnections};
 use rcgen::{CertificateParams, SanType};
+use rustls::{
+    HandshakeKind,
+    version::{TLS12, TLS13},
+};
 use serde_json::json;
 
 use super::*;
@@ -89,13 +93,26 @@ async fn a_client_certificate_that_is_refused_is_told_from_an_outage() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_is_heard_from_a_server_that_hangs_up_at_once() {
     let stage = Stage::new().await;
-    for http2 in [true, false] {
-        let endpoint = format!("https://{}", server::refusing(http2));
-        for _ in 0..50 {
+    for (alpn, version) in [(&b"h2"[..], &TLS13), (b"http/1.1", &TLS13), (b"h2", &TLS12), (b"http/1.1", &TLS12)] {
+        let endpoint = format!("https://{}", server::refusing(alpn, version));
+        for _ in 0..25 {
             let client = client(&endpoint, &stage.domain, &server::roots(), &stage.certificate, PATIENCE, &stage.seen);
-            assert_eq!(tls_problem(metadata(&client, "a").await), TlsProblem::ClientRefused, "http2 {http2}");
+            assert_eq!(tls_problem(metadata(&client, "a").await), TlsProblem::ClientRefused, "{version:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn every_connection_shows_the_certificates_anew() {
+    let stage = Stage::new().await;
+    let says = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    let (address, kinds) = server::tls_watched(server::valid(), says);
+    let endpoint = format!("https://{address}");
+    let client = client(&endpoint, &stage.domain, &server::roots(), &stage.certificate, PATIENCE, &stage.seen);
+    for _ in 0..3 {
+        assert_eq!(metadata(&client, "a").await.unwrap_err().status(), Some(404));
+    }
+    assert_eq!(*kinds.lock().unwrap(), [HandshakeKind::Full; 3]);
 }
 
 #[tokio::test]
