@@ -13,8 +13,8 @@ use tokio_rustls::TlsConnector;
 
 use super::{Endpoint, Observer, error::causes, tls::TlsProblem};
 
-/// How long an alert may take after the handshake: a round trip and the check of a certificate, each several times over. A server that
-/// accepts the certificate speaks first with HTTP/2; with HTTP/1.1 it is silent, and this is waited for.
+/// How long an alert may take after the handshake: a round trip and the check of a certificate, each several times over. Most
+/// servers that accept the certificate speak first with HTTP/2; with HTTP/1.1 they are silent, and this is waited for.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The problem that a server tells of a connection on which nothing is said; `None` if it tells none.
