@@ -10,7 +10,10 @@ use std::{
 };
 
 use jiff::{Timestamp, fmt::rfc2822};
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{
+    RequestBuilder,
+    header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
+};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
@@ -19,7 +22,7 @@ use super::{
     body::{self, BodyError},
     error::{Malformed, Reason},
     handshakes::CountHandshakes,
-    tls,
+    second_look, tls,
     wire::{self, Refusal},
 };
 use crate::model::{Facts, OkmsId, Path, Reading, Version};
@@ -94,7 +97,8 @@ impl Client {
         options: ClientOptions,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, BuildError> {
-        let settings = Settings { tls: tls::config(roots, identity)?, options, observer };
+        let tls = Arc::new(tls::config(roots, identity)?);
+        let settings = Settings { endpoint: endpoint.clone(), tls, options, observer };
         let connections = Mutex::new(settings.open().map_err(BuildError::Http)?);
         Ok(Self { base: format!("{endpoint}/api/{okms_id}/v1/secret"), settings, connections })
     }
@@ -102,7 +106,7 @@ impl Client {
     /// What OKMS knows of a secret without its data: KV2 `GET metadata/{path}`.
     pub async fn metadata(&self, path: &Path) -> Result<Facts, Error> {
         self.observed(Operation::Metadata, async {
-            let answer = self.get(&format!("metadata/{}", path.encoded())).await?;
+            let answer = self.answer(self.get(&format!("metadata/{}", path.encoded()))?).await?;
             match answer.status {
                 200 => answer.parsed(wire::metadata),
                 _ => Err(answer.refused()),
@@ -118,7 +122,7 @@ impl Client {
     pub async fn data(&self, path: &Path, version: Option<Version>) -> Result<Reading, Error> {
         self.observed(Operation::Data, async {
             let query = version.map(|version| format!("?version={version}")).unwrap_or_default();
-            let answer = self.get(&format!("data/{}{query}", path.encoded())).await?;
+            let answer = self.answer(self.get(&format!("data/{}{query}", path.encoded()))?).await?;
             match answer.status {
                 200 => answer.parsed(|body| wire::data(body, version)),
                 404 if answer.json => match wire::unreadable(&answer.body, version) {
@@ -137,7 +141,8 @@ impl Client {
     /// A domain without secrets is fine. How it is told is not documented: an empty list and a not-found of the Secret Manager both count.
     pub async fn list_root(&self) -> Result<(), Error> {
         self.observed(Operation::List, async {
-            let answer = self.get("metadata?list=true").await?;
+            let request = self.get("metadata?list=true")?.header("X-Pagination-Size", "10");
+            let answer = self.answer(request).await?;
             match answer.status {
                 200 => answer.parsed(wire::list),
                 404 if answer.is_not_found() => Ok(()),
@@ -158,13 +163,29 @@ impl Client {
         result
     }
 
-    async fn get(&self, path_and_query: &str) -> Result<Answer, Error> {
-        let mut request = self.connections()?.get(format!("{}/{path_and_query}", self.base));
-        if path_and_query.ends_with("?list=true") {
-            request = request.header("X-Pagination-Size", HeaderValue::from_static("10"));
+    fn get(&self, path_and_query: &str) -> Result<RequestBuilder, Error> {
+        Ok(self.connections()?.get(format!("{}/{path_and_query}", self.base)))
+    }
+
+    async fn answer(&self, request: RequestBuilder) -> Result<Answer, Error> {
+        let start = Instant::now();
+        match request.send().await {
+            Ok(response) => Answer::read(response).await,
+            Err(error) => Err(self.explained(Error::transport(error, false), start).await),
         }
-        let response = request.send().await.map_err(|error| Error::transport(error, false))?;
-        Answer::read(response).await
+    }
+
+    /// The error with what the server has to say of our certificate, should that be why the connection broke.
+    async fn explained(&self, error: Error, start: Instant) -> Error {
+        if !error.is_broken_connection() {
+            return error;
+        }
+        let Settings { endpoint, tls, options, observer } = &self.settings;
+        let limit = options.timeout.saturating_sub(start.elapsed());
+        match second_look::listen(endpoint, tls, observer.as_ref(), limit).await {
+            Some(problem) => error.because(problem),
+            None => error,
+        }
     }
 
     /// The connections in use, or new ones if those have become too old. Requests under way end on the connections they began on.
@@ -179,7 +200,8 @@ impl Client {
 
 /// What connections are made with.
 struct Settings {
-    tls: rustls::ClientConfig,
+    endpoint: Endpoint,
+    tls: Arc<rustls::ClientConfig>,
     options: ClientOptions,
     observer: Arc<dyn Observer>,
 }
@@ -192,7 +214,7 @@ struct Connections {
 impl Settings {
     fn open(&self) -> Result<Connections, reqwest::Error> {
         let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(self.tls.clone())
+            .tls_backend_preconfigured(rustls::ClientConfig::clone(&self.tls))
             .https_only(true)
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())

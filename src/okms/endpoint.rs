@@ -6,12 +6,16 @@
 use std::{fmt, str::FromStr};
 
 use reqwest::Url;
+use rustls_pki_types::ServerName;
 
 use crate::model::{OkmsId, Path};
 
 /// The address of an OKMS region: `https://<host>[:<port>]`, such as `https://eu-west-rbx.okms.ovh.net`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Endpoint(Url);
+pub struct Endpoint {
+    url: Url,
+    server_name: ServerName<'static>,
+}
 
 /// Why a text is not an endpoint. Each message says what to do and repeats nothing of the text, which may hold a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -35,12 +39,17 @@ pub enum EndpointError {
 impl Endpoint {
     /// The host without the port, in lower case; an IPv6 address in brackets.
     pub fn host(&self) -> &str {
-        self.0.host_str().unwrap_or_default()
+        self.url.host_str().unwrap_or_default()
     }
 
     /// The port, 443 where none was given.
     pub fn port(&self) -> u16 {
-        self.0.port_or_known_default().unwrap_or(443)
+        self.url.port_or_known_default().unwrap_or(443)
+    }
+
+    /// What the server certificate must be for.
+    pub(super) fn server_name(&self) -> &ServerName<'static> {
+        &self.server_name
     }
 }
 
@@ -74,17 +83,20 @@ impl FromStr for Endpoint {
             _ => {}
         }
         let url = Url::parse(text).map_err(|_| EndpointError::NotUrl)?;
-        if url.host_str().is_none_or(str::is_empty) || url.port() == Some(0) {
+        // A URL has the brackets of an IPv6 address, a name has not.
+        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        let server_name = ServerName::try_from(host.to_owned()).map_err(|_| EndpointError::NotUrl)?;
+        if url.port() == Some(0) {
             return Err(EndpointError::NotUrl);
         }
-        Ok(Self(url))
+        Ok(Self { url, server_name })
     }
 }
 
 impl fmt::Display for Endpoint {
     /// As it is best written: without a trailing slash and without the default port.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.as_str().trim_end_matches('/'))
+        f.write_str(self.url.as_str().trim_end_matches('/'))
     }
 }
 
@@ -143,6 +155,8 @@ mod tests {
             ("https://a.example\\b", NotUrl),
             ("https://a.example:99999", NotUrl),
             ("https://a.example:0", NotUrl),
+            ("https://a*.example", NotUrl),
+            (&format!("https://{}.example", "a".repeat(64)), NotUrl),
             ("https://user:pw@a.example", UserInfo),
             ("https://a.example?x=1", Query),
             ("https://a.example/?", Query),

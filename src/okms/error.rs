@@ -191,7 +191,7 @@ impl Reason {
 }
 
 /// The error and everything below it, looking also into I/O errors, which hide what they wrap from `source()`.
-fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+pub(super) fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |&error| {
         let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         wrapped.map(|inner| inner as &(dyn StdError + 'static)).or_else(|| error.source())
@@ -207,6 +207,17 @@ impl Error {
         let mut this = Self::new(Reason::of_transport(&error, answering));
         this.0.source = Some(error.without_url());
         this
+    }
+
+    /// Whether the connection broke after its handshake, as far as this side could see.
+    pub(super) fn is_broken_connection(&self) -> bool {
+        self.0.reason == Reason::Broken && self.0.source.as_ref().is_some_and(|source| !source.is_connect())
+    }
+
+    /// The same failure, once it is known that trust is what was missing.
+    pub(super) fn because(mut self, problem: TlsProblem) -> Self {
+        self.0.reason = Reason::Tls(problem);
+        self
     }
 
     pub(super) fn with_status(mut self, status: u16) -> Self {
@@ -296,6 +307,24 @@ mod tests {
         ] {
             assert_eq!(Reason::of_status(status).kind(), kind, "{status}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_host_name_that_does_not_resolve_is_named() {
+        struct Nowhere;
+        impl reqwest::dns::Resolve for Nowhere {
+            fn resolve(&self, _name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+                Box::pin(async { Err(io::Error::other("no such name").into()) })
+            }
+        }
+        let client = reqwest::Client::builder()
+            .dns_resolver(std::sync::Arc::new(Nowhere))
+            .tls_certs_only(Vec::new())
+            .no_proxy()
+            .build()
+            .unwrap();
+        let error = client.get("https://okms.example").send().await.unwrap_err();
+        assert_eq!(Reason::of_transport(&error, false), Reason::Unresolved);
     }
 
     #[test]

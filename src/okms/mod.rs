@@ -13,6 +13,7 @@ mod endpoint;
 mod error;
 mod handshakes;
 mod observer;
+mod second_look;
 mod tls;
 mod wire;
 

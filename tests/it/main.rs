@@ -6,5 +6,6 @@
 mod admission;
 mod chart;
 mod cluster;
+mod okms_client;
 mod story;
 mod world;

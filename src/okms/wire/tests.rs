@@ -9,11 +9,11 @@ fn version(number: u32) -> Version {
     Version::try_from(number).unwrap()
 }
 
-fn at(text: &str) -> Option<Timestamp> {
-    Some(text.parse().unwrap())
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
 }
 
-fn meta(data: serde_json::Value) -> Result<Facts, Malformed> {
+fn meta(data: &serde_json::Value) -> Result<Facts, Malformed> {
     metadata(json!({ "request_id": "x", "data": data }).to_string().as_bytes())
 }
 
@@ -37,7 +37,7 @@ fn not_found(body: &serde_json::Value, asked: Option<u32>) -> Result<Option<(u32
 
 #[test]
 fn metadata_as_the_specification_prints_it_is_understood() {
-    let facts = meta(json!({
+    let facts = meta(&json!({
         "cas_required": false, "created_time": "2026-01-01T00:00:00Z", "current_version": 3, "custom_metadata": null,
         "urn": "urn:v1:eu:resource:okms:x/secret/a", "delete_version_after": "0s", "max_versions": 10,
         "oldest_version": 2, "updated_time": "2026-01-01T00:00:00Z",
@@ -48,10 +48,10 @@ fn metadata_as_the_specification_prints_it_is_understood() {
     }))
     .unwrap();
     let second =
-        VersionFacts { created_at: at("2026-01-02T03:04:05.123456789Z"), deletion_time: None, destroyed: true };
+        VersionFacts { created_at: Some(at("2026-01-02T03:04:05.123456789Z")), deletion_time: None, destroyed: true };
     let third = VersionFacts {
-        created_at: at("2026-01-02T22:00:00Z"),
-        deletion_time: at("2026-01-04T00:00:00Z"),
+        created_at: Some(at("2026-01-02T22:00:00Z")),
+        deletion_time: Some(at("2026-01-04T00:00:00Z")),
         destroyed: false,
     };
     assert_eq!(
@@ -68,19 +68,19 @@ fn metadata_as_the_specification_prints_it_is_understood() {
 fn every_field_of_metadata_may_be_absent_or_null_or_zero() {
     let none = Facts::default();
     let empty = Facts { versions: Some(BTreeMap::new()), ..Facts::default() };
-    assert_eq!(meta(json!({ "current_version": 0, "oldest_version": 0 })).unwrap(), none);
-    assert_eq!(meta(json!({ "created_time": "", "current_version": null, "versions": null })).unwrap(), none);
-    assert_eq!(meta(json!({ "versions": {}, "keys": null })).unwrap(), empty);
-    let bare = meta(json!({ "current_version": 1, "versions": { "1": null } })).unwrap();
+    assert_eq!(meta(&json!({ "current_version": 0, "oldest_version": 0 })).unwrap(), none);
+    assert_eq!(meta(&json!({ "created_time": "", "current_version": null, "versions": null })).unwrap(), none);
+    assert_eq!(meta(&json!({ "versions": {}, "keys": null })).unwrap(), empty);
+    let bare = meta(&json!({ "current_version": 1, "versions": { "1": null } })).unwrap();
     assert_eq!(bare.versions, Some(BTreeMap::from([(version(1), VersionFacts::default())])));
     let nulls = json!({ "created_time": null, "deletion_time": null, "destroyed": null });
-    let nulls = meta(json!({ "current_version": 1, "versions": { "1": nulls } })).unwrap();
+    let nulls = meta(&json!({ "current_version": 1, "versions": { "1": nulls } })).unwrap();
     assert_eq!(nulls, bare);
 }
 
 #[test]
 fn a_time_that_was_never_set_is_no_deactivation() {
-    let facts = meta(json!({ "versions": { "1": { "deletion_time": "0001-01-01T00:00:00Z" } } })).unwrap();
+    let facts = meta(&json!({ "versions": { "1": { "deletion_time": "0001-01-01T00:00:00Z" } } })).unwrap();
     assert_eq!(facts.versions, Some(BTreeMap::from([(version(1), VersionFacts::default())])));
 }
 
@@ -113,7 +113,7 @@ fn a_number_or_time_that_cannot_be_is_an_error_and_never_none() {
         json!({ "versions": { "1": { "deletion_time": 0 } } }),
         json!({ "versions": { "1": { "destroyed": "false" } } }),
     ] {
-        assert_eq!(meta(data.clone()), Err(Malformed::NotAsDescribed), "{data}");
+        assert_eq!(meta(&data), Err(Malformed::NotAsDescribed), "{data}");
     }
 }
 
@@ -123,7 +123,7 @@ fn data_is_kept_letter_by_letter() {
     let body = format!(
         r#"{{"request_id":null,"data":{{"data": {text} ,"metadata":{{"created_time":"2026-01-02T03:04:05Z","version":2}}}}}}"#
     );
-    let facts = VersionFacts { created_at: at("2026-01-02T03:04:05Z"), ..VersionFacts::default() };
+    let facts = VersionFacts { created_at: Some(at("2026-01-02T03:04:05Z")), ..VersionFacts::default() };
     assert_eq!(read(&body, None), Ok((2, facts, Some(text.to_owned()))));
     assert_eq!(read(&body, Some(2)), Ok((2, facts, Some(text.to_owned()))));
     let empty = r#"{"data":{"data":{},"metadata":{"version":1}}}"#;
@@ -159,7 +159,7 @@ fn null_data_of_a_version_that_is_gone_is_unreadable() {
     let facts = VersionFacts { destroyed: true, ..VersionFacts::default() };
     assert_eq!(read(destroyed, None), Ok((2, facts, None)));
     let deleted = r#"{"data":{"data":null,"metadata":{"version":2,"deletion_time":"2026-01-01T00:00:00Z"}}}"#;
-    let facts = VersionFacts { deletion_time: at("2026-01-01T00:00:00Z"), ..VersionFacts::default() };
+    let facts = VersionFacts { deletion_time: Some(at("2026-01-01T00:00:00Z")), ..VersionFacts::default() };
     assert_eq!(read(deleted, None), Ok((2, facts, None)));
 }
 
@@ -168,7 +168,7 @@ fn a_not_found_with_metadata_tells_of_a_version_that_is_gone() {
     let body =
         |metadata| json!({ "error_code": 17_125_377, "errors": [], "data": { "data": null, "metadata": metadata } });
     let deleted = json!({ "version": 2, "deletion_time": "2026-01-01T00:00:00Z", "destroyed": false });
-    let facts = VersionFacts { deletion_time: at("2026-01-01T00:00:00Z"), ..VersionFacts::default() };
+    let facts = VersionFacts { deletion_time: Some(at("2026-01-01T00:00:00Z")), ..VersionFacts::default() };
     assert_eq!(not_found(&body(deleted.clone()), Some(2)), Ok(Some((2, facts))));
     assert_eq!(not_found(&body(deleted.clone()), None), Ok(Some((2, facts))));
     assert_eq!(not_found(&body(deleted), Some(1)), Err(Malformed::OtherVersion));
