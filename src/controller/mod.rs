@@ -219,7 +219,7 @@ async fn watch_secrets(
             Seen::There(object) => context.wake(&object.namespace().unwrap_or_default(), &object.name_any()),
             Seen::Gone(object) => {
                 let id = context::object_id(object);
-                context.feed.forget(&id, None);
+                context.feed.forget(&id);
                 context.rows.drop(&id.uid);
             }
             // A watch that was interrupted has missed deletions.
@@ -312,8 +312,11 @@ async fn reconcile_secret(object: Arc<OkmsSecret>, context: Arc<Context>) -> Res
     let running = context.metrics.reconcile();
     let span =
         tracing::info_span!("reconcile", namespace = object.namespace(), name = object.name_any(), id = reconcile_id());
+    let id = context::object_id(&object);
     let work = AssertUnwindSafe(secret::reconcile(object, &context)).catch_unwind().instrument(span);
     let Ok(ended) = work.await else {
+        // Its row is lost with it, and so is the memory of which store it reads from.
+        context.feed.forget(&id);
         running.ended(ReconcileOutcome::Panicked);
         return Ok(Action::requeue(AFTER_PANIC));
     };

@@ -9,7 +9,11 @@ use std::{
 use rand::RngExt;
 
 use super::Config;
-use crate::{api::OkmsSecretStatus, model::Mark, plan::Written};
+use crate::{
+    api::OkmsSecretStatus,
+    model::{Mark, StoreName},
+    plan::Written,
+};
 
 /// Everything that is remembered of one object.
 #[derive(Default)]
@@ -22,6 +26,8 @@ pub(super) struct Row {
     pub unrenderable: Option<i64>,
     /// Since when this generation waits for OKMS.
     pub pending: Option<(i64, Instant)>,
+    /// The store whose desk knows the object.
+    pub reads_from: Option<StoreName>,
     /// Failures of the Kubernetes API in a row, and until when to wait.
     pub failures: u32,
     pub wait_until: Option<Instant>,

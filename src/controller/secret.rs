@@ -50,7 +50,7 @@ pub(super) async fn reconcile(object: Arc<OkmsSecret>, context: &Context) -> End
     let id = object_id(&object);
     if object.metadata.deletion_timestamp.is_some() {
         // Kubernetes deletes the target by its owner reference.
-        context.feed.forget(&id, None);
+        context.feed.forget(&id);
         context.rows.drop(&id.uid);
         return Ended::settled(None);
     }
@@ -108,19 +108,22 @@ pub(super) struct Found {
 impl Run<'_> {
     async fn run(mut self) -> Result<Ended, WriteError> {
         if self.object.spec.is_suspended() {
-            self.context.feed.forget(self.id, None);
+            self.stop_reading();
             self.say(Said::new(Reason::Suspended, "spec.suspend is true: nothing is read, written or deleted")).await?;
             return Ok(Ended::settled(None));
         }
         let (wanted, access) = match self.may_read() {
             Ok(found) => found,
             Err(said) => {
-                self.context.feed.forget(self.id, None);
+                self.stop_reading();
                 self.say(said).await?;
                 return Ok(Ended::settled(None));
             }
         };
-        self.context.feed.forget(self.id, Some(&access.name));
+        if self.row.reads_from.as_ref().is_some_and(|store| *store != access.name) {
+            self.stop_reading();
+        }
+        self.row.reads_from = Some(access.name.clone());
         let owner = Owner { name: self.id.name.to_string(), uid: self.id.uid.to_string() };
         let sources: Vec<Source> = wanted.sources.iter().map(|wanted| wanted.source.clone()).collect();
         let mut found = match self.remembered(&wanted) {
@@ -144,6 +147,13 @@ impl Run<'_> {
             }
             self.row.pending = None;
             return self.decide(&wanted, &owner, &access, &found, &answer).await;
+        }
+    }
+
+    /// Nothing is read for the object any more, and nothing of it is kept.
+    fn stop_reading(&mut self) {
+        if self.row.reads_from.take().is_some() {
+            self.context.feed.forget(self.id);
         }
     }
 
@@ -296,7 +306,7 @@ impl Run<'_> {
     }
 
     async fn not_ours(&mut self, said: Said) -> Result<Ended, WriteError> {
-        self.context.feed.forget(self.id, None);
+        self.stop_reading();
         self.row.target = None;
         self.say(said).await?;
         Ok(Ended::settled(Some(self.context.config.retry_refused)))

@@ -219,7 +219,7 @@ fn open(context: &Arc<Context>, store: &ClusterOkmsStore, name: &str, domain: &D
         },
     };
     let store = name_of(name);
-    if context.feed.open(&store, domain, limits, recent_withdrawals(context, &store)) {
+    if context.feed.open(&store, domain, limits, || recent_withdrawals(context, &store)) {
         context.stores.with(name, |row| row.proposed = None);
         context.wake_users(&store);
     }

@@ -76,8 +76,8 @@ impl Feed {
     }
 
     /// Opens a desk for a store, or changes the limits of the one that is open. Answers whether the desk is new, so that every
-    /// object of the store has to ask again. `withdrawn`: how many targets of the store were withdrawn within the last hour.
-    pub fn open(&self, store: &StoreName, domain: &Domain, limits: Limits, withdrawn: usize) -> bool {
+    /// object of the store has to ask again. `withdrawn` counts the targets of the store that were withdrawn within the last hour.
+    pub fn open(&self, store: &StoreName, domain: &Domain, limits: Limits, withdrawn: impl FnOnce() -> usize) -> bool {
         let now = now();
         let mut desks = self.desks();
         if let Some(desk) = desks.get(store).filter(|desk| desk.domain == *domain) {
@@ -85,7 +85,7 @@ impl Feed {
             desk.stir();
             return false;
         }
-        let ledger = Ledger::new(now, limits, self.timing.clone(), withdrawn);
+        let ledger = Ledger::new(now, limits, self.timing.clone(), withdrawn());
         let desk = Arc::new(Desk::new(store.clone(), domain.clone(), ledger, self.cancel.child_token()));
         self.tasks.spawn(driver::run(desk.clone(), self.sink.clone()));
         if let Some(old) = desks.insert(store.clone(), desk) {
@@ -126,11 +126,10 @@ impl Feed {
         self.at(store, |desk| desk.ledger().settle(object, held));
     }
 
-    /// The object does not read any more, from any store but `except`.
-    pub fn forget(&self, object: &ObjectId, except: Option<&StoreName>) {
-        for (name, desk) in self.desks().iter() {
-            if Some(name) != except {
-                desk.ledger().forget(object);
+    /// The object does not read any more.
+    pub fn forget(&self, object: &ObjectId) {
+        for desk in self.desks().values() {
+            if desk.ledger().forget(object) {
                 desk.stir();
             }
         }

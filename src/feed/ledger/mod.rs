@@ -275,14 +275,14 @@ impl Ledger {
         }
     }
 
-    /// The object is gone, suspended, or reads from another store now.
-    pub fn forget(&mut self, id: &ObjectId) {
-        if let Some(object) = self.objects.remove(id) {
-            for wish in object.wishes {
-                self.leave(id, &wish.source);
-            }
-        }
+    /// The object is gone, suspended, or reads from another store now. Answers whether it was known.
+    pub fn forget(&mut self, id: &ObjectId) -> bool {
         self.withdrawals.forget(id);
+        let Some(object) = self.objects.remove(id) else { return false };
+        for wish in object.wishes {
+            self.leave(id, &wish.source);
+        }
+        true
     }
 
     /// Forgets every object whose uid is not among the living.

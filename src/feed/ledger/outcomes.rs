@@ -283,8 +283,9 @@ impl Ledger {
             self.failed(now, source, started, &lagging(), false);
             return;
         }
+        let readable = matches!(seen, Seen::Active { .. });
         entry.seen = Some(seen);
-        if let Some((mark, value)) = value {
+        if let Some((mark, value)) = value.filter(|_| readable) {
             self.keep(now, source, mark, value);
         }
         self.seen(now, source, started);
