@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{cluster, codegen, sim, test};
+use crate::{cluster, codegen, demo, sim, test};
 
 /// The project's own tasks.
 ///
@@ -20,6 +20,7 @@ enum Task {
     #[command(subcommand)]
     Cluster(cluster::Task),
     Codegen(codegen::Args),
+    Demo(demo::Args),
     Sim(sim::Args),
     Test(test::Args),
 }
@@ -29,6 +30,7 @@ impl Cli {
         match self.task {
             Task::Cluster(task) => task.run(),
             Task::Codegen(args) => codegen::run(&args),
+            Task::Demo(args) => demo::run(&args),
             Task::Sim(args) => sim::run(&args),
             Task::Test(args) => test::run(&args),
         }

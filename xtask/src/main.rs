@@ -4,8 +4,10 @@ mod cargo;
 mod cli;
 mod cluster;
 mod codegen;
+mod demo;
 mod run;
 mod sim;
+mod stage;
 mod test;
 mod workspace;
 

@@ -1,0 +1,151 @@
+//! The operator as a process on this machine, with the arguments of the chart's Deployment and the identity and the rights of the
+//! chart's ServiceAccount.
+//!
+//! No kubelet runs where there are no nodes. What it would do is done here: fetch the token, lay out the mounted Secret.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde_json::Value;
+use test_cluster::supervise::{Folder, Process};
+
+use super::{
+    Call, Cluster, STARTED,
+    call::kubectl,
+    eventually,
+    installation::{CREDENTIAL, NAME, NAMESPACE},
+};
+
+/// Tells its own process id before it becomes the operator.
+const TELL_ID: &str = r#"echo "$$" >"$0" && exec "$@""#;
+
+/// A running operator, ended when it is dropped.
+pub(crate) struct Operator {
+    process: Process,
+    id: u32,
+    address: SocketAddr,
+}
+
+/// The request for the operator's token. A day, so that a demo that is kept does not end over lunch; a cluster may grant less.
+pub(crate) fn token() -> Call {
+    kubectl("create token").arg(NAME).words("--duration=24h -n").arg(NAMESPACE)
+}
+
+/// Does a kubelet's work: the files of the Secret that the Deployment mounts, in a folder that is swapped by a link.
+pub(crate) async fn mount_credential(folder: &Folder, cluster: &Cluster) -> Result<PathBuf> {
+    let secret = cluster.get(&format!("secret {CREDENTIAL} -n {NAMESPACE}")).await?;
+    let secret = secret.context("the Secret with the credential is not there")?;
+    let data = secret.get("data").and_then(Value::as_object).context("the Secret with the credential is empty")?;
+    let root = folder.path().join("mounts");
+    let mount = root.join("default");
+    fs::create_dir_all(mount.join("..1")).context("making the mounted folder")?;
+    for (name, value) in data {
+        let value = value.as_str().unwrap_or_default();
+        let value = BASE64_STANDARD.decode(value).with_context(|| format!("decoding {name}"))?;
+        fs::write(mount.join("..1").join(name), value).with_context(|| format!("writing the mounted {name}"))?;
+        symlink(Path::new("..data").join(name), mount.join(name)).with_context(|| format!("linking {name}"))?;
+    }
+    symlink("..1", mount.join("..data")).context("linking the mounted folder")?;
+    Ok(root)
+}
+
+impl Operator {
+    /// Starts it and waits until it is ready.
+    pub(crate) async fn start(folder: &Folder, cluster: &Cluster, binary: &Path, token: &str, mounts: &Path) -> Result<Self> {
+        let kubeconfig = folder.path().join("operator.kubeconfig");
+        fs::write(&kubeconfig, cluster.kubeconfig_with(token, NAMESPACE).await?).context("writing a kubeconfig")?;
+        let id_file = folder.path().join("operator.pid");
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", TELL_ID]).arg(&id_file).arg(binary).args(arguments(cluster, mounts).await?);
+        command.env("KUBECONFIG", kubeconfig);
+        for name in ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"] {
+            command.env_remove(name);
+        }
+        let mut process = folder.run("okms-operator", &command)?;
+        let log = process.log().to_owned();
+        let address = eventually("the operator's address", STARTED, async || {
+            process.check()?;
+            Ok(address(&fs::read_to_string(&log).unwrap_or_default()))
+        })
+        .await?;
+        let id = fs::read_to_string(&id_file).context("reading the operator's process id")?;
+        let id = id.trim().parse().context("the operator's process id is no number")?;
+        let mut operator = Self { process, id, address };
+        operator.wait_until_ready().await?;
+        Ok(operator)
+    }
+
+    async fn wait_until_ready(&mut self) -> Result<()> {
+        let http = reqwest::Client::builder().no_proxy().build().context("making an HTTP client")?;
+        let url = format!("http://{}/readyz", self.address);
+        eventually("the operator to be ready", STARTED, async || {
+            self.process.check()?;
+            let ready = http.get(&url).send().await.is_ok_and(|answer| answer.status().is_success());
+            Ok(ready.then_some(()))
+        })
+        .await
+    }
+
+    /// Fails if it has ended.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        self.process.check()
+    }
+
+    pub(crate) fn log(&self) -> &Path {
+        self.process.log()
+    }
+
+    /// Of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Where `/metrics` is.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// Those of the Deployment, but for what differs outside a pod: where it listens, where the credentials are, which namespace is its own.
+async fn arguments(cluster: &Cluster, mounts: &Path) -> Result<Vec<String>> {
+    let deployment = cluster.get(&format!("deployment {NAME} -n {NAMESPACE}")).await?;
+    let deployment = deployment.context("the chart made no Deployment")?;
+    let arguments = deployment.pointer("/spec/template/spec/containers/0/args").and_then(Value::as_array);
+    let arguments = arguments.context("the chart's Deployment has no arguments")?;
+    let differs = |argument: &str| ["--listen=", "--mount-root="].iter().any(|option| argument.starts_with(option));
+    let arguments = arguments.iter().filter_map(Value::as_str).filter(|argument| !differs(argument));
+    let mut arguments: Vec<_> = arguments.map(str::to_owned).collect();
+    if arguments.first().is_none_or(|command| command != "run") {
+        bail!("the chart's Deployment does not call `run`");
+    }
+    arguments.push("--listen=127.0.0.1:0".to_owned());
+    arguments.push(format!("--mount-root={}", mounts.display()));
+    arguments.push(format!("--namespace={NAMESPACE}"));
+    Ok(arguments)
+}
+
+/// Where it serves, as its log (JSON, the chart's default) says.
+fn address(log: &str) -> Option<SocketAddr> {
+    let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.find_map(|line| line.pointer("/fields/address")?.as_str()?.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_is_found_in_the_log() {
+        let log = r#"{"level":"INFO","fields":{"message":"starting"}}
+            {"level":"INFO","fields":{"message":"serving /livez","address":"127.0.0.1:4711"}}"#;
+        assert_eq!(address(log), Some(SocketAddr::from(([127, 0, 0, 1], 4711))));
+        assert_eq!(address("no JSON"), None);
+    }
+}
