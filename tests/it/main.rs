@@ -7,5 +7,6 @@ mod admission;
 mod chart;
 mod cluster;
 mod okms_client;
+mod rooms;
 mod story;
 mod world;
