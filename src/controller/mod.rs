@@ -10,6 +10,7 @@ mod credentials;
 pub mod health;
 pub mod metrics;
 mod report;
+pub mod rights;
 mod row;
 mod secret;
 mod store;

@@ -5,6 +5,8 @@
 
 mod access;
 mod decide;
+#[cfg(test)]
+mod decisions;
 mod fingerprint;
 mod json;
 mod parse;

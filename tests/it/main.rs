@@ -7,5 +7,7 @@ mod admission;
 mod chart;
 mod cluster;
 mod okms_client;
+mod process;
+mod rooms;
 mod story;
 mod world;

@@ -1,0 +1,273 @@
+//! The command line: what can be turned, by a flag or by an environment variable, and how it is explained.
+//!
+//! Everything is parsed into a type here; nothing is decided. `run` goes on in [`crate::process::start`].
+
+#![allow(clippy::doc_markdown)] // `--help` prints these comments, and shows no Markdown.
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{
+    api::{self, Interval},
+    process::{
+        EXIT_CODES,
+        start::{self, Options},
+        telemetry::{LogFilter, LogFormat},
+    },
+};
+
+/// Keeps Kubernetes Secrets equal to the secrets in OVHcloud OKMS Secret Manager.
+#[derive(Debug, Parser)]
+#[command(name = "okms-operator", version, arg_required_else_help = true, after_help = FIRST_STEPS)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const FIRST_STEPS: &str = "\
+First steps, on the cluster that KUBECONFIG points at:
+  okms-operator crds | kubectl apply --server-side -f -
+  okms-operator run";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the operator, in a pod or from a shell.
+    ///
+    /// The cluster is the one that KUBECONFIG points at; else, in a pod, the pod's own, with the rights of its ServiceAccount; else
+    /// that of ~/.kube/config. What to read from OKMS, and with which credentials, is said by the objects in the cluster
+    /// (ClusterOkmsStore, OkmsSecret), not here.
+    ///
+    /// The first SIGTERM or SIGINT lets the work under way end, for at most 25 seconds; the second ends the process at once.
+    #[command(after_long_help = run_afterword())]
+    Run(Box<Run>),
+
+    /// Print the custom resource definitions of this release as YAML.
+    ///
+    /// For `kubectl apply --server-side -f -`. The Helm chart brings the same.
+    Crds,
+}
+
+// In lines of at most 80 characters, so that a terminal shows them as they are.
+const RUN_EXAMPLES: &str = "\
+Examples:
+  From a shell, for one namespace, with the credentials of stores in ./okms:
+    export KUBECONFIG=~/.kube/dev
+    okms-operator run --watch-namespace shop --mount-root ./okms \\
+      --listen 127.0.0.1:8080 --log-format text
+
+  In a pod, where variables are easier to set than flags:
+    env:
+    - {name: OKMS_OPERATOR_WATCH_NAMESPACE, value: 'shop,team-a'}
+    - {name: OKMS_OPERATOR_LOG_FILTER, value: 'info,okms_operator=debug'}";
+
+fn run_afterword() -> String {
+    format!("{RUN_EXAMPLES}\n\n{EXIT_CODES}")
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    /// The operator's own namespace, where a ClusterOkmsStore's secretRef is looked up. Absent: the ServiceAccount's in a pod, else
+    /// that of the kubeconfig's context.
+    #[arg(long, value_name = "NAME", env = "OKMS_OPERATOR_NAMESPACE", value_parser = namespace)]
+    namespace: Option<String>,
+
+    /// Only look at OkmsSecrets of this namespace; may be repeated, or hold several separated by commas. Absent: all namespaces.
+    #[arg(
+        long = "watch-namespace",
+        value_name = "NAME",
+        env = "OKMS_OPERATOR_WATCH_NAMESPACE",
+        value_delimiter = ',',
+        value_parser = namespace
+    )]
+    watch_namespaces: Vec<String>,
+
+    /// The folder below which a store finds its mounted credential: `mount: default` means DIR/default.
+    #[arg(long, value_name = "DIR", env = "OKMS_OPERATOR_MOUNT_ROOT", default_value = "/etc/okms")]
+    mount_root: PathBuf,
+
+    /// Where /livez, /readyz and /metrics are served.
+    #[arg(long, value_name = "ADDRESS:PORT", env = "OKMS_OPERATOR_LISTEN", default_value = "0.0.0.0:8080")]
+    listen: SocketAddr,
+
+    /// How log lines are written; they go to stderr.
+    #[arg(long, value_name = "FORMAT", env = "OKMS_OPERATOR_LOG_FORMAT", default_value = "json")]
+    log_format: LogFormat,
+
+    /// What is logged: a level (error, warn, info, debug, trace), or levels by module, as in info,okms_operator=debug. Libraries
+    /// that could log what they transport stay below warn.
+    #[arg(long, value_name = "FILTER", env = "OKMS_OPERATOR_LOG_FILTER", default_value = "info")]
+    log_filter: LogFilter,
+
+    /// The shortest interval at which anything is checked; what asks for a shorter one is stretched to it, and says so.
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "OKMS_OPERATOR_MIN_REFRESH_INTERVAL",
+        default_value = "10s",
+        value_parser = shortest_interval
+    )]
+    min_refresh_interval: Interval,
+}
+
+/// The binary: parses its arguments, does what they say, and says in one line why that failed.
+pub fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run(run) => match start::run((*run).into()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                complain(&error.line());
+                ExitCode::from(error.exit_code())
+            }
+        },
+        Command::Crds => match print_crds() {
+            Ok(()) => ExitCode::SUCCESS,
+            // Whoever reads has seen enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+            Err(error) => {
+                complain(&format!("cannot print: {error}"));
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+/// If even this cannot be written, the exit code says it alone.
+fn complain(line: &str) {
+    let _ = writeln!(io::stderr(), "error: {line}");
+}
+
+fn print_crds() -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    for (_, yaml) in api::crds() {
+        write!(out, "---\n{yaml}")?;
+    }
+    out.flush()
+}
+
+impl From<Run> for Options {
+    fn from(run: Run) -> Self {
+        Self {
+            namespace: run.namespace,
+            watch_namespaces: run.watch_namespaces,
+            mount_root: run.mount_root,
+            listen: run.listen,
+            log_format: run.log_format,
+            log_filter: run.log_filter,
+            min_refresh_interval: run.min_refresh_interval.get(),
+        }
+    }
+}
+
+impl ValueEnum for LogFormat {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Json, Self::Text]
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        Some(match self {
+            Self::Json => clap::builder::PossibleValue::new("json").help("One JSON object for each line"),
+            Self::Text => clap::builder::PossibleValue::new("text").help("For people"),
+        })
+    }
+}
+
+/// A DNS label (RFC 1123), as Kubernetes wants the names of namespaces.
+fn namespace(text: &str) -> Result<String, &'static str> {
+    let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let is_sound =
+        (1..=63).contains(&text.len()) && text.bytes().all(is_inner) && !text.starts_with('-') && !text.ends_with('-');
+    if is_sound {
+        Ok(text.to_owned())
+    } else {
+        Err("write the name of a namespace: lower-case letters, digits and dashes")
+    }
+}
+
+fn shortest_interval(text: &str) -> Result<Interval, &'static str> {
+    match text.parse::<Interval>() {
+        Ok(interval) if interval >= Interval::from_secs(1) => Ok(interval),
+        _ => Err("write a duration of at least 1s, in hours, minutes and whole seconds, such as 10s or 1m30s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn options(arguments: &[&str]) -> Result<Options, clap::Error> {
+        let arguments = ["okms-operator", "run"].iter().chain(arguments);
+        match Cli::try_parse_from(arguments)?.command {
+            Command::Run(run) => Ok((*run).into()),
+            Command::Crds => unreachable!("`run` was asked for"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn nothing_has_to_be_said() {
+        let options = options(&[]).unwrap();
+        assert_eq!(options.namespace, None);
+        assert!(options.watch_namespaces.is_empty());
+        assert_eq!(options.mount_root, PathBuf::from("/etc/okms"));
+        assert_eq!(options.listen.to_string(), "0.0.0.0:8080");
+        assert_eq!(options.log_format, LogFormat::Json);
+        assert_eq!(options.min_refresh_interval.as_secs(), 10);
+    }
+
+    #[test]
+    fn namespaces_can_be_repeated_or_separated_by_commas() {
+        let options = options(&["--watch-namespace", "shop", "--watch-namespace", "team-a,team-b"]).unwrap();
+        assert_eq!(options.watch_namespaces, ["shop", "team-a", "team-b"]);
+    }
+
+    #[test]
+    fn every_flag_is_an_environment_variable_too() {
+        let command = Cli::command();
+        let run = command.find_subcommand("run").unwrap();
+        let flags = run.get_arguments().filter(|argument| argument.get_id() != "help");
+        for flag in flags {
+            let name = flag.get_long().unwrap();
+            let variable = format!("OKMS_OPERATOR_{}", name.replace('-', "_").to_uppercase());
+            assert_eq!(flag.get_env().and_then(|env| env.to_str()), Some(variable.as_str()), "--{name}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_value_is_refused_with_what_to_write() {
+        for (flag, value, hint) in [
+            ("--watch-namespace", "Shop", "lower-case"),
+            ("--namespace", "", "lower-case"),
+            ("--min-refresh-interval", "0s", "at least 1s"),
+            ("--min-refresh-interval", "10", "such as 10s"),
+            ("--log-filter", "inof", "info"),
+            ("--log-format", "xml", "json"),
+            ("--listen", "8080", "--listen"),
+        ] {
+            let error = options(&[flag, value]).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{flag} {value}");
+            assert!(error.to_string().contains(hint), "{flag} {value}: {error}");
+        }
+    }
+
+    #[test]
+    fn help_tells_examples_and_exit_codes_as_they_are_written() {
+        let mut command = Cli::command().term_width(80);
+        command.build();
+        let help = command.find_subcommand_mut("run").unwrap().render_long_help().to_string();
+        for text in [EXIT_CODES, RUN_EXAMPLES] {
+            assert!(help.contains(text), "{help}");
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! Tests of [`decide`](super::decide()): a snapshot in, a decision out.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::{ByteString, api::core::v1::Secret};
+use proptest::prelude::*;
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::{
+    api::{Reason, WithdrawalPolicy},
+    model::{
+        Evidence, Finding, Mark, OkmsId, Source, StoreTrouble, StoreTroubleKind, Trouble, TroubleKind, Value, Verdict,
+        Withdrawal,
+    },
+};
+
+/// A case under construction: by default an intact, synced target made from `db@1`.
+struct Case {
+    owner: Owner,
+    wanted: Wanted,
+    okms_id: OkmsId,
+    policy: WithdrawalPolicy,
+    target: Option<Secret>,
+    condition: Condition,
+    evidence: Vec<Option<Mark>>,
+    synced: bool,
+    previous: Option<&'static str>,
+    stale: bool,
+}
+
+fn mark(version: u32, second: i64) -> Mark {
+    Mark { version: version.try_into().unwrap(), created_at: Some(Timestamp::from_second(second).unwrap()) }
+}
+
+fn value(text: &str) -> Value {
+    Value::from_json_object(Zeroizing::new(text.as_bytes().to_vec()))
+}
+
+fn source(pin: Option<u32>) -> Source {
+    Source { path: "db".parse().unwrap(), pin: pin.map(|pin| pin.try_into().unwrap()) }
+}
+
+fn active(mark: Mark, text: Option<&str>) -> Verdict {
+    Verdict::Active { mark, deactivates_at: None, value: text.map(value) }
+}
+
+fn withdrawn(how: Withdrawal, version: u32) -> Verdict {
+    Verdict::Withdrawn { how, mark: mark(version, 100) }
+}
+
+impl Case {
+    fn new(pin: Option<u32>) -> Self {
+        let owner = Owner { name: "db".into(), uid: "uid-1".into() };
+        let okms_id: OkmsId = "1f0c3a5e-75b8-40a3-9b0e-71ffe5ff03cb".parse().unwrap();
+        let shape = TargetShape {
+            name: "db".into(),
+            type_: SecretType::default(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+        };
+        let held = mark(1, 100);
+        let evidence =
+            [Evidence { okms_id: okms_id.clone(), path: "db".parse().unwrap(), pin: source(pin).pin, mark: held }];
+        let data: BTreeMap<String, ByteString> = [("v".to_owned(), ByteString(b"1".to_vec()))].into();
+        let target = desired(&owner, "shop", &shape, data, &evidence, None);
+        let wanted = Wanted { sources: WantedSource { source: source(pin), keys: KeyPlan::All }.into(), target: shape };
+        Self {
+            owner,
+            wanted,
+            okms_id,
+            policy: WithdrawalPolicy::Delete,
+            target: Some(target),
+            condition: Condition::Intact,
+            evidence: vec![Some(held)],
+            synced: true,
+            previous: Some("Synced"),
+            stale: false,
+        }
+    }
+
+    /// Nothing was ever written.
+    fn fresh(pin: Option<u32>) -> Self {
+        Self {
+            target: None,
+            condition: Condition::Unrendered,
+            evidence: vec![None],
+            synced: false,
+            previous: None,
+            ..Self::new(pin)
+        }
+    }
+
+    fn decide(&self, known: &Known<'_>) -> Decision {
+        let snapshot = Snapshot {
+            owner: &self.owner,
+            namespace: "shop",
+            wanted: &self.wanted,
+            okms_id: &self.okms_id,
+            policy: self.policy,
+            target: self.target.as_ref(),
+            condition: self.condition,
+            evidence: &self.evidence,
+            synced: self.synced,
+            previous: self.previous,
+        };
+        decide(&snapshot, known, self.stale)
+    }
+
+    fn found(&self, verdict: Verdict) -> Decision {
+        self.found_with(verdict, None)
+    }
+
+    fn found_with(&self, verdict: Verdict, held: Option<Withdrawal>) -> Decision {
+        let source = self.wanted.sources.iter().next().unwrap().source.clone();
+        self.decide(&Known::Findings(&[Finding { source, verdict, current: None, held }]))
+    }
+
+    fn down(&self) -> Decision {
+        let trouble = StoreTrouble { kind: StoreTroubleKind::OkmsUnavailable, message: "no answer".into() };
+        self.decide(&Known::Down(&trouble))
+    }
+}
+
+/// What a decision comes to, without its words.
+#[derive(Debug, PartialEq)]
+enum Gist {
+    Keep,
+    Report(Reason),
+    Write,
+    Synced,
+    Withdraw(Reason),
+}
+
+fn gist(decision: &Decision) -> Gist {
+    match decision {
+        Decision::Keep => Gist::Keep,
+        Decision::Report { reason, .. } => Gist::Report(*reason),
+        Decision::Write { .. } => Gist::Write,
+        Decision::Synced { .. } => Gist::Synced,
+        Decision::Withdraw { reason, .. } => Gist::Withdraw(*reason),
+    }
+}
+
+#[test]
+fn new_content_is_written_and_known_content_is_not() {
+    assert_eq!(gist(&Case::fresh(None).found(active(mark(1, 100), Some(r#"{"v":"1"}"#)))), Gist::Write);
+    assert_eq!(gist(&Case::new(None).found(active(mark(1, 100), None))), Gist::Synced);
+    assert_eq!(gist(&Case::new(None).found(active(mark(2, 200), Some(r#"{"v":"2"}"#)))), Gist::Write);
+}
+
+#[test]
+fn what_was_written_is_not_written_again() {
+    let fresh = Case::fresh(None);
+    let verdict = || active(mark(7, 100), Some(r#"{"v":"1","w":[1,2]}"#));
+    let Decision::Write { secret, marks } = fresh.found(verdict()) else { panic!("not written") };
+    let after = Case {
+        target: Some(*secret),
+        condition: Condition::Intact,
+        evidence: marks.into_iter().map(Some).collect(),
+        ..Case::new(None)
+    };
+    assert_eq!(gist(&after.found(verdict())), Gist::Synced);
+}
+
+#[test]
+fn the_same_content_under_a_new_version_moves_only_the_annotation() {
+    let case = Case::new(None);
+    let Decision::Write { secret, .. } = case.found(active(mark(2, 200), Some(r#"{"v":"1"}"#))) else { panic!() };
+    assert_eq!(secret.data, case.target.unwrap().data);
+    assert!(secret.metadata.annotations.unwrap()["okms-operator.io/source"].contains(r#""version":2"#));
+}
+
+#[test]
+fn only_a_proven_withdrawal_of_what_the_target_was_made_from_deletes_it() {
+    let how = Withdrawal::VersionDeactivated;
+    assert_eq!(gist(&Case::new(None).found(withdrawn(how, 1))), Gist::Withdraw(Reason::VersionDeactivated));
+    assert_eq!(
+        gist(&Case::new(None).found(Verdict::Missing { confirmed: true })),
+        Gist::Withdraw(Reason::SecretDeleted)
+    );
+    let retain = Case { policy: WithdrawalPolicy::Retain, ..Case::new(None) };
+    assert_eq!(gist(&retain.found(withdrawn(how, 1))), Gist::Report(Reason::VersionDeactivated));
+    let of_other_origin = Case { evidence: vec![None], ..Case::new(None) };
+    assert_eq!(gist(&of_other_origin.found(withdrawn(how, 1))), Gist::Report(Reason::VersionDeactivated));
+    assert_eq!(gist(&of_other_origin.found(Verdict::Missing { confirmed: true })), Gist::Report(Reason::PathNotFound));
+    assert_eq!(
+        gist(&Case::new(None).found(Verdict::Missing { confirmed: false })),
+        Gist::Report(Reason::WithdrawalUnconfirmed)
+    );
+}
+
+#[test]
+fn a_secret_that_was_deleted_stays_the_reason_after_its_target_is_gone() {
+    let case = Case { previous: Some("SecretDeleted"), ..Case::fresh(None) };
+    assert_eq!(gist(&case.found(Verdict::Missing { confirmed: true })), Gist::Report(Reason::SecretDeleted));
+    assert_eq!(
+        gist(&Case::fresh(None).found(Verdict::Missing { confirmed: true })),
+        Gist::Report(Reason::PathNotFound)
+    );
+}
+
+#[test]
+fn the_version_in_the_target_counts_when_the_new_one_does_not_render() {
+    let broken = || active(mark(2, 200), Some("{}"));
+    assert_eq!(gist(&Case::new(None).found(broken())), Gist::Report(Reason::EmptySource));
+    assert_eq!(
+        gist(&Case::new(None).found_with(broken(), Some(Withdrawal::VersionDestroyed))),
+        Gist::Withdraw(Reason::VersionDestroyed)
+    );
+    let renders = active(mark(2, 200), Some(r#"{"v":"2"}"#));
+    assert_eq!(gist(&Case::new(None).found_with(renders, Some(Withdrawal::VersionDestroyed))), Gist::Write);
+}
+
+#[test]
+fn an_old_answer_and_a_replaced_pin_change_nothing() {
+    let held = Case { evidence: vec![Some(mark(5, 500))], ..Case::new(None) };
+    let old = active(mark(4, 400), Some(r#"{"v":"4"}"#));
+    assert_eq!(gist(&held.found(old)), Gist::Report(Reason::UnexpectedAnswer));
+    let again = active(mark(1, 600), Some(r#"{"v":"x"}"#));
+    assert_eq!(gist(&held.found(again)), Gist::Write, "made again");
+    let pinned = Case::new(Some(1)).found(active(mark(1, 600), None));
+    assert_eq!(gist(&pinned), Gist::Report(Reason::PinnedVersionReplaced));
+}
+
+#[test]
+fn failures_are_told_at_once_unless_a_synced_target_is_believed() {
+    assert_eq!(gist(&Case::new(None).down()), Gist::Keep);
+    assert_eq!(gist(&Case { stale: true, ..Case::new(None) }.down()), Gist::Report(Reason::StoreNotReady));
+    assert_eq!(gist(&Case::fresh(None).down()), Gist::Report(Reason::StoreNotReady));
+    let drifted = Case { condition: Condition::Drifted, ..Case::new(None) };
+    assert_eq!(gist(&drifted.down()), Gist::Report(Reason::TargetDrifted));
+    let forbidden = || Verdict::Trouble(Trouble { kind: TroubleKind::Forbidden, message: "403".into() });
+    assert_eq!(gist(&Case::new(None).found(forbidden())), Gist::Keep);
+    let Decision::Report { reason, message } = Case::fresh(None).found(forbidden()) else { panic!() };
+    assert_eq!(reason, Reason::Forbidden);
+    assert!(message.contains("okms:apikms:secret/version/getData") && message.contains("/secret/db"), "{message}");
+}
+
+#[test]
+fn nothing_is_said_to_be_in_step_that_was_not_checked() {
+    let stale = Case { stale: true, ..Case::new(None) };
+    assert_eq!(gist(&stale.found(active(mark(1, 100), None))), Gist::Report(Reason::OkmsUnavailable));
+    let drifted = Case { condition: Condition::Drifted, ..Case::new(None) };
+    assert_eq!(gist(&drifted.found(active(mark(1, 100), None))), Gist::Keep);
+}
+
+/// A verdict that can be printed: a value cannot.
+#[derive(Debug, Clone)]
+enum Recipe {
+    Active(u32, i64, Option<&'static str>),
+    Withdrawn(Withdrawal, u32),
+    Missing(bool),
+    NoVersion,
+    VersionNotFound,
+    Trouble(TroubleKind),
+}
+
+impl Recipe {
+    fn verdict(&self) -> Verdict {
+        match self {
+            Self::Active(version, at, text) => active(mark(*version, *at), *text),
+            Self::Withdrawn(how, version) => withdrawn(*how, *version),
+            Self::Missing(confirmed) => Verdict::Missing { confirmed: *confirmed },
+            Self::NoVersion => Verdict::NoVersion,
+            Self::VersionNotFound => Verdict::VersionNotFound,
+            Self::Trouble(kind) => Verdict::Trouble(Trouble { kind: *kind, message: "it failed".into() }),
+        }
+    }
+}
+
+fn recipes() -> impl Strategy<Value = Recipe> {
+    let version = 1_u32..5;
+    let text = prop_oneof![Just(None), Just(Some("{}")), Just(Some(r#"{"v":"1"}"#)), Just(Some(r#"{"a b":1}"#))];
+    let how = prop_oneof![
+        Just(Withdrawal::VersionDeactivated),
+        Just(Withdrawal::VersionDestroyed),
+        Just(Withdrawal::VersionPruned),
+        Just(Withdrawal::SecretDeleted),
+    ];
+    let kind = prop_oneof![
+        Just(TroubleKind::Forbidden),
+        Just(TroubleKind::OkmsUnavailable),
+        Just(TroubleKind::UnexpectedAnswer),
+        Just(TroubleKind::TooLarge),
+    ];
+    prop_oneof![
+        (version.clone(), 0_i64..500, text).prop_map(|(version, at, text)| Recipe::Active(version, at, text)),
+        (how, version).prop_map(|(how, version)| Recipe::Withdrawn(how, version)),
+        any::<bool>().prop_map(Recipe::Missing),
+        Just(Recipe::NoVersion),
+        Just(Recipe::VersionNotFound),
+        kind.prop_map(Recipe::Trouble),
+    ]
+}
+
+proptest! {
+    /// Whatever OKMS said and whatever the target is: it is deleted only on proof and with evidence, and said to be in step only
+    /// when it is intact or was just rendered.
+    #[test]
+    fn no_snapshot_deletes_or_claims_too_much(
+        recipe in recipes(),
+        held in proptest::option::of(Just(Withdrawal::VersionDestroyed)),
+        pinned: bool,
+        has_target: bool,
+        has_evidence: bool,
+        intact: bool,
+        synced: bool,
+        stale: bool,
+        retain: bool,
+    ) {
+        let pin = pinned.then_some(1);
+        let mut case = if has_target { Case::new(pin) } else { Case::fresh(pin) };
+        case.evidence = vec![(has_target && has_evidence).then(|| mark(1, 100))];
+        case.condition = match (has_target, intact) {
+            (true, true) => Condition::Intact,
+            (true, false) => Condition::Drifted,
+            (false, _) => Condition::Unrendered,
+        };
+        case.synced = synced;
+        case.stale = stale;
+        case.policy = if retain { WithdrawalPolicy::Retain } else { WithdrawalPolicy::Delete };
+        let verdict = recipe.verdict();
+        let proof = matches!(verdict, Verdict::Withdrawn { .. } | Verdict::Missing { confirmed: true })
+            || (held.is_some() && matches!(verdict, Verdict::Active { .. }));
+        let rendered = matches!(&verdict, Verdict::Active { value: Some(_), .. });
+        match case.found_with(verdict, held) {
+            Decision::Withdraw { .. } => prop_assert!(proof && has_target && has_evidence && !retain),
+            Decision::Synced { .. } => prop_assert!(rendered || (has_target && intact && !stale)),
+            _ => {}
+        }
+    }
+}

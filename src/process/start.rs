@@ -1,0 +1,89 @@
+//! What the binary does: the start in its order, and everything that a process has only once.
+//!
+//! 1. no core dumps, since memory holds values of secrets; logs; signals;
+//! 2. the way to the cluster;
+//! 3. the questions whether the operator can work there;
+//! 4. the operator, until the first signal; then its drain, until the second.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Config, Error, Operator,
+    cluster::Cluster,
+    preflight,
+    shutdown::Signals,
+    telemetry::{self, LogFilter, LogFormat},
+};
+use crate::controller;
+
+/// What a user can turn.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Absent: the `ServiceAccount`'s in a pod, else that of the kubeconfig's context.
+    pub namespace: Option<String>,
+    /// Empty: all.
+    pub watch_namespaces: Vec<String>,
+    pub mount_root: PathBuf,
+    pub listen: SocketAddr,
+    pub log_format: LogFormat,
+    pub log_filter: LogFilter,
+    pub min_refresh_interval: Duration,
+}
+
+/// Runs an operator as this process, until it is told to stop.
+pub fn run(options: Options) -> Result<(), Error> {
+    let no_dumps = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    telemetry::init(options.log_format, options.log_filter.clone());
+    if let Err(error) = no_dumps {
+        tracing::warn!(%error, "cannot switch core dumps off");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
+    let outcome = runtime.block_on(until_stopped(options));
+    // Without waiting for what still runs: after a drain nothing does, and after anything else it must not hold up the end.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn until_stopped(options: Options) -> Result<(), Error> {
+    let signals = Signals::hold()?;
+    let cancel = CancellationToken::new();
+    tokio::select! {
+        outcome = operate(options, &cancel) => outcome,
+        second = signals.obey(&cancel) => Err(second),
+    }
+}
+
+async fn operate(options: Options, cancel: &CancellationToken) -> Result<(), Error> {
+    let ready = async {
+        let cluster = Cluster::find().await?;
+        preflight::check(&cluster, &options.watch_namespaces).await?;
+        Ok(cluster)
+    };
+    // A stop during the start finds nothing to drain.
+    let Some(cluster) = cancel.run_until_cancelled(ready).await.transpose()? else { return Ok(()) };
+    let namespace = options.namespace.unwrap_or_else(|| cluster.client.default_namespace().to_owned());
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        cluster = cluster.server,
+        namespace,
+        watch_namespaces = ?options.watch_namespaces,
+        "starting",
+    );
+    let config = Config {
+        controller: controller::Config {
+            namespace,
+            watch_namespaces: options.watch_namespaces,
+            mount_root: options.mount_root,
+            min_refresh_interval: options.min_refresh_interval,
+            ..controller::Config::default()
+        },
+        listen: Some(options.listen),
+        ..Config::default()
+    };
+    Operator::run(config, cluster.client, cancel.clone()).await?;
+    tracing::info!("stopped");
+    Ok(())
+}
