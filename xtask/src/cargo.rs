@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
 use crate::run;
@@ -18,7 +18,14 @@ pub(crate) fn cargo() -> Command {
 
 /// Builds one binary and says where it is, whatever the profile, the target folder and the target.
 pub(crate) fn binary(package: &str, more: &[&str]) -> Result<PathBuf> {
-    let arguments = ["build", "--package", package, "--bin", package];
+    let [binary] = binaries([package], more)?;
+    Ok(binary)
+}
+
+/// Builds the binaries of several packages at once, so that they share every dependency, and says where they are.
+pub(crate) fn binaries<const N: usize>(packages: [&str; N], more: &[&str]) -> Result<[PathBuf; N]> {
+    let named = packages.iter().flat_map(|package| ["--package", package, "--bin", package]);
+    let arguments: Vec<_> = ["build"].into_iter().chain(named).collect();
     eprintln!("$ cargo {} {}", arguments.join(" "), more.join(" "));
     let output = cargo()
         .args(arguments)
@@ -28,10 +35,14 @@ pub(crate) fn binary(package: &str, more: &[&str]) -> Result<PathBuf> {
         .output()
         .context("cannot run cargo")?;
     if !output.status.success() {
-        bail!("{package} does not build ({})", output.status);
+        bail!("{} does not build ({})", packages.join(" or "), output.status);
     }
     let messages = String::from_utf8_lossy(&output.stdout);
-    executable(&messages, package).with_context(|| format!("cargo built no binary {package}"))
+    let mut built = Vec::new();
+    for package in packages {
+        built.push(executable(&messages, package).with_context(|| format!("cargo built no binary {package}"))?);
+    }
+    built.try_into().map_err(|_| anyhow!("cargo built fewer binaries than packages"))
 }
 
 /// The executable of a name among the messages of a build.

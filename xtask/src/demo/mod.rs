@@ -79,7 +79,9 @@ fn build(args: &Args) -> Result<Programs> {
     } else {
         binaries::prepare()?;
     }
-    Ok(Programs { simulator: cargo::binary("okms-sim", &[])?, operator: cargo::binary("okms-operator", &[])? })
+    // With ourselves, whose dependencies are built already: together they need no other features of them.
+    let [_, simulator, operator] = cargo::binaries(["xtask", "okms-sim", "okms-operator"], &[])?;
+    Ok(Programs { simulator, operator })
 }
 
 async fn perform(args: &Args, tell: &Teller, programs: &Programs) -> Result<()> {
@@ -181,6 +183,7 @@ async fn install(tell: &Teller, folder: &Folder, cluster: &Cluster, simulator: &
     tell.typed(&install);
     cluster.succeed(&install).await?;
     tell.came("the CRDs, the operator's rights and the store `default` are in the cluster", Some(begun.elapsed()));
+    tell.say("Its Deployment makes way for the process that this demo starts instead:");
     tell.show(cluster, Installation::without_pods()).await?;
     Ok(())
 }
@@ -188,8 +191,9 @@ async fn install(tell: &Teller, folder: &Folder, cluster: &Cluster, simulator: &
 async fn start_operator(tell: &Teller, programs: &Programs, folder: &Folder, cluster: &Cluster) -> Result<Operator> {
     tell.title("The operator");
     tell.say(&format!(
-        "It runs here instead of in a pod, with the arguments of the chart's Deployment, as the chart's ServiceAccount {NAME}: with a \
-         token of it, and no more rights than it has. The mounted credential is laid out as a kubelet would."
+        "It is a process on this machine with the arguments of the chart's Deployment. To the cluster it is the chart's \
+         ServiceAccount {NAME}: it has a token of it, and no other rights. The credential is laid out in a folder as a kubelet \
+         would mount it."
     ));
     let token = operator::token();
     tell.typed(&token);
@@ -197,7 +201,7 @@ async fn start_operator(tell: &Teller, programs: &Programs, folder: &Folder, clu
     let mounts = operator::mount_credential(folder, cluster).await?;
     let begun = Instant::now();
     let operator = Operator::start(folder, cluster, &programs.operator, &token, &mounts).await?;
-    tell.came("okms-operator run: ready", Some(begun.elapsed()));
+    tell.came("okms-operator runs, and is ready", Some(begun.elapsed()));
     let since = Instant::now();
     tell.show(cluster, kubectl("wait clusterokmsstore/default --for=condition=Ready --timeout=2m")).await?;
     tell.came("it reaches OKMS with the certificate", Some(since.elapsed()));

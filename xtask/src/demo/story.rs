@@ -14,6 +14,11 @@ use crate::stage::{Call, Cluster, Printed, STARTED, Simulator, call::kubectl, ev
 const DB: &str = "prod/shop/db";
 const SMTP: &str = "prod/shop/smtp";
 
+// The passwords of three versions. Of six characters each: kubectl cannot wait for a value whose base64 ends with `=`.
+const FIRST: &str = "violet";
+const SECOND: &str = "indigo";
+const THIRD: &str = "orange";
+
 pub(super) struct Story<'a> {
     pub(super) tell: &'a Teller,
     pub(super) cluster: &'a Cluster,
@@ -45,12 +50,12 @@ impl Story<'_> {
 
     async fn first_sync(&self) -> Result<()> {
         self.tell.title("1. A first Secret");
-        self.put(DB, "one").await?;
+        self.put(DB, FIRST).await?;
         self.tell.say("An application team asks for it:");
         let since = Instant::now();
         self.show(ask_for("db", DB)).await?;
         self.show(wait("okmssecret/db", "condition=Ready")).await?;
-        self.holds("db", "one").await?;
+        self.holds("db", FIRST).await?;
         self.tell.came("the Secret db is there", Some(since.elapsed()));
         self.show_password().await?;
         let secret = self.secret("db").await?.context("no Secret")?;
@@ -63,9 +68,9 @@ impl Story<'_> {
     async fn new_version(&self) -> Result<()> {
         self.tell.title("2. A new version in OKMS");
         let since = Instant::now();
-        self.put(DB, "two").await?;
+        self.put(DB, SECOND).await?;
         self.wait_for_source("prod/shop/db@2").await?;
-        self.holds("db", "two").await?;
+        self.holds("db", SECOND).await?;
         self.tell.came("the Secret follows, at the next check (each second here)", Some(since.elapsed()));
         self.show_password().await?;
         Ok(())
@@ -76,17 +81,17 @@ impl Story<'_> {
         let since = Instant::now();
         self.patch_spec(r#"{"spec":{"version":1}}"#).await?;
         self.wait_for_source("prod/shop/db@1").await?;
-        self.holds("db", "one").await?;
+        self.holds("db", FIRST).await?;
         self.tell.came("the Secret is back at version 1", Some(since.elapsed()));
         let since = Instant::now();
-        self.put(DB, "three").await?;
+        self.put(DB, THIRD).await?;
         self.show(wait("okmssecret/db", "jsonpath={.status.sources[0].currentVersion}=3")).await?;
-        self.holds("db", "one").await?;
+        self.holds("db", FIRST).await?;
         self.tell.came("the status shows that version 3 exists; the Secret stays at the pin", Some(since.elapsed()));
         let since = Instant::now();
         self.patch_spec(r#"{"spec":{"version":null}}"#).await?;
         self.wait_for_source("prod/shop/db@3").await?;
-        self.holds("db", "three").await?;
+        self.holds("db", THIRD).await?;
         self.tell.came("without the pin it follows again", Some(since.elapsed()));
         Ok(())
     }
@@ -106,10 +111,11 @@ impl Story<'_> {
 
     async fn reactivated(&self) -> Result<()> {
         self.tell.title("5. … and reactivated");
+        self.tell.say("In OKMS, somebody reactivates it.");
         let since = Instant::now();
         self.simulator.set_state(DB, 3, "active").await?;
         self.show(wait("okmssecret/db", "condition=Ready")).await?;
-        self.holds("db", "three").await?;
+        self.holds("db", THIRD).await?;
         self.tell.came("the Secret is back", Some(since.elapsed()));
         Ok(())
     }
@@ -118,9 +124,9 @@ impl Story<'_> {
         self.tell.title("6. Somebody edits the Secret by hand");
         let since = Instant::now();
         self.show(kubectl("patch secret db -p").arg(r#"{"stringData":{"password":"by hand"}}"#)).await?;
-        let password = BASE64_STANDARD.encode("three");
+        let password = BASE64_STANDARD.encode(THIRD);
         self.show(wait("secret/db", &format!("jsonpath={{.data.password}}={password}"))).await?;
-        self.holds("db", "three").await?;
+        self.holds("db", THIRD).await?;
         self.tell.came("repaired", Some(since.elapsed()));
         eventually("the event that tells of the repair", STARTED, async || {
             let events = self.cluster.get("events --field-selector reason=Repaired").await?;
@@ -128,27 +134,29 @@ impl Story<'_> {
             Ok(events.is_some_and(|events| !events.is_empty()).then_some(()))
         })
         .await?;
-        self.show(kubectl("events --for okmssecret/db --types=Normal")).await?;
+        self.show(kubectl("get events --field-selector reason=Repaired")).await?;
         Ok(())
     }
 
     async fn somebody_elses(&self) -> Result<()> {
         self.tell.title("7. A Secret of somebody else");
-        self.put(SMTP, "ours").await?;
+        self.tell.say("Somebody has a Secret smtp:");
         self.show(kubectl("create secret generic smtp --from-literal=password=theirs")).await?;
         let before = self.secret("smtp").await?;
-        self.tell.say("An OkmsSecret that would write to it is refused:");
+        self.put(SMTP, "ours").await?;
+        self.tell.say("An OkmsSecret that would write to it:");
         let since = Instant::now();
         self.show(ask_for("smtp", SMTP)).await?;
         self.show(wait("okmssecret/smtp", "condition=Ready=False")).await?;
         self.ready("okmssecret", "smtp", "False", "TargetNotOwned").await?;
         self.expect(self.secret("smtp").await? == before, "the Secret smtp is untouched")?;
-        self.tell.came("their Secret is untouched", Some(since.elapsed()));
+        self.tell.came("it is refused, and their Secret is untouched", Some(since.elapsed()));
         self.show_reason("smtp").await
     }
 
     async fn outage(&self) -> Result<()> {
         self.tell.title("8. OKMS is down");
+        self.tell.say("From now on it refuses connections.");
         let before = self.secret("db").await?;
         let since = Instant::now();
         self.simulator.stop().await?;
@@ -175,12 +183,13 @@ impl Story<'_> {
 
     async fn recovery(&self) -> Result<()> {
         self.tell.title("9. OKMS is back");
+        self.tell.say("It serves again.");
         let since = Instant::now();
         self.simulator.restart().await?;
         self.show(wait("okmssecret/late", "condition=Ready")).await?;
-        self.holds("late", "three").await?;
+        self.holds("late", THIRD).await?;
         self.show(wait("clusterokmsstore/default", "condition=Ready")).await?;
-        self.holds("db", "three").await?;
+        self.holds("db", THIRD).await?;
         self.tell.came("what waited is synced", Some(since.elapsed()));
         self.show(kubectl("get okmssecrets")).await?;
         Ok(())
@@ -219,10 +228,8 @@ impl Story<'_> {
 
     /// Shows what the condition Ready says, as a user would ask.
     async fn show_reason(&self, name: &str) -> Result<()> {
-        let Ready { reason, message, .. } = self.condition("okmssecret", name).await?;
-        self.tell.typed(&kubectl("describe okmssecret").arg(name));
-        self.tell.say(&format!("{reason}: {message}"));
-        Ok(())
+        let message = r#"jsonpath={.status.conditions[?(@.type=="Ready")].message}"#;
+        self.show(kubectl("get okmssecret").arg(name).arg("-o").arg(message)).await.map(drop)
     }
 
     async fn patch_spec(&self, patch: &str) -> Result<()> {

@@ -47,8 +47,11 @@ impl Teller {
 
     /// Text as it stands, set off.
     pub(super) fn quote(&self, text: &str) {
+        let width = WIDTH - INDENT.len() - 2;
         for line in text.trim_end().lines() {
-            self.line(&format!("{INDENT}  {}", self.ink(Ink::Printed, line)));
+            // What fits is left alone: it may be a table.
+            let lines = if line.chars().count() > width { wrapped(line, width) } else { vec![line.to_owned()] };
+            lines.iter().for_each(|line| self.line(&format!("{INDENT}  {}", self.ink(Ink::Printed, line))));
         }
     }
 

@@ -64,7 +64,7 @@ impl Installation {
     }
 
     pub(crate) fn install(&self) -> Call {
-        helm("install").arg(NAME).words("charts/okms-operator -n").arg(NAMESPACE).words("-f").arg(&self.file)
+        helm("install").arg(NAME).words("charts/okms-operator -n").arg(NAMESPACE).arg(format!("--values={}", self.file))
     }
 
     /// The operator is to run on this machine, so the pods of the Deployment must not.

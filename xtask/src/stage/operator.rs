@@ -134,7 +134,7 @@ async fn arguments(cluster: &Cluster, mounts: &Path) -> Result<Vec<String>> {
 /// Where it serves, as its log (JSON, the chart's default) says.
 fn address(log: &str) -> Option<SocketAddr> {
     let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    lines.find_map(|line| line.pointer("/fields/address")?.as_str()?.parse().ok())
+    lines.find_map(|line| line.get("address")?.as_str()?.parse().ok())
 }
 
 #[cfg(test)]
@@ -143,8 +143,8 @@ mod tests {
 
     #[test]
     fn the_address_is_found_in_the_log() {
-        let log = r#"{"level":"INFO","fields":{"message":"starting"}}
-            {"level":"INFO","fields":{"message":"serving /livez","address":"127.0.0.1:4711"}}"#;
+        let log = r#"{"level":"INFO","message":"starting"}
+            {"level":"INFO","message":"serving /livez","address":"127.0.0.1:4711"}"#;
         assert_eq!(address(log), Some(SocketAddr::from(([127, 0, 0, 1], 4711))));
         assert_eq!(address("no JSON"), None);
     }
