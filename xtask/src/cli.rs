@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{cluster, codegen, demo, sim, test};
+use crate::{bench, cluster, codegen, demo, sim, test};
 
 /// The project's own tasks.
 ///
@@ -17,6 +17,7 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    Bench(bench::Args),
     #[command(subcommand)]
     Cluster(cluster::Task),
     Codegen(codegen::Args),
@@ -28,6 +29,7 @@ enum Task {
 impl Cli {
     pub(crate) fn run(self) -> Result<()> {
         match self.task {
+            Task::Bench(args) => bench::run(&args),
             Task::Cluster(task) => task.run(),
             Task::Codegen(args) => codegen::run(&args),
             Task::Demo(args) => demo::run(&args),

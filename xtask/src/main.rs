@@ -1,5 +1,6 @@
 //! The project's own tasks, run as `cargo xtask <task>`: one module each, named in [`cli`]. Nothing here is shipped.
 
+mod bench;
 mod cargo;
 mod cli;
 mod cluster;

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use test_cluster::{binaries, supervise::Folder};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -91,19 +91,19 @@ async fn perform(args: &Args, tell: &Teller, programs: &Programs) -> Result<()> 
         None => own_cluster(&folder, tell)?,
         Some(context) => existing_cluster(&folder, tell, context).await?,
     };
-    let result = tokio::select! {
+    let told = tokio::select! {
         biased;
-        () = interrupted() => bail_interrupted(),
-        result = play(args, tell, programs, &folder, &cluster) => result,
+        () = interrupted() => Err(anyhow!("interrupted")),
+        told = play(tell, programs, &folder, &cluster) => told,
+    };
+    let result = match told {
+        Ok(running) if args.keep => keep(tell, &cluster, running).await,
+        told => told.map(drop),
     };
     if !cluster.is_ours() {
         remove(&cluster, tell).await?;
     }
     result
-}
-
-fn bail_interrupted() -> Result<()> {
-    bail!("interrupted")
 }
 
 fn own_cluster(folder: &Folder, tell: &Teller) -> Result<Cluster> {
@@ -125,23 +125,33 @@ async fn existing_cluster(folder: &Folder, tell: &Teller, context: &str) -> Resu
     ));
     let crds = cluster.succeed(&kubectl("get crd -o name")).await?;
     if crds.contains("okms-operator.io") {
-        bail!("okms-operator.io's CRDs are in that cluster already; the demo would remove them at its end: take another");
+        bail!(
+            "okms-operator.io's CRDs are in that cluster already; the demo would remove them at its end: take another"
+        );
     }
     for namespace in [NAMESPACE, SHOP] {
         if cluster.get(&format!("namespace {namespace}")).await?.is_some() {
-            bail!("the namespace {namespace} is in that cluster already; the demo would remove it at its end: take another");
+            bail!(
+                "the namespace {namespace} is in that cluster already; the demo would remove it at its end: take another"
+            );
         }
     }
     Ok(cluster)
 }
 
-async fn play(args: &Args, tell: &Teller, programs: &Programs, folder: &Folder, cluster: &Cluster) -> Result<()> {
+/// What runs beside the cluster.
+struct Running {
+    operator: Operator,
+    simulator: Simulator,
+}
+
+async fn play(tell: &Teller, programs: &Programs, folder: &Folder, cluster: &Cluster) -> Result<Running> {
     tell.title("A simulated OKMS");
     let begun = Instant::now();
-    let mut simulator = Simulator::start(folder, &programs.simulator).await?;
+    let simulator = Simulator::start(folder, &programs.simulator).await?;
     tell.came(&format!("it serves {}, for clients with a certificate", simulator.endpoint()), Some(begun.elapsed()));
     install(tell, folder, cluster, &simulator).await?;
-    let mut operator = start_operator(tell, programs, folder, cluster).await?;
+    let operator = start_operator(tell, programs, folder, cluster).await?;
 
     let story = Story { tell, cluster, simulator: &simulator };
     if let Err(error) = story.tell().await {
@@ -153,10 +163,7 @@ async fn play(args: &Args, tell: &Teller, programs: &Programs, folder: &Folder, 
         tell.quote(&last.join("\n"));
         return Err(error);
     }
-    if args.keep {
-        keep(tell, cluster, &mut simulator, &mut operator).await?;
-    }
-    Ok(())
+    Ok(Running { operator, simulator })
 }
 
 async fn install(tell: &Teller, folder: &Folder, cluster: &Cluster, simulator: &Simulator) -> Result<()> {
@@ -209,7 +216,7 @@ async fn start_operator(tell: &Teller, programs: &Programs, folder: &Folder, clu
 }
 
 /// Leaves everything running until somebody ends it.
-async fn keep(tell: &Teller, cluster: &Cluster, simulator: &mut Simulator, operator: &mut Operator) -> Result<()> {
+async fn keep(tell: &Teller, cluster: &Cluster, mut running: Running) -> Result<()> {
     tell.title("Everything is left running. Ctrl-C ends it.");
     tell.quote(&format!(
         "export KUBECONFIG={}
@@ -221,13 +228,13 @@ curl http://{}/metrics
 tail -f {}",
         cluster.kubeconfig().display(),
         cluster.kubectl().display(),
-        simulator.admin(),
-        operator.address(),
-        operator.log().display(),
+        running.simulator.admin(),
+        running.operator.address(),
+        running.operator.log().display(),
     ));
     loop {
-        simulator.check()?;
-        operator.check()?;
+        running.simulator.check()?;
+        running.operator.check()?;
         tokio::select! {
             () = interrupted() => return Ok(()),
             () = sleep(Duration::from_secs(1)) => {}

@@ -201,7 +201,10 @@ impl Story<'_> {
         self.expect(calls.with_data > 0 && calls.with_data < calls.all, "most checks move no secret data")?;
         self.tell.title("What it asked OKMS for");
         self.tell.came(
-            &format!("{} requests in all, checks each second; {} of them moved secret data", calls.all, calls.with_data),
+            &format!(
+                "{} requests in all, checks each second; {} of them moved secret data",
+                calls.all, calls.with_data
+            ),
             None,
         );
         Ok(())
@@ -249,7 +252,10 @@ impl Story<'_> {
         self.ready("okmssecret", name, "True", "Synced").await?;
         let secret = self.secret(name).await?.with_context(|| format!("not as told: there is no Secret {name}"))?;
         let expected = json!({"user": BASE64_STANDARD.encode("shop"), "password": BASE64_STANDARD.encode(password)});
-        self.expect(secret.get("data") == Some(&expected), &format!("the Secret {name} holds the password `{password}`"))
+        self.expect(
+            secret.get("data") == Some(&expected),
+            &format!("the Secret {name} holds the password `{password}`"),
+        )
     }
 
     async fn ready(&self, kind: &str, name: &str, status: &str, reason: &str) -> Result<()> {
@@ -265,7 +271,8 @@ impl Story<'_> {
         let object = self.cluster.get(&format!("{kind} {name}")).await?;
         let object = object.with_context(|| format!("there is no {kind} {name}"))?;
         let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
-        let ready = conditions.and_then(|all| all.iter().find(|condition| condition.get("type") == Some(&json!("Ready"))));
+        let ready =
+            conditions.and_then(|all| all.iter().find(|condition| condition.get("type") == Some(&json!("Ready"))));
         let ready = ready.with_context(|| format!("{kind} {name} has no condition Ready"))?;
         let text = |field| ready.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
         Ok(Ready { status: text("status"), reason: text("reason"), message: text("message") })

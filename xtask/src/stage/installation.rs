@@ -56,7 +56,10 @@ impl Installation {
         let file = |option: &str, name| format!("{option}={}", simulator.file(name));
         vec![
             kubectl("create namespace").arg(NAMESPACE),
-            kubectl("create secret tls").words(CREDENTIAL).words("-n").arg(NAMESPACE)
+            kubectl("create secret tls")
+                .words(CREDENTIAL)
+                .words("-n")
+                .arg(NAMESPACE)
                 .arg(file("--cert", "tls.crt"))
                 .arg(file("--key", "tls.key")),
             kubectl("create configmap okms-ca -n").arg(NAMESPACE).arg(file("--from-file", "ca.crt")),

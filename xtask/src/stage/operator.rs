@@ -58,7 +58,13 @@ pub(crate) async fn mount_credential(folder: &Folder, cluster: &Cluster) -> Resu
 
 impl Operator {
     /// Starts it and waits until it is ready.
-    pub(crate) async fn start(folder: &Folder, cluster: &Cluster, binary: &Path, token: &str, mounts: &Path) -> Result<Self> {
+    pub(crate) async fn start(
+        folder: &Folder,
+        cluster: &Cluster,
+        binary: &Path,
+        token: &str,
+        mounts: &Path,
+    ) -> Result<Self> {
         let kubeconfig = folder.path().join("operator.kubeconfig");
         fs::write(&kubeconfig, cluster.kubeconfig_with(token, NAMESPACE).await?).context("writing a kubeconfig")?;
         let id_file = folder.path().join("operator.pid");

@@ -30,6 +30,13 @@ pub(crate) struct Calls {
     pub(crate) with_data: u64,
 }
 
+impl Calls {
+    /// Those since then.
+    pub(crate) fn since(self, then: Self) -> Self {
+        Self { all: self.all - then.all, with_data: self.with_data - then.with_data }
+    }
+}
+
 impl Simulator {
     pub(crate) async fn start(folder: &Folder, binary: &Path) -> Result<Self> {
         let files = folder.path().join("okms");
@@ -77,6 +84,12 @@ impl Simulator {
     pub(crate) async fn put(&self, path: &str, data: Value) -> Result<u64> {
         let answer = self.post("/domains/first/secrets", &json!({"path": path, "data": data})).await?;
         answer.get("version").and_then(Value::as_u64).context("the simulator does not say which version it wrote")
+    }
+
+    /// Writes a first version of so many secrets, at paths that begin so and end with a number from 0 on.
+    pub(crate) async fn seed(&self, prefix: &str, count: usize, data: Value) -> Result<()> {
+        let asked = json!({"count": count, "prefix": prefix, "data": data});
+        self.post("/domains/first/secrets/seed", &asked).await.map(drop)
     }
 
     /// `active`, `deactivated` or `deleted`.

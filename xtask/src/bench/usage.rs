@@ -1,0 +1,120 @@
+//! What the system and the API server count: processor time, memory, requests.
+
+use std::{collections::BTreeMap, fs, time::Duration};
+
+use anyhow::{Context, Result};
+use kube::Client;
+
+/// What the operator touches. The counts are not told apart by client, and other parts of the control plane have their own work on
+/// other resources.
+const RESOURCES: [&str; 7] =
+    ["okmssecrets", "clusterokmsstores", "secrets", "configmaps", "namespaces", "events", "leases"];
+
+/// Memory of a process that is in RAM, in bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Memory {
+    pub(super) now: u64,
+    /// The most that it ever was.
+    pub(super) most: u64,
+}
+
+impl Memory {
+    pub(super) fn of(process: u32) -> Result<Self> {
+        let path = format!("/proc/{process}/status");
+        let status = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+        let bytes = |field| kibibytes(&status, field).map(|kibibytes| kibibytes * 1024);
+        let now = bytes("VmRSS:").with_context(|| format!("{path} has no VmRSS"))?;
+        let most = bytes("VmHWM:").with_context(|| format!("{path} has no VmHWM"))?;
+        Ok(Self { now, most })
+    }
+}
+
+/// The number of a line such as `VmRSS:   1234 kB`.
+pub(super) fn kibibytes(text: &str, field: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(field))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// The processor time that a process has used, in user and system mode.
+pub(super) fn processor_time(process: u32) -> Result<Duration> {
+    let path = format!("/proc/{process}/stat");
+    let stat = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    let ticks = ticks(&stat).with_context(|| format!("{path} is not as proc(5) says"))?;
+    Ok(Duration::from_secs(ticks) / u32::try_from(rustix::param::clock_ticks_per_second()).unwrap_or(100))
+}
+
+/// Fields 14 and 15 of proc(5)'s stat. The second may hold anything, but ends with the last parenthesis.
+fn ticks(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut times = fields.split_whitespace().skip(11).map(|field| field.parse::<u64>().ok());
+    Some(times.next()?? + times.next()??)
+}
+
+/// Requests to the API server by verb, as `apiserver_request_total` counts them, on what the operator touches.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Requests(pub(super) BTreeMap<String, u64>);
+
+impl Requests {
+    pub(super) async fn so_far(client: &Client) -> Result<Self> {
+        let request = http::Request::get("/metrics").body(Vec::new()).context("asking for the API server's metrics")?;
+        let metrics = client.request_text(request).await.context("reading the API server's metrics")?;
+        Ok(Self::counted(&metrics))
+    }
+
+    fn counted(metrics: &str) -> Self {
+        let mut requests = BTreeMap::new();
+        for series in metrics.lines().filter_map(|line| line.strip_prefix("apiserver_request_total{")) {
+            let Some((labels, count)) = series.rsplit_once("} ") else { continue };
+            let (Some(verb), Some(resource)) = (label(labels, "verb"), label(labels, "resource")) else { continue };
+            if let (true, Ok(count)) = (RESOURCES.contains(&resource), count.parse::<u64>()) {
+                *requests.entry(verb.to_owned()).or_default() += count;
+            }
+        }
+        Self(requests)
+    }
+
+    /// Those since then.
+    pub(super) fn since(&self, then: &Self) -> Self {
+        let before = |verb| then.0.get(verb).copied().unwrap_or_default();
+        let new = self.0.iter().map(|(verb, count)| (verb.clone(), count - before(verb)));
+        Self(new.filter(|(_, count)| *count > 0).collect())
+    }
+}
+
+/// The value of a label that holds no quotes itself.
+fn label<'a>(labels: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = labels.split_once(&format!("{name}=\""))?;
+    rest.split_once('"').map(|(value, _)| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_counted_by_verb_on_what_the_operator_touches() {
+        let metrics = r#"# TYPE apiserver_request_total counter
+apiserver_request_total{code="200",component="apiserver",resource="secrets",scope="resource",verb="GET",version="v1"} 3
+apiserver_request_total{code="201",resource="secrets",verb="POST"} 2
+apiserver_request_total{code="404",resource="okmssecrets",verb="GET"} 1
+apiserver_request_total{code="200",resource="nodes",verb="GET"} 50
+apiserver_other_total{resource="secrets",verb="GET"} 50"#;
+        let counted = Requests::counted(metrics);
+        assert_eq!(counted.0, BTreeMap::from([("GET".to_owned(), 4), ("POST".to_owned(), 2)]));
+        let then = Requests(BTreeMap::from([("GET".to_owned(), 4)]));
+        assert_eq!(counted.since(&then).0, BTreeMap::from([("POST".to_owned(), 2)]));
+    }
+
+    #[test]
+    fn processor_time_is_found_behind_any_name() {
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194304 100 0 0 0 30 12 0 0 20 0 1 0 9 1 1";
+        assert_eq!(ticks(stat), Some(42));
+    }
+
+    #[test]
+    fn this_process_can_be_measured() {
+        let memory = Memory::of(std::process::id()).unwrap();
+        assert!(memory.now > 0 && memory.most >= memory.now);
+        processor_time(std::process::id()).unwrap();
+    }
+}
