@@ -31,7 +31,7 @@ const CHANGES: usize = 500;
 /// measured, and how, is in docs/benchmarks.md.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// How many OkmsSecrets, each with a path of its own; several numbers are measured one after the other.
+    /// How many objects, each with a path of its own; several numbers are measured one after the other.
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [100, 1000], value_parser = positive)]
     objects: Vec<usize>,
 

@@ -158,7 +158,7 @@ async fn at_rest(client: &Client, simulator: &Simulator, operator: u32) -> Resul
     let (calls, requests) = (simulator.calls().await?, Requests::so_far(client).await?);
     let (processor, begun) = (processor_time(operator)?, Instant::now());
     sleep(INTERVAL * INTERVALS_AT_REST).await;
-    let (elapsed, processor) = (begun.elapsed(), processor_time(operator)? - processor);
+    let (elapsed, processor) = (begun.elapsed(), processor_time(operator)?.saturating_sub(processor));
     Ok(AtRest {
         calls: simulator.calls().await?.since(calls),
         requests: Requests::so_far(client).await?.since(&requests),

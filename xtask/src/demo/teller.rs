@@ -51,7 +51,9 @@ impl Teller {
         for line in text.trim_end().lines() {
             // What fits is left alone: it may be a table.
             let lines = if line.chars().count() > width { wrapped(line, width) } else { vec![line.to_owned()] };
-            lines.iter().for_each(|line| self.line(&format!("{INDENT}  {}", self.ink(Ink::Printed, line))));
+            for line in lines {
+                self.line(&format!("{INDENT}  {}", self.ink(Ink::Printed, &line)));
+            }
         }
     }
 

@@ -16,7 +16,7 @@ pub(crate) const NAMESPACE: &str = "okms-operator-system";
 /// The Secret with the client certificate.
 pub(crate) const CREDENTIAL: &str = "okms-client";
 
-/// The ServiceAccount and the Deployment that the release makes.
+/// The `ServiceAccount` and the Deployment that the release makes.
 pub(crate) const NAME: &str = "okms-operator";
 
 /// What the chart is told.

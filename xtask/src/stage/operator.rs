@@ -1,5 +1,5 @@
 //! The operator as a process on this machine, with the arguments of the chart's Deployment and the identity and the rights of the
-//! chart's ServiceAccount.
+//! chart's `ServiceAccount`.
 //!
 //! No kubelet runs where there are no nodes. What it would do is done here: fetch the token, lay out the mounted Secret.
 
