@@ -362,7 +362,7 @@ fn snapshot(context: &Context) -> Snapshot {
     let stores = context.cluster_stores.state().into_iter().filter_map(|object| {
         let name = object.name_any();
         let standing = context.feed.standing(&store::name_of(&name));
-        context.serves_store(&name).then(|| StoreSnapshot {
+        context.serves(&store::name_of(&name)).then(|| StoreSnapshot {
             store: store::name_of(&name),
             ready: standing.as_ref().is_some_and(|standing| standing.health == feed::Health::Ready),
             sources: standing.as_ref().map(|standing| standing.sources.clone()).unwrap_or_default(),

@@ -107,6 +107,11 @@ pub(super) struct Found {
 
 impl Run<'_> {
     async fn run(mut self) -> Result<Ended, WriteError> {
+        if !self.context.serves(&self.object.spec.store_name()) {
+            // Another operator looks after it, and writes its status.
+            self.stop_reading();
+            return Ok(Ended::settled(None));
+        }
         if self.object.spec.is_suspended() {
             self.stop_reading();
             self.say(Said::new(Reason::Suspended, "spec.suspend is true: nothing is read, written or deleted")).await?;

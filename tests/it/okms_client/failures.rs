@@ -96,7 +96,7 @@ async fn a_fault_of_the_list_is_told_like_any_other() {
         let id = stage.sim.fault(fault);
         match stage.client.list_root().await {
             Ok(()) => {
-                assert!(what.starts_with("wrong t") || what.starts_with("a wrong time"), "{what} was taken for a list")
+                assert!(what.starts_with("wrong t") || what.starts_with("a wrong time"), "{what} was taken for a list");
             }
             Err(error) => assert_eq!(error.kind(), kind, "{what}: {error:?}"),
         }
