@@ -371,5 +371,5 @@ fn snapshot(context: &Context) -> Snapshot {
             withdrawals_held: standing.and_then(|standing| standing.held).map_or(0, |(_, count)| count),
         })
     });
-    Snapshot { stores: stores.collect(), secrets, queued: 0 }
+    Snapshot { stores: stores.collect(), secrets }
 }

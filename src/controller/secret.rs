@@ -69,7 +69,7 @@ pub(super) async fn reconcile(object: Arc<OkmsSecret>, context: &Context) -> End
             Err(error) => {
                 let wait = row.failed(now, &context.config);
                 let cause = std::error::Error::source(&error).map(tracing::field::display);
-                tracing::warn!(namespace = %id.namespace, name = %id.name, cause, "trying again: {error}");
+                tracing::warn!(cause, "trying again: {error}");
                 Ended::failed(wait)
             }
         }

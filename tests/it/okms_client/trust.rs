@@ -106,7 +106,7 @@ async fn a_refusal_is_heard_from_a_server_that_hangs_up_at_once() {
 async fn every_connection_shows_the_certificates_anew() {
     let stage = Stage::new().await;
     let says = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-    let (address, kinds) = server::tls_watched(server::valid(), says);
+    let (address, kinds) = server::tls_watched(&server::valid(), says);
     let endpoint = format!("https://{address}");
     let client = client(&endpoint, &stage.domain, &server::roots(), &stage.certificate, PATIENCE, &stage.seen);
     for _ in 0..3 {
