@@ -52,8 +52,8 @@ pub(super) fn plain(says: &'static [u8]) -> SocketAddr {
 pub(super) type Kinds = Arc<Mutex<Vec<HandshakeKind>>>;
 
 /// A server with this certificate that says these bytes.
-pub(super) fn tls(certificate: CertificateParams, says: &'static [u8]) -> SocketAddr {
-    tls_watched(&certificate, says).0
+pub(super) fn tls(certificate: &CertificateParams, says: &'static [u8]) -> SocketAddr {
+    tls_watched(certificate, says).0
 }
 
 /// The same, telling of its handshakes. It lets clients resume a session.

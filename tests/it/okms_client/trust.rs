@@ -63,7 +63,7 @@ async fn a_server_certificate_must_fit_its_name_and_time() {
         (params(|it| it.not_after = rcgen::date_time_ymd(2020, 1, 1)), TlsProblem::ServerExpired),
         (params(|it| it.not_before = rcgen::date_time_ymd(4000, 1, 1)), TlsProblem::ServerNotYetValid),
     ] {
-        let endpoint = format!("https://{}", server::tls(certificate, b""));
+        let endpoint = format!("https://{}", server::tls(&certificate, b""));
         let client = client(&endpoint, &stage.domain, &server::roots(), &stage.certificate, PATIENCE, &stage.seen);
         assert_eq!(tls_problem(metadata(&client, "a").await), problem);
     }
