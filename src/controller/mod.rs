@@ -159,6 +159,8 @@ pub async fn run(
     }
     let heartbeat = tokio::spawn(heartbeat(context.clone()));
     let result = tokio::select! {
+        // First: once cancelled, the reconciles end too, which may be noticed at the same moment and is then no failure.
+        biased;
         () = cancel.cancelled() => Ok(()),
         Some(ended) = watches.join_next() => Err(unexpected(ended)),
         Some(ended) = drivers.join_next() => Err(unexpected(ended)),
