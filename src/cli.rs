@@ -87,6 +87,11 @@ struct Run {
     )]
     watch_namespaces: Vec<String>,
 
+    /// Only serve this ClusterOkmsStore and the OkmsSecrets that read from it; may be repeated, or hold several separated by
+    /// commas. Absent: all. Where several operators share a cluster, each store is to be served by one of them.
+    #[arg(long = "cluster-store", value_name = "NAME", env = "OKMS_OPERATOR_CLUSTER_STORE", value_delimiter = ',')]
+    cluster_stores: Vec<String>,
+
     /// The folder below which a store finds its mounted credential: `mount: default` means DIR/default.
     #[arg(long, value_name = "DIR", env = "OKMS_OPERATOR_MOUNT_ROOT", default_value = "/etc/okms")]
     mount_root: PathBuf,
@@ -155,6 +160,7 @@ impl From<Run> for Options {
         Self {
             namespace: run.namespace,
             watch_namespaces: run.watch_namespaces,
+            cluster_stores: run.cluster_stores,
             mount_root: run.mount_root,
             listen: run.listen,
             log_format: run.log_format,

@@ -75,18 +75,16 @@ impl Context {
         }
     }
 
-    pub fn serves_store(&self, name: &str) -> bool {
+    /// Whether a store, and what reads from it, is this operator's business.
+    pub fn serves(&self, store: &StoreName) -> bool {
         let only = &self.config.cluster_stores;
-        only.is_empty() || only.iter().any(|served| served == name)
+        only.is_empty() || only.iter().any(|served| **served == *store.name)
     }
 
-    /// The store that an object names, where there is one that this operator serves.
+    /// The store that an object names, where there is one.
     pub fn cluster_store(&self, name: &StoreName) -> Option<Arc<ClusterOkmsStore>> {
         match name.kind {
-            StoreKind::ClusterOkmsStore if self.serves_store(&name.name) => {
-                self.cluster_stores.get(&ObjectRef::new(&name.name))
-            }
-            StoreKind::ClusterOkmsStore => None,
+            StoreKind::ClusterOkmsStore => self.cluster_stores.get(&ObjectRef::new(&name.name)),
         }
     }
 

@@ -159,6 +159,8 @@ pub async fn run(
     }
     let heartbeat = tokio::spawn(heartbeat(context.clone()));
     let result = tokio::select! {
+        // First: once cancelled, the reconciles end too, which may be noticed at the same moment and is then no failure.
+        biased;
         () = cancel.cancelled() => Ok(()),
         Some(ended) = watches.join_next() => Err(unexpected(ended)),
         Some(ended) = drivers.join_next() => Err(unexpected(ended)),
@@ -362,7 +364,7 @@ fn snapshot(context: &Context) -> Snapshot {
     let stores = context.cluster_stores.state().into_iter().filter_map(|object| {
         let name = object.name_any();
         let standing = context.feed.standing(&store::name_of(&name));
-        context.serves_store(&name).then(|| StoreSnapshot {
+        context.serves(&store::name_of(&name)).then(|| StoreSnapshot {
             store: store::name_of(&name),
             ready: standing.as_ref().is_some_and(|standing| standing.health == feed::Health::Ready),
             sources: standing.as_ref().map(|standing| standing.sources.clone()).unwrap_or_default(),
@@ -371,5 +373,5 @@ fn snapshot(context: &Context) -> Snapshot {
             withdrawals_held: standing.and_then(|standing| standing.held).map_or(0, |(_, count)| count),
         })
     });
-    Snapshot { stores: stores.collect(), secrets, queued: 0 }
+    Snapshot { stores: stores.collect(), secrets }
 }

@@ -76,9 +76,7 @@ impl Run<'_> {
         patch_status(&self.context.term, &api, self.object, old.as_ref(), &new).await?;
         let before = old.as_ref().and_then(|status| condition::find(&status.conditions, kind::READY));
         let began = before.is_none_or(|ready| ready.reason != said.reason.as_str());
-        tracing::info!(
-            namespace = %self.id.namespace, name = %self.id.name, reason = said.reason.as_str(), "{}", said.message
-        );
+        tracing::info!(reason = said.reason.as_str(), "{}", said.message);
         if began && !matches!(said.reason, Reason::Synced | Reason::Progressing | Reason::Suspended) {
             let reference = self.object.object_ref(&());
             self.context.events.failing(&self.context.term, &reference, said.reason.as_str(), said.message).await;
@@ -89,7 +87,7 @@ impl Run<'_> {
 
     /// Tells people what was done to the target.
     pub(super) async fn tell_change(&self, change: TargetChange, note: String) {
-        tracing::info!(namespace = %self.id.namespace, name = %self.id.name, change = change.as_str(), "{note}");
+        tracing::info!(change = change.as_str(), "{note}");
         self.context.events.changed(&self.context.term, &self.object.object_ref(&()), change, note).await;
     }
 

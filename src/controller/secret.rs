@@ -69,7 +69,7 @@ pub(super) async fn reconcile(object: Arc<OkmsSecret>, context: &Context) -> End
             Err(error) => {
                 let wait = row.failed(now, &context.config);
                 let cause = std::error::Error::source(&error).map(tracing::field::display);
-                tracing::warn!(namespace = %id.namespace, name = %id.name, cause, "trying again: {error}");
+                tracing::warn!(cause, "trying again: {error}");
                 Ended::failed(wait)
             }
         }
@@ -107,6 +107,11 @@ pub(super) struct Found {
 
 impl Run<'_> {
     async fn run(mut self) -> Result<Ended, WriteError> {
+        if !self.context.serves(&self.object.spec.store_name()) {
+            // Another operator looks after it, and writes its status.
+            self.stop_reading();
+            return Ok(Ended::settled(None));
+        }
         if self.object.spec.is_suspended() {
             self.stop_reading();
             self.say(Said::new(Reason::Suspended, "spec.suspend is true: nothing is read, written or deleted")).await?;

@@ -118,7 +118,7 @@ pub(super) fn sweep(context: &Context) {
 /// Brings one store up to date.
 pub(super) async fn reconcile(store: Arc<ClusterOkmsStore>, context: &Arc<Context>) -> Action {
     let name = store.name_any();
-    if store.metadata.deletion_timestamp.is_some() || !context.serves_store(&name) {
+    if store.metadata.deletion_timestamp.is_some() || !context.serves(&name_of(&name)) {
         return Action::await_change();
     }
     watch_references(context, &store, &name);

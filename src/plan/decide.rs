@@ -109,8 +109,8 @@ impl Snapshot<'_> {
             ),
             // The target went with the secret that it was made from: that stays the reason until there is a secret again.
             Verdict::Missing { .. } if self.previous == Some(Reason::SecretDeleted.as_str()) => {
-                let message = withdrawn(source, Withdrawal::SecretDeleted, finding);
-                report(Reason::SecretDeleted, format!("{message}; {}", self.without_target()))
+                let how = Withdrawal::SecretDeleted;
+                report(how.into(), no_secret(&withdrawn(source, how, finding), how))
             }
             Verdict::Missing { .. } => report(
                 Reason::PathNotFound,
@@ -169,7 +169,11 @@ impl Snapshot<'_> {
         let reason = Reason::from(how);
         let said = withdrawn(source, how, finding);
         match (self.target, self.policy) {
-            (None, _) => Decision::Report { reason, message: format!("{said}; {}", self.without_target()) },
+            // The same sentence as when the Secret was deleted, so that the status does not change once more.
+            (None, WithdrawalPolicy::Delete) => Decision::Report { reason, message: no_secret(&said, how) },
+            (None, WithdrawalPolicy::Retain) => {
+                Decision::Report { reason, message: format!("{said}, and there is no Secret to retain{}", undo(how)) }
+            }
             (Some(_), WithdrawalPolicy::Retain) => Decision::Report {
                 reason,
                 message: format!("{said}; the Secret is kept as it is, because withdrawalPolicy is Retain"),
@@ -178,16 +182,7 @@ impl Snapshot<'_> {
                 reason,
                 message: format!("{said}; the Secret is kept, because it was not made from there"),
             },
-            (Some(_), WithdrawalPolicy::Delete) => {
-                Decision::Withdraw { reason, message: format!("{said}; the Secret was deleted{}", undo(how)) }
-            }
-        }
-    }
-
-    fn without_target(&self) -> &'static str {
-        match self.policy {
-            WithdrawalPolicy::Delete => "there is no Secret until it is back",
-            WithdrawalPolicy::Retain => "no Secret is written until it is back",
+            (Some(_), WithdrawalPolicy::Delete) => Decision::Withdraw { reason, message: no_secret(&said, how) },
         }
     }
 
@@ -280,6 +275,10 @@ fn withdrawn(source: &Source, how: Withdrawal, finding: &Finding) -> String {
         Withdrawal::VersionPruned => format!("{version} was pruned in OKMS to make room for newer versions"),
         Withdrawal::SecretDeleted => format!("the secret {} was deleted in OKMS", source.path),
     }
+}
+
+fn no_secret(said: &str, how: Withdrawal) -> String {
+    format!("{said}, so the Secret is deleted{}", undo(how))
 }
 
 /// What brings the Secret back.

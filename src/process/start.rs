@@ -26,6 +26,8 @@ pub struct Options {
     pub namespace: Option<String>,
     /// Empty: all.
     pub watch_namespaces: Vec<String>,
+    /// Empty: all.
+    pub cluster_stores: Vec<String>,
     pub mount_root: PathBuf,
     pub listen: SocketAddr,
     pub log_format: LogFormat,
@@ -76,6 +78,7 @@ async fn operate(options: Options, cancel: &CancellationToken) -> Result<(), Err
         controller: controller::Config {
             namespace,
             watch_namespaces: options.watch_namespaces,
+            cluster_stores: options.cluster_stores,
             mount_root: options.mount_root,
             min_refresh_interval: options.min_refresh_interval,
             ..controller::Config::default()

@@ -23,8 +23,10 @@ use tracing_subscriber::{
 /// The most that is ever logged, by how a target begins: `hyper` is `hyper_util` and `hyper_rustls` too.
 ///
 /// What kube's client calls an error reaches its caller as well, who says what was attempted.
-pub const CEILINGS: [(&str, LevelFilter); 6] = [
+pub const CEILINGS: [(&str, LevelFilter); 7] = [
     ("kube_client", LevelFilter::OFF),
+    // Its span around each reconcile says less than ours within it.
+    ("kube_runtime", LevelFilter::WARN),
     ("hyper", LevelFilter::WARN),
     ("h2", LevelFilter::WARN),
     ("rustls", LevelFilter::WARN),

@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader, Read},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -49,8 +49,8 @@ fn a_cluster_that_does_not_answer_is_named() {
 }
 
 #[test]
-fn without_crds_it_says_how_to_install_them_and_that_works() {
-    // One of its own: in the shared one they are installed.
+fn without_crds_it_says_how_to_install_them_and_with_them_it_serves_until_a_signal() {
+    // One of its own: in the shared one they are installed, and an operator that looks at everything would disturb other tests.
     let cluster = ControlPlane::start().unwrap();
     let home = TempDir::new().unwrap();
     let (code, line) = fails(operator(&home).env("KUBECONFIG", cluster.kubeconfig()));
@@ -59,9 +59,16 @@ fn without_crds_it_says_how_to_install_them_and_that_works() {
     assert!(line.contains("okms-operator crds | kubectl apply --server-side -f -"), "{line}");
 
     install_crds(&cluster);
-    let mut running = Running::start(operator(&home).env("KUBECONFIG", cluster.kubeconfig()));
-    assert!(running.get("/livez").contains("200"), "{}", running.get("/livez"));
-    assert!(running.stop().success());
+    let running = Running::start(operator(&home).env("KUBECONFIG", cluster.kubeconfig()));
+    running.eventually_answers("/readyz", "200 OK");
+    running.eventually_answers("/livez", "200 OK");
+    let metrics = running.get("/metrics");
+    assert!(
+        metrics.contains("okms_operator_build_info{") && metrics.contains("process_cpu_seconds_total"),
+        "{metrics}"
+    );
+    assert_eq!(core_limit(running.child.id()), "0 0");
+    running.stop();
 }
 
 #[test]
@@ -107,21 +114,6 @@ fn a_port_that_is_taken_names_the_flag() {
     assert!(line.contains(&address) && line.contains("--listen"), "{line}");
 }
 
-#[test]
-fn it_serves_probes_and_metrics_until_a_signal_stops_it() {
-    let home = TempDir::new().unwrap();
-    let mut running = Running::start(operator(&home).env("KUBECONFIG", shared().kubeconfig()));
-    running.eventually_answers("/readyz", "200 OK");
-    let metrics = running.get("/metrics");
-    assert!(
-        metrics.contains("okms_operator_build_info{") && metrics.contains("process_cpu_seconds_total"),
-        "{metrics}"
-    );
-    assert_eq!(core_limit(running.child.id()), "0 0");
-    let status = running.stop();
-    assert!(status.success(), "{status}");
-}
-
 /// A stop during the start finds nothing to drain.
 #[test]
 fn a_signal_stops_it_while_the_cluster_is_silent() {
@@ -133,8 +125,12 @@ fn a_signal_stops_it_while_the_cluster_is_silent() {
     command.env("KUBECONFIG", kubeconfig(&home, &server, "", "token: none"));
     let child = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut child = Ended(child);
-    // By now it asks the cluster, so it holds its signals.
-    let _connection = silent.accept().unwrap();
+    // Once it asks the cluster it holds its signals.
+    silent.set_nonblocking(true).unwrap();
+    let _connection = eventually("it asks the cluster", || {
+        assert_eq!(child.0.try_wait().unwrap(), None, "it ended");
+        silent.accept().ok()
+    });
     signal(&child.0, Signal::TERM);
     let status = wait(&mut child.0);
     assert!(status.success(), "{status}");
@@ -163,6 +159,7 @@ fn fails(command: &mut Command) -> (i32, String) {
 struct Running {
     child: Ended,
     address: String,
+    said: JoinHandle<Vec<String>>,
 }
 
 impl Running {
@@ -178,9 +175,9 @@ impl Running {
             serves.then(|| fields["address"].as_str().expect("the line has the address").to_owned())
         });
         let address = address.unwrap_or_else(|| panic!("it ended before it served:\n{}", said.join("\n")));
-        // What it says from now on is read, so that it is never held up by a full pipe.
-        thread::spawn(move || lines.for_each(drop));
-        Self { child, address }
+        // What it says from now on is read as it comes, so that it is never held up by a full pipe.
+        let said = thread::spawn(move || said.into_iter().chain(lines).collect());
+        Self { child, address, said }
     }
 
     /// The whole answer, head included.
@@ -195,20 +192,14 @@ impl Running {
     }
 
     fn eventually_answers(&self, path: &str, text: &str) {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            let answer = self.get(path);
-            if answer.contains(text) {
-                return;
-            }
-            assert!(Instant::now() < deadline, "{path} never answered {text}, but:\n{answer}");
-            thread::sleep(Duration::from_millis(50));
-        }
+        eventually(&format!("{path} answers {text}"), || self.get(path).contains(text).then_some(()));
     }
 
-    fn stop(&mut self) -> ExitStatus {
+    /// Stops it as a kubelet would, which must be a clean end.
+    fn stop(mut self) {
         signal(&self.child.0, Signal::TERM);
-        wait(&mut self.child.0)
+        let status = wait(&mut self.child.0);
+        assert!(status.success(), "{status}:\n{}", self.said.join().unwrap().join("\n"));
     }
 }
 
@@ -235,12 +226,16 @@ fn signal(child: &Child, signal: Signal) {
 }
 
 fn wait(child: &mut Child) -> ExitStatus {
+    eventually("it ends", || child.try_wait().unwrap())
+}
+
+fn eventually<T>(what: &str, mut seen: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + DEADLINE;
     loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            return status;
+        if let Some(seen) = seen() {
+            return seen;
         }
-        assert!(Instant::now() < deadline, "it does not end");
+        assert!(Instant::now() < deadline, "not within two minutes: {what}");
         thread::sleep(Duration::from_millis(20));
     }
 }

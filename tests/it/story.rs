@@ -58,7 +58,7 @@ async fn a_deactivation_removes_the_secret_and_a_reactivation_brings_it_back() {
     world.domain.deactivate("db", 1).unwrap();
     let object = world.ready("db", "False", "VersionDeactivated").await;
     assert!(
-        message(&object).starts_with("db@1 was deactivated in OKMS; the Secret was deleted"),
+        message(&object).starts_with("db@1 was deactivated in OKMS, so the Secret is deleted"),
         "{}",
         message(&object)
     );

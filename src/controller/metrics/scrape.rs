@@ -30,8 +30,6 @@ pub struct Snapshot {
     pub stores: Vec<StoreSnapshot>,
     /// `OkmsSecret`s by the status and the reason of their `Ready` condition.
     pub secrets: HashMap<(Status, Reason), usize>,
-    /// Wakes that wait to be served.
-    pub queued: usize,
 }
 
 /// The state of one store.
@@ -85,8 +83,7 @@ struct SecretLabels {
 
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), Error> {
-        let Some(Snapshot { stores, secrets, queued }) = self.take() else { return Ok(()) };
-        gauge(&mut encoder, "okms_operator_queue_depth", "Objects that wait to be reconciled.", None, &count(queued))?;
+        let Some(Snapshot { stores, secrets }) = self.take() else { return Ok(()) };
         gauges(
             &mut encoder,
             "okms_secrets",

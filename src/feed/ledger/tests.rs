@@ -8,7 +8,7 @@ use super::*;
 use crate::model::{StoreTroubleKind, TroubleKind, Value, Verdict, VersionFacts, Withdrawal};
 
 const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// A ledger with a clock that the test moves, and an OKMS that answers as the test says.
 struct World {
@@ -102,8 +102,7 @@ impl World {
     fn reply(&self, call: &Call) -> Outcome {
         let key = match call {
             Call::Root => String::new(),
-            Call::Metadata(path) => path.to_string(),
-            Call::Data(path, _) => path.to_string(),
+            Call::Metadata(path) | Call::Data(path, _) => path.to_string(),
         };
         if let Some(fault) = self.faults.get(&key).or(self.faults.get("*")) {
             return Outcome::Failed(fault.clone());
@@ -413,7 +412,7 @@ fn retry_after_is_obeyed_up_to_its_cap() {
     let mut world = World::new();
     world.put("db");
     world.sync("a", "db");
-    let asked = Fault { retry_after: Some(Duration::from_secs(300)), ..fault(FaultKind::RateLimited) };
+    let asked = Fault { retry_after: Some(MINUTE * 5), ..fault(FaultKind::RateLimited) };
     world.faults.insert("*".into(), asked);
     world.pass(MINUTE);
     world.calls.clear();
@@ -551,7 +550,7 @@ fn more_sources_than_the_budget_holds_stretch_the_interval() {
         let mark = world.mark(&text, 1);
         world.ask(&format!("o{n}"), &text, Some(mark), Need::Check);
     }
-    assert_eq!(world.ledger.throttled_to(), Some(Duration::from_secs(120)));
+    assert_eq!(world.ledger.throttled_to(), Some(MINUTE * 2));
     world.pass(MINUTE * 5);
     world.calls.clear();
     world.pass(MINUTE * 4);

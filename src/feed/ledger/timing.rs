@@ -79,6 +79,6 @@ mod tests {
         assert!(
             near(timing.slow(1, None), 30.0) && near(timing.slow(2, None), 60.0) && near(timing.slow(99, None), 600.0)
         );
-        assert!(near(timing.slow(99, Some(Duration::from_secs(3600))), 3600.0), "never more often than the interval");
+        assert!(near(timing.slow(99, Some(Duration::from_hours(1))), 3600.0), "never more often than the interval");
     }
 }

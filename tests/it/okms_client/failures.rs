@@ -96,7 +96,7 @@ async fn a_fault_of_the_list_is_told_like_any_other() {
         let id = stage.sim.fault(fault);
         match stage.client.list_root().await {
             Ok(()) => {
-                assert!(what.starts_with("wrong t") || what.starts_with("a wrong time"), "{what} was taken for a list")
+                assert!(what.starts_with("wrong t") || what.starts_with("a wrong time"), "{what} was taken for a list");
             }
             Err(error) => assert_eq!(error.kind(), kind, "{what}: {error:?}"),
         }
@@ -189,11 +189,11 @@ async fn a_server_that_is_not_okms_is_told_from_one_that_is_down() {
     let silent = client_of(server::plain(b""));
     assert_eq!(metadata(&silent, "a").await.unwrap_err().kind(), ErrorKind::Unavailable);
 
-    let other_protocol = client_of(server::tls(server::valid(), b"220 mail ready\r\n"));
+    let other_protocol = client_of(server::tls(&server::valid(), b"220 mail ready\r\n"));
     let error = metadata(&other_protocol, "a").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unexpected, "{error:?}");
 
-    let cut_head = client_of(server::tls(server::valid(), b"HTTP/1.1 200 OK\r\ncontent-ty"));
+    let cut_head = client_of(server::tls(&server::valid(), b"HTTP/1.1 200 OK\r\ncontent-ty"));
     let error = metadata(&cut_head, "a").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
 }

@@ -21,9 +21,9 @@ fn value(reading: Reading) -> (u32, String) {
     }
 }
 
-fn unreadable(reading: Reading) -> (u32, VersionFacts) {
+fn unreadable(reading: &Reading) -> (u32, VersionFacts) {
     match reading {
-        Reading::Unreadable { version, facts } => (version.get(), facts),
+        Reading::Unreadable { version, facts } => (version.get(), *facts),
         Reading::Data { mark, .. } => panic!("version {} can be read", mark.version),
     }
 }
@@ -82,10 +82,10 @@ async fn a_deactivated_or_destroyed_version_is_shown_by_metadata_and_by_data() {
     let states = facts.versions.unwrap().values().map(|facts| facts.state(now())).collect::<Vec<_>>();
     assert_eq!(states, [State::Active, State::Deactivated, State::Destroyed]);
 
-    let (number, facts) = unreadable(data(&stage.client, "a", Some(2)).await.unwrap());
+    let (number, facts) = unreadable(&data(&stage.client, "a", Some(2)).await.unwrap());
     assert_eq!((number, facts.state(now())), (2, State::Deactivated));
     for pin in [None, Some(3)] {
-        let (number, facts) = unreadable(data(&stage.client, "a", pin).await.unwrap());
+        let (number, facts) = unreadable(&data(&stage.client, "a", pin).await.unwrap());
         assert_eq!((number, facts.state(now())), (3, State::Destroyed));
     }
     stage.domain.activate("a", 2).unwrap();
@@ -99,7 +99,7 @@ async fn a_not_found_with_metadata_counts_whatever_its_code() {
     stage.domain.deactivate("a", 1).unwrap();
     for code in [17_125_377, 50_405_377, 0] {
         stage.sim.with_switches(|switches| switches.withdrawn_error_code = code);
-        assert_eq!(unreadable(data(&stage.client, "a", None).await.unwrap()).0, 1, "{code}");
+        assert_eq!(unreadable(&data(&stage.client, "a", None).await.unwrap()).0, 1, "{code}");
     }
 }
 
@@ -167,7 +167,7 @@ async fn null_fields_may_be_left_out() {
     assert_eq!(metadata(&stage.client, "a").await.unwrap().current, Some(version(1)));
     assert_eq!(value(data(&stage.client, "a", None).await.unwrap()).1, r#"{"k":null}"#);
     stage.domain.destroy("a", 1).unwrap();
-    assert!(unreadable(data(&stage.client, "a", None).await.unwrap()).1.destroyed);
+    assert!(unreadable(&data(&stage.client, "a", None).await.unwrap()).1.destroyed);
 }
 
 #[tokio::test]

@@ -52,12 +52,12 @@ pub(super) fn plain(says: &'static [u8]) -> SocketAddr {
 pub(super) type Kinds = Arc<Mutex<Vec<HandshakeKind>>>;
 
 /// A server with this certificate that says these bytes.
-pub(super) fn tls(certificate: CertificateParams, says: &'static [u8]) -> SocketAddr {
+pub(super) fn tls(certificate: &CertificateParams, says: &'static [u8]) -> SocketAddr {
     tls_watched(certificate, says).0
 }
 
 /// The same, telling of its handshakes. It lets clients resume a session.
-pub(super) fn tls_watched(certificate: CertificateParams, says: &'static [u8]) -> (SocketAddr, Kinds) {
+pub(super) fn tls_watched(certificate: &CertificateParams, says: &'static [u8]) -> (SocketAddr, Kinds) {
     let kinds = Kinds::default();
     let told = Arc::clone(&kinds);
     let key = KeyPair::generate().unwrap();

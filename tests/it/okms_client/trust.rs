@@ -63,7 +63,7 @@ async fn a_server_certificate_must_fit_its_name_and_time() {
         (params(|it| it.not_after = rcgen::date_time_ymd(2020, 1, 1)), TlsProblem::ServerExpired),
         (params(|it| it.not_before = rcgen::date_time_ymd(4000, 1, 1)), TlsProblem::ServerNotYetValid),
     ] {
-        let endpoint = format!("https://{}", server::tls(certificate, b""));
+        let endpoint = format!("https://{}", server::tls(&certificate, b""));
         let client = client(&endpoint, &stage.domain, &server::roots(), &stage.certificate, PATIENCE, &stage.seen);
         assert_eq!(tls_problem(metadata(&client, "a").await), problem);
     }
@@ -106,7 +106,7 @@ async fn a_refusal_is_heard_from_a_server_that_hangs_up_at_once() {
 async fn every_connection_shows_the_certificates_anew() {
     let stage = Stage::new().await;
     let says = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-    let (address, kinds) = server::tls_watched(server::valid(), says);
+    let (address, kinds) = server::tls_watched(&server::valid(), says);
     let endpoint = format!("https://{address}");
     let client = client(&endpoint, &stage.domain, &server::roots(), &stage.certificate, PATIENCE, &stage.seen);
     for _ in 0..3 {
