@@ -1,6 +1,6 @@
 //! Does what was decided about one `OkmsSecret`: writes, replaces or deletes the target, and then says so.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::api::core::v1::Secret;
 
@@ -66,10 +66,7 @@ impl Run<'_> {
                     Err(error) => return Err(error),
                 }
             }
-            Decision::Withdraw { reason, message } => {
-                self.withdraw(access, found, findings, reason, message).await?;
-                None
-            }
+            Decision::Withdraw { reason, message } => self.withdraw(access, found, findings, reason, message).await?,
         };
         Ok(Ended::settled(again))
     }
@@ -88,8 +85,11 @@ impl Run<'_> {
             let known = self.row.target.as_ref().is_some_and(|known| known.name == *name);
             return Ok((written, Some(if known { TargetChange::Repaired } else { TargetChange::Created })));
         };
-        if existing.type_.as_deref().unwrap_or("Opaque") != wanted.target.type_.as_str() {
-            // A type cannot be changed in place. What would be refused is refused while the old one is still there.
+        let empty = BTreeMap::new();
+        let content = existing.data.as_ref().unwrap_or(&empty) != desired.data.as_ref().unwrap_or(&empty);
+        let other_type = existing.type_.as_deref().unwrap_or("Opaque") != wanted.target.type_.as_str();
+        if other_type || (content && existing.immutable == Some(true)) {
+            // Neither can be changed in place. What would be refused is refused while the old one is still there.
             targets.would_create(namespace, desired).await?;
             targets.delete(term, namespace, existing).await?;
             let mut fresh = desired.clone();
@@ -98,8 +98,6 @@ impl Run<'_> {
             return Ok((targets.create(term, namespace, &fresh).await?, Some(TargetChange::Replaced)));
         }
         let written = targets.replace(term, namespace, name, desired).await?;
-        let empty = BTreeMap::new();
-        let content = existing.data.as_ref().unwrap_or(&empty) != desired.data.as_ref().unwrap_or(&empty);
         let change = match found.condition {
             Condition::Drifted => Some(TargetChange::Repaired),
             Condition::Intact if !content => None,
@@ -146,7 +144,7 @@ impl Run<'_> {
     fn observe_latency(&self, change: TargetChange, held: &[Option<Mark>]) {
         let newest = held.iter().flatten().filter_map(|mark| mark.created_at).max();
         if let (TargetChange::Updated, Some(created)) = (change, newest)
-            && let Ok(after) = std::time::Duration::try_from(jiff::Timestamp::now().duration_since(created))
+            && let Ok(after) = Duration::try_from(jiff::Timestamp::now().duration_since(created))
         {
             self.context.metrics.change_reached_secret(after);
         }
@@ -159,7 +157,7 @@ impl Run<'_> {
         findings: Option<&[Finding]>,
         reason: Reason,
         message: String,
-    ) -> Result<(), WriteError> {
+    ) -> Result<Option<Duration>, WriteError> {
         let was_held = self.previous() == Some(Reason::WithdrawalHeld);
         if self.context.feed.admit_withdrawal(&access.name, self.id, was_held) == Admission::Held {
             let message = format!(
@@ -168,10 +166,21 @@ impl Run<'_> {
                 access.name
             );
             self.context.feed.settle(&access.name, self.id, &found.marks);
-            return self.say(Said::new(Reason::WithdrawalHeld, message).about(findings, &found.marks)).await;
+            self.say(Said::new(Reason::WithdrawalHeld, message).about(findings, &found.marks)).await?;
+            return Ok(None);
         }
         if let Some(secret) = &found.secret {
-            self.context.targets.delete(&self.context.term, &self.id.namespace, secret).await?;
+            match self.context.targets.delete(&self.context.term, &self.id.namespace, secret).await {
+                Ok(()) => {}
+                Err(WriteError::Refused(words)) => {
+                    let words = without_values(words, secret);
+                    let message =
+                        format!("the source was withdrawn, but the API server refuses to delete the Secret: {words}");
+                    self.say(Said::new(Reason::TargetRefused, message).about(findings, &found.marks)).await?;
+                    return Ok(Some(self.context.config.retry_refused));
+                }
+                Err(error) => return Err(error),
+            }
             if let Some(metrics) = self.context.stores.metrics(&access.name.name) {
                 metrics.withdrawal();
             }
@@ -182,7 +191,8 @@ impl Run<'_> {
         let mut said = Said::new(reason, message).about(findings, &found.marks);
         said.target_is_gone = true;
         said.content_changed = true;
-        self.say(said).await
+        self.say(said).await?;
+        Ok(None)
     }
 
     /// Deletes a target of a former name, if it is ours.
