@@ -164,6 +164,7 @@ pub async fn run(
         () = cancel.cancelled() => Ok(()),
         Some(ended) = watches.join_next() => Err(unexpected(ended)),
         Some(ended) = drivers.join_next() => Err(unexpected(ended)),
+        () = context.feed.broken() => Err(Error("the driver of a store".to_owned())),
     };
     heartbeat.abort();
     cancel.cancel();

@@ -79,11 +79,6 @@ impl Stores {
         act(self.lock().entry(name.into()).or_default())
     }
 
-    /// Whether a store was looked at since the start.
-    pub fn is_known(&self, name: &str) -> bool {
-        self.lock().get(name).is_some_and(|row| row.generation.is_some())
-    }
-
     /// Why what the spec of a store says cannot be used.
     pub fn trouble(&self, name: &str) -> Option<String> {
         self.lock().get(name)?.trouble.as_ref().map(|trouble| trouble.message.clone())

@@ -79,7 +79,7 @@ impl Snapshot<'_> {
     }
 
     fn is_held(&self) -> bool {
-        self.target.is_some() && self.previous == Some(Reason::WithdrawalHeld.as_str())
+        self.target.is_some() && self.previous == Some(Reason::WithdrawalHeld)
     }
 
     fn judge(&self, findings: &[Finding], stale: bool) -> Decision {

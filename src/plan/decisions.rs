@@ -233,7 +233,7 @@ fn failures_are_told_at_once_unless_a_synced_target_is_believed() {
     assert_eq!(gist(&Case::new(None).down()), Gist::Keep);
     assert_eq!(gist(&Case { stale: true, ..Case::new(None) }.down()), Gist::Report(Reason::StoreNotReady));
     assert_eq!(gist(&Case::fresh(None).down()), Gist::Report(Reason::StoreNotReady));
-    let was_without_store = Case { previous: Some("StoreNotFound"), ..Case::new(None) };
+    let was_without_store = Case { previous: Some(Reason::StoreNotFound), ..Case::new(None) };
     assert_eq!(gist(&was_without_store.down()), Gist::Report(Reason::StoreNotReady), "there is a store now");
     let drifted = Case { condition: Condition::Drifted, ..Case::new(None) };
     assert_eq!(gist(&drifted.down()), Gist::Report(Reason::TargetDrifted));
@@ -254,7 +254,7 @@ fn nothing_is_said_to_be_in_step_that_was_not_checked() {
 
 #[test]
 fn what_is_held_stays_held_until_there_is_another_answer() {
-    let held = Case { previous: Some("WithdrawalHeld"), stale: true, ..Case::new(None) };
+    let held = Case { previous: Some(Reason::WithdrawalHeld), stale: true, ..Case::new(None) };
     assert_eq!(gist(&held.down()), Gist::Keep);
     assert_eq!(gist(&held.found(Verdict::Missing { confirmed: false })), Gist::Keep);
     assert_eq!(gist(&held.found(active(mark(2, 200), Some(r#"{"v":"2"}"#)))), Gist::Write);
@@ -337,7 +337,7 @@ proptest! {
         case.policy = if retain { WithdrawalPolicy::Retain } else { WithdrawalPolicy::Delete };
         let verdict = recipe.verdict();
         let proof = matches!(verdict, Verdict::Withdrawn { .. } | Verdict::Missing { confirmed: true })
-            || (held.is_some() && matches!(verdict, Verdict::Active { .. }));
+            || (held.is_some() && matches!(recipe, Recipe::Active(..) | Recipe::Trouble(TroubleKind::TooLarge)));
         let rendered = matches!(&verdict, Verdict::Active { value: Some(_), .. });
         match case.found_with(verdict, held) {
             Decision::Withdraw { .. } => prop_assert!(proof && has_target && has_evidence && !retain),

@@ -357,7 +357,7 @@ impl Ledger {
     }
 
     /// The interval in force for an asked one.
-    pub fn effective_interval(&self, asked: Duration) -> Duration {
+    fn effective_interval(&self, asked: Duration) -> Duration {
         asked.max(self.interval_floor())
     }
 

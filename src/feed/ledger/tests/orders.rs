@@ -100,10 +100,10 @@ impl Cluster {
         self.world.ledger.answer(self.world.now, request, outcome);
     }
 
-    fn happen(&mut self, event: Event) {
+    fn happen(&mut self, event: &Event) {
         let trouble = || StoreTrouble { kind: StoreTroubleKind::InvalidCredential, message: "x".into() };
         let now = self.world.now;
-        match event {
+        match *event {
             Event::Reconcile(n, changed, drifted) => {
                 *self.generations.entry(n).or_default() += i64::from(changed);
                 self.held.entry(n).or_default();
@@ -163,7 +163,7 @@ impl Cluster {
     /// Everything works from now on; so much time passes.
     fn recover(&mut self, time: Duration) {
         if !self.proposed {
-            self.happen(Event::Propose);
+            self.happen(&Event::Propose);
         }
         for request in std::mem::take(&mut self.on_the_way) {
             self.answer(&request, None);
@@ -209,7 +209,7 @@ proptest! {
     #[test]
     fn whatever_happened_everybody_is_in_step_in_the_end(events in events()) {
         let mut cluster = Cluster::new();
-        for event in events {
+        for event in &events {
             cluster.happen(event);
         }
         // The slowest retry is after eleven minutes; then a value may be read once more.
