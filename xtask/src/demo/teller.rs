@@ -34,14 +34,14 @@ impl Teller {
 
     /// A part of the story begins.
     pub(super) fn title(&self, text: &str) {
-        self.line("");
-        self.line(&self.ink(Ink::Title, text));
+        print("");
+        print(&self.ink(Ink::Title, text));
     }
 
     /// Prose.
     pub(super) fn say(&self, text: &str) {
         for line in wrapped(text, WIDTH - INDENT.len()) {
-            self.line(&format!("{INDENT}{line}"));
+            print(&format!("{INDENT}{line}"));
         }
     }
 
@@ -52,7 +52,7 @@ impl Teller {
             // What fits is left alone: it may be a table.
             let lines = if line.chars().count() > width { wrapped(line, width) } else { vec![line.to_owned()] };
             for line in lines {
-                self.line(&format!("{INDENT}  {}", self.ink(Ink::Printed, &line)));
+                print(&format!("{INDENT}  {}", self.ink(Ink::Printed, &line)));
             }
         }
     }
@@ -63,7 +63,7 @@ impl Teller {
         let lines = wrapped(&format!("{text}{after}"), WIDTH - INDENT.len() - 2);
         for (index, line) in lines.iter().enumerate() {
             let mark = if index == 0 { self.ink(Ink::Good, "✓") } else { " ".to_owned() };
-            self.line(&format!("{INDENT}{mark} {line}"));
+            print(&format!("{INDENT}{mark} {line}"));
         }
     }
 
@@ -72,7 +72,7 @@ impl Teller {
         let lines = call.lines(WIDTH - INDENT.len() - 2);
         for (index, line) in lines.iter().enumerate() {
             let prompt = if index == 0 { "$ " } else { "  " };
-            self.line(&format!("{INDENT}{}", self.ink(Ink::Typed, &format!("{prompt}{line}"))));
+            print(&format!("{INDENT}{}", self.ink(Ink::Typed, &format!("{prompt}{line}"))));
         }
     }
 
@@ -109,11 +109,11 @@ impl Teller {
         format!("\x1b[{code}m{text}\x1b[0m")
     }
 
-    #[expect(clippy::unused_self, reason = "who tells is the one who may print")]
-    fn line(&self, text: &str) {
-        // A reader who left (`| head`) is no reason to leave a cluster half cleaned up.
-        drop(writeln!(io::stdout(), "{text}"));
-    }
+}
+
+fn print(text: &str) {
+    // A reader who left (`| head`) is no reason to leave a cluster half cleaned up.
+    drop(writeln!(io::stdout(), "{text}"));
 }
 
 /// Breaks prose between words.
