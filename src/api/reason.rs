@@ -85,6 +85,20 @@ reasons! {
     }
 }
 
+impl Reason {
+    /// Whether OKMS took back what the Secret was made from.
+    pub fn is_withdrawal(self) -> bool {
+        matches!(
+            self,
+            Self::VersionDeactivated
+                | Self::VersionDestroyed
+                | Self::VersionPruned
+                | Self::SecretDeleted
+                | Self::WithdrawalHeld
+        )
+    }
+}
+
 reasons! {
     /// The reasons of a store's `Ready` condition.
     StoreReason {

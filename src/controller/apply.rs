@@ -160,7 +160,7 @@ impl Run<'_> {
         reason: Reason,
         message: String,
     ) -> Result<(), WriteError> {
-        let was_held = self.previous() == Some(Reason::WithdrawalHeld.as_str());
+        let was_held = self.previous() == Some(Reason::WithdrawalHeld);
         if self.context.feed.admit_withdrawal(&access.name, self.id, was_held) == Admission::Held {
             let message = format!(
                 "the Secret is kept, although its source was withdrawn, because too many are at once: look at {} and confirm \

@@ -4,11 +4,13 @@
 
 use std::{collections::BTreeMap, io, path::Path as FilePath};
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client};
 
 use crate::{
     api::{CaSource, ClientCertificateAuth, KeyRef},
+    model::OkmsId,
     okms::{Identity, Roots},
 };
 
@@ -29,12 +31,13 @@ pub(super) enum CredentialProblem {
     Unknown(String),
 }
 
-/// The client certificate of a store.
+/// The client certificate of a store, valid now and for its domain.
 pub(super) async fn identity(
     client: &Client,
     namespace: &str,
     mount_root: &FilePath,
     auth: &ClientCertificateAuth,
+    okms_id: Option<&OkmsId>,
 ) -> Result<Identity, CredentialProblem> {
     let (what, files) = match (&auth.mount, &auth.secret_ref) {
         (Some(mount), None) => {
@@ -51,7 +54,12 @@ pub(super) async fn identity(
             ));
         }
     };
-    Identity::from_files(&files).map_err(|error| CredentialProblem::Unusable(format!("{what}: {error}")))
+    let checked = Identity::from_files(&files).and_then(|identity| {
+        identity.validity(Timestamp::now())?;
+        okms_id.map_or(Ok(()), |okms_id| identity.belongs_to(okms_id))?;
+        Ok(identity)
+    });
+    checked.map_err(|error| CredentialProblem::Unusable(format!("{what}: {error}")))
 }
 
 /// Whose signature on the server certificate a store trusts.

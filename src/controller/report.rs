@@ -57,13 +57,6 @@ fn source_status(finding: &Finding, held: Option<&Mark>) -> SourceStatus {
     }
 }
 
-/// What a store says of itself, for the message of its objects.
-pub(super) fn store_message(store: &ClusterOkmsStore) -> String {
-    let conditions = store.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    condition::find(conditions, kind::READY)
-        .map_or_else(|| "it was not looked at yet".to_owned(), |ready| ready.message.clone())
-}
-
 impl Run<'_> {
     /// Writes the status, if it changes, and an event where something begins to fail.
     pub(super) async fn say(&mut self, said: Said) -> Result<(), WriteError> {

@@ -8,13 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta};
 use kube::runtime::controller::Action;
 
 use super::{
     context::{Context, object_id},
     metrics::ReconcileOutcome,
-    report::{Said, store_message},
+    report::Said,
     row::{KnownTarget, Row},
 };
 use crate::{
@@ -119,7 +119,8 @@ impl Run<'_> {
         }
         let (wanted, access) = match self.may_read() {
             Ok(found) => found,
-            Err(said) => {
+            Err(None) => return Ok(Ended::pending(None)),
+            Err(Some(said)) => {
                 self.stop_reading();
                 self.say(said).await?;
                 return Ok(Ended::settled(None));
@@ -162,13 +163,14 @@ impl Run<'_> {
         }
     }
 
-    /// What is wanted, and the store to read it from, if it is there and may be used for these paths.
-    fn may_read(&self) -> Result<(Wanted, Access), Said> {
+    /// What is wanted, and the store to read it from, if it is there and may be used for these paths. The error says why not, if
+    /// there is anything to say: after the start, objects come before their stores.
+    fn may_read(&self) -> Result<(Wanted, Access), Option<Said>> {
         let wanted = plan::wanted(self.object).map_err(|message| Said::new(Reason::InvalidSpec, message))?;
         let name = self.object.spec.store_name();
         let Some(store) = self.context.cluster_store(&name) else {
             let message = format!("{name} does not exist: create it, or correct spec.storeRef");
-            return Err(Said::new(Reason::StoreNotFound, message));
+            return Err(Some(Said::new(Reason::StoreNotFound, message)));
         };
         let rules = store.spec.access.as_deref().unwrap_or_default();
         for wanted in wanted.sources.iter() {
@@ -177,12 +179,16 @@ impl Run<'_> {
                     "{name} does not let namespace {} read {}: have its owner add a rule to spec.access",
                     self.id.namespace, wanted.source.path
                 );
-                return Err(Said::new(Reason::AccessDenied, message));
+                return Err(Some(Said::new(Reason::AccessDenied, message)));
             }
         }
         let Some(domain) = self.context.feed.domain(&name) else {
-            let message = format!("the store is not ready: {}", store_message(&store));
-            return Err(Said::new(Reason::StoreNotReady, message));
+            let stays = self.previous().is_some_and(Reason::is_withdrawal);
+            if stays || !self.context.stores.is_known(&name.name) {
+                return Err(None);
+            }
+            let why = self.context.stores.trouble(&name.name).unwrap_or_else(|| "it was not looked at yet".to_owned());
+            return Err(Some(Said::new(Reason::StoreNotReady, format!("the store is not ready: {why}"))));
         };
         Ok((wanted, Access { name, okms_id: domain.okms_id, store }))
     }
@@ -222,7 +228,7 @@ impl Run<'_> {
         let marks = plan::evidence(&secret.metadata, &access.okms_id, sources);
         let fingerprint = plan::fingerprint(&self.context.fingerprinter, &secret);
         let written = self.row.target.as_ref().filter(|known| known.name == *name).map(|known| &known.written);
-        let synced = self.previous() == Some(Reason::Synced.as_str());
+        let synced = self.previous() == Some(Reason::Synced);
         let condition = plan::condition(&secret, self.generation, written, synced, fingerprint);
         if condition == Condition::Intact {
             self.remember(&secret, marks.clone());
@@ -245,17 +251,23 @@ impl Run<'_> {
         });
     }
 
-    /// The reason that the status shows for this generation.
-    pub(super) fn previous(&self) -> Option<&str> {
+    /// What the status says of this generation.
+    fn ready(&self) -> Option<&meta::v1::Condition> {
         let status = self.row.status.as_ref().or(self.object.status.as_ref())?;
         let ready = condition::find(&status.conditions, condition::kind::READY)?;
-        (ready.observed_generation == Some(self.generation)).then_some(ready.reason.as_str())
+        (ready.observed_generation == Some(self.generation)).then_some(ready)
+    }
+
+    /// The reason that the status shows for this generation.
+    pub(super) fn previous(&self) -> Option<Reason> {
+        let ready = self.ready()?;
+        Reason::ALL.iter().copied().find(|reason| reason.as_str() == ready.reason)
     }
 
     /// Whether the target was in step with this generation before.
     fn was_synced(&self) -> bool {
         let rendered = self.row.target.as_ref().is_some_and(|known| known.written.generation == self.generation);
-        rendered || matches!(self.previous(), Some("Synced" | "TargetDrifted"))
+        rendered || matches!(self.previous(), Some(Reason::Synced | Reason::TargetDrifted))
     }
 
     fn ask(&self, access: &Access, sources: &[Source], found: &Found) -> Answer {

@@ -27,8 +27,8 @@ use crate::{
     },
     feed::{Domain, Health, Limits, Standing, WithdrawalLimit},
     k8s::{patch_status, watch_named},
-    model::{StoreKind, StoreName, StoreTrouble, StoreTroubleKind},
-    okms::{Client, ClientOptions, Identity, Observer, Operation, Outcome, Roots},
+    model::{OkmsId, StoreKind, StoreName, StoreTrouble, StoreTroubleKind},
+    okms::{Client, ClientOptions, Endpoint, Identity, Observer, Operation, Outcome, Roots},
 };
 
 /// What is remembered of each store, by name.
@@ -77,6 +77,16 @@ impl Drop for AbortOnDrop {
 impl Stores {
     fn with<T>(&self, name: &str, act: impl FnOnce(&mut StoreRow) -> T) -> T {
         act(self.lock().entry(name.into()).or_default())
+    }
+
+    /// Whether a store was looked at since the start.
+    pub fn is_known(&self, name: &str) -> bool {
+        self.lock().get(name).is_some_and(|row| row.generation.is_some())
+    }
+
+    /// Why what the spec of a store says cannot be used.
+    pub fn trouble(&self, name: &str) -> Option<String> {
+        self.lock().get(name)?.trouble.as_ref().map(|trouble| trouble.message.clone())
     }
 
     /// Counters of a store.
@@ -155,27 +165,55 @@ async fn connect(context: &Arc<Context>, store: &ClusterOkmsStore, name: &str) -
         }
         Err(problem) => {
             tracing::debug!(store = name, %problem, "the credential of a store cannot be used");
-            let (message, gone, retry) = match problem {
-                CredentialProblem::Gone(message) => (message, true, None),
-                CredentialProblem::Unusable(message) => (message, false, None),
+            let (message, gone, again) = match problem {
+                CredentialProblem::Gone(message) => (message, true, poll),
+                // Nothing tells when a certificate becomes valid.
+                CredentialProblem::Unusable(message) => {
+                    (message, !may_go_on(context, store, name), poll.or(Some(context.config.retry_refused)))
+                }
                 CredentialProblem::Unknown(_) => return Some(context.config.credential_poll),
             };
-            let trouble = StoreTrouble { kind: StoreTroubleKind::InvalidCredential, message };
-            context.stores.with(name, |row| {
-                if gone {
-                    row.proposed = None;
-                    row.certificate = None;
-                }
-                row.trouble = Some(trouble.clone());
-            });
-            if gone {
-                context.feed.disconnect(&name_of(name), trouble);
-            } else {
-                context.feed.reject(&name_of(name), trouble);
-            }
-            poll.or(retry)
+            unusable(context, name, message, gone);
+            again
         }
     }
+}
+
+/// What the store is to be connected with now cannot be used. `gone`: neither can what was used before.
+fn unusable(context: &Context, name: &str, message: String, gone: bool) {
+    let store = name_of(name);
+    let trouble = StoreTrouble { kind: StoreTroubleKind::InvalidCredential, message };
+    let news = context.stores.with(name, |row| {
+        let ends = gone && row.proposed.is_some();
+        if gone {
+            row.proposed = None;
+            row.certificate = None;
+        }
+        row.trouble.replace(trouble.clone()).as_ref() != Some(&trouble) || ends
+    });
+    // The feed wakes the store whenever it is told something.
+    if !news {
+        return;
+    }
+    if gone {
+        context.feed.disconnect(&store, trouble);
+    } else {
+        context.feed.reject(&store, trouble);
+    }
+    context.wake_users(&store);
+}
+
+/// Whether the credential in use may stay in use while the new one is unusable: it has not expired itself, and the spec does not
+/// name another endpoint or domain by now.
+fn may_go_on(context: &Context, store: &ClusterOkmsStore, name: &str) -> bool {
+    let spec = &store.spec;
+    context.stores.with(name, |row| {
+        row.proposed.as_ref().is_some_and(|used| {
+            spec.endpoint.parse().is_ok_and(|endpoint: Endpoint| endpoint == used.domain.endpoint)
+                && spec.okms_id.as_ref().is_none_or(|id| id.parse().is_ok_and(|id: OkmsId| id == used.domain.okms_id))
+                && used.identity.validity(Timestamp::now()).is_ok()
+        })
+    })
 }
 
 /// What a client is to be made of, by the present spec and credential.
@@ -184,18 +222,17 @@ async fn proposal(context: &Context, store: &ClusterOkmsStore) -> Result<Proposa
     let config = &context.config;
     let unusable = CredentialProblem::Unusable;
     let endpoint = spec.endpoint.parse().map_err(|error| unusable(format!("spec.endpoint: {error}")))?;
-    let identity =
-        credentials::identity(&context.client, &config.namespace, &config.mount_root, &spec.auth.client_certificate)
-            .await?;
-    let roots = credentials::roots(&context.client, &config.namespace, spec.ca.as_ref()).await?;
-    let okms_id = match &spec.okms_id {
-        Some(id) => id.parse().map_err(|error| unusable(format!("spec.okmsId: {error}")))?,
+    let asked = spec.okms_id.as_ref().map(|id| id.parse());
+    let asked = asked.transpose().map_err(|error| unusable(format!("spec.okmsId: {error}")))?;
+    let (client, auth) = (&context.client, &spec.auth.client_certificate);
+    let identity = credentials::identity(client, &config.namespace, &config.mount_root, auth, asked.as_ref()).await?;
+    let roots = credentials::roots(client, &config.namespace, spec.ca.as_ref()).await?;
+    let okms_id = match asked {
+        Some(id) => id,
         None => identity.okms_id().cloned().ok_or_else(|| {
             unusable("the client certificate names no OKMS domain: give its id in spec.okmsId".to_owned())
         })?,
     };
-    identity.validity(Timestamp::now()).map_err(|error| unusable(error.to_string()))?;
-    identity.belongs_to(&okms_id).map_err(|error| unusable(error.to_string()))?;
     let timeout = spec.limits.as_ref().and_then(|limits| limits.timeout).map_or(Duration::from_secs(30), Interval::get);
     let options = ClientOptions {
         timeout,
@@ -244,8 +281,8 @@ fn recent_withdrawals(context: &Context, store: &StoreName) -> usize {
 fn propose(context: &Arc<Context>, name: &str, proposal: Proposal) {
     let store = name_of(name);
     let metrics = context.stores.with(name, |row| {
-        row.trouble = None;
-        if row.proposed.as_ref() == Some(&proposal) {
+        // After a trouble the feed has to hear that it is over, even if what comes is what was there before.
+        if row.trouble.is_none() && row.proposed.as_ref() == Some(&proposal) {
             return None;
         }
         Some(row.metrics.get_or_insert_with(|| context.metrics.store(&store)).clone())
@@ -255,15 +292,13 @@ fn propose(context: &Arc<Context>, name: &str, proposal: Proposal) {
     let observer = Arc::new(CountRequests(metrics));
     match Client::new(&domain.endpoint, &domain.okms_id, roots, identity, *options, observer) {
         Ok(client) => {
-            context.stores.with(name, |row| row.proposed = Some(proposal));
+            context.stores.with(name, |row| {
+                row.proposed = Some(proposal);
+                row.trouble = None;
+            });
             context.feed.propose(&store, client);
         }
-        Err(error) => {
-            let message = format!("spec.ca: {error}");
-            let trouble = StoreTrouble { kind: StoreTroubleKind::InvalidCredential, message };
-            context.stores.with(name, |row| row.trouble = Some(trouble.clone()));
-            context.feed.reject(&store, trouble);
-        }
+        Err(error) => unusable(context, name, format!("spec.ca: {error}"), false),
     }
 }
 

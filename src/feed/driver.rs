@@ -136,8 +136,8 @@ async fn call(client: Option<Arc<Client>>, call: &Call) -> Outcome {
         Call::Metadata(path) => client.metadata(path).await.map(Outcome::Metadata),
         Call::Data(path, version) => client.data(path, *version).await.map(Outcome::Data),
         Call::Root => match client.list_root().await {
-            // An identity that may not list is known all the same.
-            Err(error) if error.status() == Some(403) => Ok(Outcome::Root),
+            // An identity that may not list is known all the same. A 403 of a proxy shows nothing.
+            Err(error) if error.status() == Some(403) && error.is_of_okms() => Ok(Outcome::Root),
             result => result.map(|()| Outcome::Root),
         },
     };

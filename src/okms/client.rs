@@ -286,7 +286,7 @@ impl Answer {
         Error::new(reason)
             .with_status(self.status)
             .with_retry_after(self.retry_after)
-            .with_request_id(Refusal::parse(&self.body).request_id)
+            .with_refusal(Refusal::parse(&self.body))
     }
 }
 

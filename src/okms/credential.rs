@@ -35,9 +35,9 @@ pub enum CredentialError {
     SeveralForms(Vec<&'static str>),
     #[error("the credential is given as {0}, which is not supported yet: provide {CERTIFICATE} and {KEY}")]
     Unsupported(&'static str),
-    #[error("the credential has no {0}")]
+    #[error("the credential has no {0}: provide both {CERTIFICATE} and {KEY}, in PEM")]
     Missing(&'static str),
-    #[error("{0} is empty")]
+    #[error("{0} is empty: provide both {CERTIFICATE} and {KEY}, in PEM")]
     Empty(&'static str),
     #[error("{CERTIFICATE} holds no certificate in PEM: it must begin with -----BEGIN CERTIFICATE-----")]
     NoCertificate,

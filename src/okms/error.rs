@@ -6,7 +6,7 @@
 
 use std::{error::Error as StdError, fmt, io, time::Duration};
 
-use super::tls::TlsProblem;
+use super::{tls::TlsProblem, wire::Refusal};
 
 /// What to do about a failed request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,6 +53,7 @@ struct Inner {
     status: Option<u16>,
     retry_after: Option<Duration>,
     request_id: Option<String>,
+    of_okms: bool,
     source: Option<reqwest::Error>,
 }
 
@@ -83,7 +84,7 @@ pub(super) enum Reason {
     Broken,
     #[error("{0}")]
     Tls(TlsProblem),
-    #[error("the answer is larger than 1 MiB")]
+    #[error("the answer is larger than 1 MiB: split the secret")]
     TooLarge,
     #[error("the endpoint redirects elsewhere (status {0}), which OKMS never does: check the endpoint")]
     Redirect(u16),
@@ -200,7 +201,14 @@ pub(super) fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<I
 
 impl Error {
     pub(super) fn new(reason: Reason) -> Self {
-        Self(Box::new(Inner { reason, status: None, retry_after: None, request_id: None, source: None }))
+        Self(Box::new(Inner {
+            reason,
+            status: None,
+            retry_after: None,
+            request_id: None,
+            of_okms: false,
+            source: None,
+        }))
     }
 
     pub(super) fn transport(error: reqwest::Error, answering: bool) -> Self {
@@ -230,13 +238,23 @@ impl Error {
         self
     }
 
-    pub(super) fn with_request_id(mut self, request_id: Option<String>) -> Self {
+    fn with_request_id(mut self, request_id: Option<String>) -> Self {
         self.0.request_id = request_id;
         self
     }
 
+    pub(super) fn with_refusal(mut self, refusal: Refusal) -> Self {
+        self.0.of_okms = refusal.is_of_okms();
+        self.with_request_id(refusal.request_id)
+    }
+
     pub fn kind(&self) -> ErrorKind {
         self.0.reason.kind()
+    }
+
+    /// Whether the body was an error of OKMS itself, and not, say, the page of a proxy.
+    pub fn is_of_okms(&self) -> bool {
+        self.0.of_okms
     }
 
     /// How long OKMS asks to wait, where it said so. At most a day.

@@ -43,7 +43,8 @@ pub(super) fn data(body: &[u8], asked: Option<Version>) -> Result<Reading, Malfo
     let facts = metadata.facts();
     match data {
         None if facts.deletion_time.is_some() || facts.destroyed => Ok(Reading::Unreadable { version, facts }),
-        None => Err(Malformed::NoData),
+        // Whether OKMS sends null fields or leaves them out is not known, so both mean that the version was written without data.
+        None => Ok(Reading::Data { mark: Mark { version, created_at: facts.created_at }, facts, value: Value::null() }),
         Some(_) if facts.destroyed => Err(Malformed::Contradiction),
         Some(data) if data.get().starts_with('{') => {
             let value = Value::from_json_object(Zeroizing::new(data.get().as_bytes().to_vec()));
@@ -86,6 +87,11 @@ impl Refusal {
             |_| Self::default(),
             |body: ErrorBody| Self { code: body.error_code, request_id: body.request_id.filter(is_id) },
         )
+    }
+
+    /// Whether this is an error of OKMS at all: each has a code (OpenAPI 2.14.0, `ErrorResponse`).
+    pub(super) fn is_of_okms(&self) -> bool {
+        self.code.is_some()
     }
 
     /// Whether the Secret Manager itself says that it has no such thing. The code has 8 bits for the service (1, CCM), 8 for its part

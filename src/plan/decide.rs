@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 
-use super::{Condition, Owner, RenderError, RenderErrorKind, TargetShape, Wanted, desired, differs, render};
+use super::{Condition, Owner, RenderErrorKind, TargetShape, Wanted, desired, differs, render};
 use crate::{
     api::{Reason, WithdrawalPolicy},
     model::{Evidence, Finding, Mark, OkmsId, Source, StoreTrouble, Trouble, TroubleKind, Verdict, Withdrawal},
@@ -29,7 +29,7 @@ pub struct Snapshot<'a> {
     /// The status shows this generation as synced.
     pub synced: bool,
     /// The reason that the status shows for this generation.
-    pub previous: Option<&'a str>,
+    pub previous: Option<Reason>,
 }
 
 /// What OKMS said, as far as it is known.
@@ -65,6 +65,8 @@ impl Snapshot<'_> {
     /// A failure to look is told at once, but for a target that was synced and is intact, which is believed for a while.
     fn unless_believed(&self, stale: bool, reason: Reason, message: impl FnOnce() -> String) -> Decision {
         match self.condition {
+            // What was taken back stays so until OKMS says something else, and what is held is known by it after a restart.
+            _ if self.previous.is_some_and(Reason::is_withdrawal) => Decision::Keep,
             Condition::Intact if self.synced && !stale => Decision::Keep,
             Condition::Drifted if self.synced => Decision::Report {
                 reason: Reason::TargetDrifted,
@@ -83,10 +85,10 @@ impl Snapshot<'_> {
         let marks: Vec<Mark> = findings.iter().filter_map(mark).collect();
         let values: Option<Vec<_>> =
             self.wanted.sources.iter().zip(findings).map(|(wanted, finding)| Some((wanted, value(finding)?))).collect();
-        let Some(values) = values else { return self.without_values(marks, stale) };
+        let Some(values) = values else { return self.without_values(findings, marks, stale) };
         match render(&values, &self.wanted.target.type_) {
             Ok(rendering) => self.write(marks, rendering.into_data()),
-            Err(error) => self.not_rendered(findings, error),
+            Err(error) => self.not_rendered(findings, self.evidence, reason_of(error.kind), error.message),
         }
     }
 
@@ -95,6 +97,11 @@ impl Snapshot<'_> {
         let source = &finding.source;
         let report = |reason, message| Some(Decision::Report { reason, message });
         match &finding.verdict {
+            Verdict::Trouble(trouble) if trouble.kind == TroubleKind::TooLarge => {
+                // It was read, and is not to be had: that is known at once, as of a secret that does not render.
+                let message = format!("{}: {}", source.path, trouble.message);
+                Some(self.not_rendered(std::slice::from_ref(finding), &[evidence], Reason::TooLarge, message))
+            }
             Verdict::Trouble(trouble) => Some(self.trouble(source, trouble, stale)),
             Verdict::Withdrawn { how, .. } => Some(self.withdraw(source, *how, finding, evidence.is_some())),
             Verdict::Missing { confirmed: true } if evidence.is_some() => {
@@ -108,9 +115,8 @@ impl Snapshot<'_> {
                 ),
             ),
             // The target went with the secret that it was made from: that stays the reason until there is a secret again.
-            Verdict::Missing { .. } if self.previous == Some(Reason::SecretDeleted.as_str()) => {
-                let how = Withdrawal::SecretDeleted;
-                report(how.into(), no_secret(&withdrawn(source, how, finding), how))
+            Verdict::Missing { .. } if self.previous == Some(Reason::SecretDeleted) => {
+                Some(self.withdraw(source, Withdrawal::SecretDeleted, finding, false))
             }
             Verdict::Missing { .. } => report(
                 Reason::PathNotFound,
@@ -119,6 +125,15 @@ impl Snapshot<'_> {
             Verdict::NoVersion => report(
                 Reason::NoVersion,
                 format!("the secret {} exists in OKMS but has no version: write one", source.path),
+            ),
+            Verdict::VersionNotFound if evidence.is_some() => report(
+                Reason::VersionNotFound,
+                format!(
+                    "{source}, which the Secret was made from, is not there any more{}: if {} was made again, correct \
+                     spec.version; the Secret is kept",
+                    current(finding),
+                    source.path
+                ),
             ),
             Verdict::VersionNotFound => report(
                 Reason::VersionNotFound,
@@ -157,8 +172,7 @@ impl Snapshot<'_> {
                 self.okms_id,
                 source.path.encoded()
             ),
-            TroubleKind::TooLarge => format!("{}: {}", source.path, trouble.message),
-            TroubleKind::OkmsUnavailable | TroubleKind::UnexpectedAnswer => {
+            TroubleKind::OkmsUnavailable | TroubleKind::UnexpectedAnswer | TroubleKind::TooLarge => {
                 format!("{} cannot be read, while other paths can: {}", source.path, trouble.message)
             }
         };
@@ -170,10 +184,13 @@ impl Snapshot<'_> {
         let said = withdrawn(source, how, finding);
         match (self.target, self.policy) {
             // The same sentence as when the Secret was deleted, so that the status does not change once more.
-            (None, WithdrawalPolicy::Delete) => Decision::Report { reason, message: no_secret(&said, how) },
-            (None, WithdrawalPolicy::Retain) => {
-                Decision::Report { reason, message: format!("{said}, and there is no Secret to retain{}", undo(how)) }
+            (None, WithdrawalPolicy::Delete) => {
+                Decision::Report { reason, message: no_secret(&said, how, &finding.source) }
             }
+            (None, WithdrawalPolicy::Retain) => Decision::Report {
+                reason,
+                message: format!("{said}, and there is no Secret to retain{}", undo(how, &finding.source)),
+            },
             (Some(_), WithdrawalPolicy::Retain) => Decision::Report {
                 reason,
                 message: format!("{said}; the Secret is kept as it is, because withdrawalPolicy is Retain"),
@@ -182,12 +199,17 @@ impl Snapshot<'_> {
                 reason,
                 message: format!("{said}; the Secret is kept, because it was not made from there"),
             },
-            (Some(_), WithdrawalPolicy::Delete) => Decision::Withdraw { reason, message: no_secret(&said, how) },
+            (Some(_), WithdrawalPolicy::Delete) => {
+                Decision::Withdraw { reason, message: no_secret(&said, how, &finding.source) }
+            }
         }
     }
 
     /// Nothing was read, because the target was said to hold these versions already, or because they were found not to render.
-    fn without_values(&self, marks: Vec<Mark>, stale: bool) -> Decision {
+    fn without_values(&self, findings: &[Finding], marks: Vec<Mark>, stale: bool) -> Decision {
+        if let Some(decision) = self.held_withdrawn(findings, self.evidence) {
+            return decision;
+        }
         let holds = marks.iter().zip(self.evidence).all(|(mark, held)| held.is_some_and(|held| held.is_same_as(mark)));
         if !holds || self.condition != Condition::Intact {
             return Decision::Keep;
@@ -225,14 +247,22 @@ impl Snapshot<'_> {
     }
 
     /// The new content does not render. If what the target still holds was withdrawn, that counts.
-    fn not_rendered(&self, findings: &[Finding], error: RenderError) -> Decision {
-        for (finding, evidence) in findings.iter().zip(self.evidence) {
-            if let (Some(how), Some(held)) = (finding.held, evidence) {
-                let source = Source { path: finding.source.path.clone(), pin: Some(held.version) };
-                return self.withdraw(&source, how, finding, true);
-            }
-        }
-        Decision::Report { reason: reason_of(error.kind), message: error.message }
+    fn not_rendered(
+        &self,
+        findings: &[Finding],
+        evidence: &[Option<Mark>],
+        reason: Reason,
+        message: String,
+    ) -> Decision {
+        self.held_withdrawn(findings, evidence).unwrap_or(Decision::Report { reason, message })
+    }
+
+    /// What follows when a version that the target holds, while the one meant now cannot replace it, was taken back.
+    fn held_withdrawn(&self, findings: &[Finding], evidence: &[Option<Mark>]) -> Option<Decision> {
+        findings.iter().zip(evidence).find_map(|(finding, evidence)| {
+            let source = Source { path: finding.source.path.clone(), pin: Some(evidence.as_ref()?.version) };
+            Some(self.withdraw(&source, finding.held?, finding, true))
+        })
     }
 }
 
@@ -277,16 +307,22 @@ fn withdrawn(source: &Source, how: Withdrawal, finding: &Finding) -> String {
     }
 }
 
-fn no_secret(said: &str, how: Withdrawal) -> String {
-    format!("{said}, so the Secret is deleted{}", undo(how))
+/// The same sentence when the Secret is deleted and ever after, so that the status does not change once more.
+fn no_secret(said: &str, how: Withdrawal, source: &Source) -> String {
+    format!("{said}, so the Secret is deleted{}", undo(how, source))
 }
 
-/// What brings the Secret back.
-fn undo(how: Withdrawal) -> &'static str {
-    match how {
-        Withdrawal::VersionDeactivated => ". Reactivate the version or write a new one to have it back",
-        Withdrawal::VersionDestroyed | Withdrawal::SecretDeleted => ". Write a new version to have it back",
-        Withdrawal::VersionPruned => ". Change spec.version to have it back",
+/// What brings the Secret back. A new version does nothing for a pin.
+fn undo(how: Withdrawal, source: &Source) -> &'static str {
+    match (how, source.pin) {
+        (Withdrawal::VersionDeactivated, None) => ". Reactivate the version or write a new one to have it back",
+        (Withdrawal::VersionDeactivated, Some(_)) => ". Reactivate the version or change spec.version to have it back",
+        (Withdrawal::VersionDestroyed, None) | (Withdrawal::SecretDeleted, _) => {
+            ". Write a new version to have it back"
+        }
+        (Withdrawal::VersionDestroyed, Some(_)) | (Withdrawal::VersionPruned, _) => {
+            ". Change spec.version to have it back"
+        }
     }
 }
 

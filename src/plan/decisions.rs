@@ -26,7 +26,7 @@ struct Case {
     condition: Condition,
     evidence: Vec<Option<Mark>>,
     synced: bool,
-    previous: Option<&'static str>,
+    previous: Option<Reason>,
     stale: bool,
 }
 
@@ -75,7 +75,7 @@ impl Case {
             condition: Condition::Intact,
             evidence: vec![Some(held)],
             synced: true,
-            previous: Some("Synced"),
+            previous: Some(Reason::Synced),
             stale: false,
         }
     }
@@ -193,7 +193,7 @@ fn only_a_proven_withdrawal_of_what_the_target_was_made_from_deletes_it() {
 
 #[test]
 fn a_secret_that_was_deleted_stays_the_reason_after_its_target_is_gone() {
-    let case = Case { previous: Some("SecretDeleted"), ..Case::fresh(None) };
+    let case = Case { previous: Some(Reason::SecretDeleted), ..Case::fresh(None) };
     assert_eq!(gist(&case.found(Verdict::Missing { confirmed: true })), Gist::Report(Reason::SecretDeleted));
     assert_eq!(
         gist(&Case::fresh(None).found(Verdict::Missing { confirmed: true })),

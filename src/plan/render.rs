@@ -89,6 +89,10 @@ struct Draft<'a> {
 impl<'a> Draft<'a> {
     fn add_source(&mut self, wanted: &'a WantedSource, value: &Value) -> Result<(), RenderError> {
         let path = &wanted.source.path;
+        if value.is_null() {
+            let message = format!("{path} has no data: write a version with at least one field");
+            return Err(error(RenderErrorKind::EmptySource, message));
+        }
         let object = Object::parse(value.expose()).map_err(|malformed| unreadable(path, malformed))?;
         match &wanted.keys {
             KeyPlan::All => self.add_fields(path, &object),

@@ -4,8 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // A test ends where it cannot go on, also in its helpers.
 
 mod admission;
+mod bad_input;
 mod chart;
 mod cluster;
+mod faults;
+mod kept;
 mod okms_client;
 mod process;
 mod rooms;

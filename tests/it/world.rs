@@ -107,7 +107,12 @@ impl World {
     }
 
     pub(crate) fn mount_files(&self, files: &[(&str, &str)]) {
-        swap(&self.mounts.path().join(&self.name), files);
+        self.mount_files_at(&self.name, files);
+    }
+
+    /// The same for another mount.
+    pub(crate) fn mount_files_at(&self, mount: &str, files: &[(&str, &str)]) {
+        swap(&self.mounts.path().join(mount), files);
     }
 
     /// How the operator behaves in tests.
@@ -154,10 +159,15 @@ impl World {
 
     /// Creates the store of this world; `changes` are merged into its spec.
     pub(crate) async fn create_store(&self, changes: Value) -> ClusterOkmsStore {
+        self.create_store_named(&self.name, changes).await
+    }
+
+    /// Creates another store like that of this world; the operator serves it if its configuration names it.
+    pub(crate) async fn create_store_named(&self, name: &str, changes: Value) -> ClusterOkmsStore {
         let mut store = json!({
             "apiVersion": "okms-operator.io/v1alpha1",
             "kind": "ClusterOkmsStore",
-            "metadata": {"name": self.name},
+            "metadata": {"name": name},
             "spec": {
                 "endpoint": self.sim.endpoint(),
                 "auth": {"clientCertificate": {"mount": self.name}},
@@ -171,7 +181,11 @@ impl World {
     }
 
     pub(crate) async fn patch_store(&self, patch: Value) {
-        self.stores().patch(&self.name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+        self.patch_store_named(&self.name, patch).await;
+    }
+
+    pub(crate) async fn patch_store_named(&self, name: &str, patch: Value) {
+        self.stores().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
     }
 
     /// Creates an `OkmsSecret` with this spec, which gets the store of this world where it names none.
@@ -236,8 +250,13 @@ impl World {
 
     /// Waits until the store's Ready condition is this; answers its message.
     pub(crate) async fn store_ready(&self, status: &str, reason: &str) -> String {
-        eventually(&format!("the store is Ready={status} {reason}"), async || {
-            let store = self.stores().get(&self.name).await.unwrap();
+        self.store_named_ready(&self.name, status, reason).await
+    }
+
+    /// The same for another store.
+    pub(crate) async fn store_named_ready(&self, name: &str, status: &str, reason: &str) -> String {
+        eventually(&format!("store {name} is Ready={status} {reason}"), async || {
+            let store = self.stores().get(name).await.unwrap();
             let conditions = store.status.map(|status| status.conditions).unwrap_or_default();
             match condition::find(&conditions, "Ready") {
                 Some(ready) if ready.status == status && ready.reason == reason => Ok(ready.message.clone()),

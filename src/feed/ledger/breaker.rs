@@ -191,8 +191,9 @@ impl Breaker {
             }
             return Probed::Works;
         };
-        let about_the_path = matches!(fault.kind, FaultKind::Refused | FaultKind::Unexpected | FaultKind::TooLarge);
-        if about_the_path && matches!(call, Call::Metadata(_)) {
+        // What may be the fault of that one path alone is asked again at the root.
+        let of_the_store = matches!(fault.kind, FaultKind::RateLimited | FaultKind::Tls);
+        if !of_the_store && matches!(call, Call::Metadata(_)) {
             self.last_good = None;
             probe.due = Some(now.mono);
             return Probed::Undecided;

@@ -49,10 +49,14 @@ pub(super) enum Seen {
 pub(super) struct Problem {
     pub trouble: Trouble,
     pub failures: u32,
-    /// When the failed request began.
+    /// When the first of the failed requests began …
+    pub since: Instant,
+    /// … and the last.
     pub at: Instant,
-    /// A read of data failed, which a good check of metadata does not mend.
-    pub of_read: bool,
+    /// The content that a failed read was about, which a good check of metadata does not mend. Absent: a check failed.
+    pub unread: Option<Mark>,
+    /// When to try again.
+    pub retry: Instant,
 }
 
 /// A value that was read, until its last user has settled.
@@ -75,6 +79,22 @@ impl Entry {
     /// The value of exactly this content.
     pub fn value_of(&self, mark: &Mark) -> Option<&Value> {
         self.value.as_ref().filter(|kept| kept.mark.is_same_as(mark)).map(|kept| &kept.value)
+    }
+
+    /// When what is known of this source was last as it should be: a newer version that cannot be read makes it old, however well
+    /// the checks go that show it.
+    pub fn good(&self) -> Option<Instant> {
+        let unread = self.problem.as_ref().filter(|problem| problem.unread.is_some()).map(|problem| problem.since);
+        self.checked.map(|checked| unread.map_or(checked, |since| since.min(checked)))
+    }
+
+    /// Whether this content may be read now. After a failed read it is checked first whether there is something else to read.
+    pub fn may_be_read(&self, now: Instant, mark: &Mark) -> bool {
+        self.problem.as_ref().is_none_or(|problem| match &problem.unread {
+            None => true,
+            Some(unread) if !unread.is_same_as(mark) => true,
+            Some(_) => problem.retry <= now && self.checked.is_some_and(|checked| checked > problem.at),
+        })
     }
 
     /// The state as metrics name it.

@@ -205,11 +205,16 @@ impl Ledger {
             FaultKind::NotFound | FaultKind::Unexpected => TroubleKind::UnexpectedAnswer,
         };
         let failures = entry.problem.as_ref().map_or(1, |problem| problem.failures + 1);
+        let unread = entry.seen.as_ref().and_then(Seen::mark).copied().filter(|_| of_read);
+        let before = entry.problem.as_ref().filter(|problem| problem.unread.is_some() == of_read);
+        let since = before.map_or(started, |problem| problem.since);
         let needs_a_person = matches!(kind, TroubleKind::Forbidden | TroubleKind::TooLarge);
         let wait = if needs_a_person { self.timing.slow(failures, interval) } else { self.timing.backoff(failures) };
         let trouble = Trouble { kind, message: fault.message };
-        entry.problem = Some(Problem { trouble, failures, at: started, of_read });
-        self.schedule(&source, Some(now.mono + wait));
+        entry.problem = Some(Problem { trouble, failures, since, at: started, unread, retry: now.mono + wait });
+        // However long a read waits, the checks go on.
+        let due = interval.filter(|_| of_read).map_or(wait, |interval| wait.min(interval));
+        self.schedule(&source, Some(now.mono + due));
         self.review_users(now, &source, started);
     }
 
@@ -307,7 +312,9 @@ impl Ledger {
         let Some(entry) = self.entries.get_mut(source) else { return };
         let first = entry.checked.is_none();
         entry.checked = Some(started);
-        if entry.problem.as_ref().is_some_and(|problem| !problem.of_read) {
+        // There may be nothing left to read.
+        let readable = matches!(entry.seen, Some(Seen::Active { .. }));
+        if entry.problem.as_ref().is_some_and(|problem| problem.unread.is_none() || !readable) {
             entry.problem = None;
         }
         if let Some(mark) = entry.seen.as_ref().and_then(Seen::mark) {

@@ -65,7 +65,7 @@ impl Ledger {
             .wishes
             .iter()
             .filter_map(|wish| self.entries.get(&wish.source))
-            .map(|entry| entry.checked.map_or(object.enlisted, |checked| checked.max(object.enlisted)) + bound)
+            .map(|entry| entry.good().map_or(object.enlisted, |good| good.max(object.enlisted)) + bound)
             .min()
     }
 
@@ -93,6 +93,8 @@ impl Ledger {
             Answer::Known { findings, .. } if object.open_round().is_some() && !has_trouble(findings) => true,
             _ => object.told != told,
         };
+        // There may be something else to read now.
+        self.demand(now, id);
         if wake {
             self.todo.wakes.push(id.clone());
         }

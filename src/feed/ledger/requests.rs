@@ -131,13 +131,15 @@ impl Ledger {
         let mut read = false;
         for round in entry.users.iter().filter_map(|id| self.objects.get(id)?.open_round()) {
             let counts = |moment: Instant| round.since.is_none_or(|since| moment >= since);
-            if retry_later && entry.problem.as_ref().is_some_and(|problem| counts(problem.at)) {
+            let failed_check = entry.problem.as_ref().filter(|problem| problem.unread.is_none());
+            if retry_later && failed_check.is_some_and(|problem| counts(problem.at)) {
                 continue;
             }
             if !entry.checked.is_some_and(counts) {
                 return Some(Job::Check);
             }
-            let unread = matches!(&entry.seen, Some(Seen::Active { mark, .. }) if entry.value_of(mark).is_none());
+            let unread = matches!(&entry.seen, Some(Seen::Active { mark, .. })
+                if entry.value_of(mark).is_none() && entry.may_be_read(now.mono, mark));
             read |= round.data && unread;
         }
         let due = || entry.due.is_some_and(|due| due <= now.mono);

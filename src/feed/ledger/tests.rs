@@ -16,7 +16,7 @@ struct World {
     ledger: Ledger,
     /// What OKMS has: path to its facts.
     okms: BTreeMap<Path, Facts>,
-    /// Faults by path, and of the root list under "".
+    /// Faults by path, of the root list under "", of everything under "*", of data alone under "data of <path>".
     faults: BTreeMap<String, Fault>,
     calls: Vec<Call>,
     wakes: Vec<ObjectId>,
@@ -104,7 +104,9 @@ impl World {
             Call::Root => String::new(),
             Call::Metadata(path) | Call::Data(path, _) => path.to_string(),
         };
-        if let Some(fault) = self.faults.get(&key).or(self.faults.get("*")) {
+        let of_data = matches!(call, Call::Data(..)).then(|| format!("data of {key}"));
+        let faults = [of_data.as_ref(), Some(&key), Some(&"*".to_owned())].map(|key| self.faults.get(key?));
+        if let Some(fault) = faults.into_iter().flatten().next() {
             return Outcome::Failed(fault.clone());
         }
         match call {
@@ -587,4 +589,65 @@ fn what_is_forgotten_leaves_nothing_behind() {
     world.pass(MINUTE * 10);
     assert!(world.calls.is_empty());
     assert!(world.ledger.entries.is_empty() && world.ledger.objects.is_empty() && world.ledger.timers.is_empty());
+}
+
+#[test]
+fn a_newer_version_that_cannot_be_read_makes_the_older_one_stale_and_does_not_end_its_checks() {
+    let mut world = World::new();
+    world.put("db");
+    let old = world.sync("a", "db");
+    world.put("db");
+    world.faults.insert("data of db".into(), fault(FaultKind::Unavailable));
+    world.pass(MINUTE * 4);
+    let held = |world: &mut World| match world.ask("a", "db", Some(old), Need::Check) {
+        Answer::Known { findings, stale } => (findings[0].held, stale),
+        _ => panic!("not known"),
+    };
+    assert_eq!(held(&mut world), (None, false), "within the bound");
+    world.pass(MINUTE * 3);
+    assert_eq!(held(&mut world), (None, true), "the checks went well, but the target is old");
+    world.deactivate("db", 1);
+    world.pass(MINUTE * 2);
+    assert_eq!(held(&mut world).0, Some(Withdrawal::VersionDeactivated));
+    world.faults.clear();
+    world.pass(MINUTE * 2);
+    assert!(matches!(world.verdict("a", "db", Some(old)), Verdict::Active { value: Some(_), .. }));
+}
+
+#[test]
+fn a_version_that_is_too_large_is_checked_on_and_given_up_for_the_next_one() {
+    let mut world = World::new();
+    world.put("db");
+    let old = world.sync("a", "db");
+    world.put("db");
+    world.faults.insert("data of db".into(), fault(FaultKind::TooLarge));
+    world.pass(MINUTE * 60);
+    let trouble =
+        |verdict: Verdict| matches!(verdict, Verdict::Trouble(trouble) if trouble.kind == TroubleKind::TooLarge);
+    assert!(trouble(world.verdict("a", "db", Some(old))));
+    world.calls.clear();
+    world.pass(MINUTE * 60);
+    assert!(trouble(world.verdict("a", "db", Some(old))));
+    assert!((50..=70).contains(&world.metadata_calls()), "{} checks in an hour", world.metadata_calls());
+    assert!((4..=7).contains(&world.data_calls()), "{} reads in an hour", world.data_calls());
+    world.put("db");
+    world.faults.clear();
+    world.pass(MINUTE);
+    let Verdict::Active { mark, value: Some(_), .. } = world.verdict("a", "db", Some(old)) else { panic!() };
+    assert_eq!(mark.version.get(), 3);
+}
+
+#[test]
+fn a_path_that_answered_well_before_and_fails_now_does_not_take_the_store_with_it() {
+    let mut world = World::new();
+    world.put("a");
+    world.put("b");
+    world.sync("b", "b");
+    world.sync("a", "a");
+    world.faults.insert("a".into(), fault(FaultKind::Unavailable));
+    world.faults.insert("b".into(), fault(FaultKind::Unavailable));
+    for _ in 0..10 {
+        world.pass(MINUTE);
+        assert_eq!(*world.ledger.health(), Health::Ready);
+    }
 }

@@ -126,6 +126,9 @@ fn data_is_kept_letter_by_letter() {
     let facts = VersionFacts { created_at: Some(at("2026-01-02T03:04:05Z")), ..VersionFacts::default() };
     assert_eq!(read(&body, None), Ok((2, facts, Some(text.to_owned()))));
     assert_eq!(read(&body, Some(2)), Ok((2, facts, Some(text.to_owned()))));
+    for null in [r#"{"data":{"data":null,"metadata":{"version":1}}}"#, r#"{"data":{"metadata":{"version":1}}}"#] {
+        assert_eq!(read(null, None), Ok((1, VersionFacts::default(), Some("null".to_owned()))));
+    }
     let empty = r#"{"data":{"data":{},"metadata":{"version":1}}}"#;
     assert_eq!(read(empty, None), Ok((1, VersionFacts::default(), Some("{}".to_owned()))));
 }
@@ -135,8 +138,7 @@ fn a_data_answer_that_is_not_as_it_should_be_is_an_error() {
     for (body, malformed) in [
         (r"{}", Malformed::NoData),
         (r#"{"data":null}"#, Malformed::NoData),
-        (r#"{"data":{"data":null,"metadata":{"version":2}}}"#, Malformed::NoData),
-        (r#"{"data":{"metadata":{"version":2}}}"#, Malformed::NoData),
+        (r#"{"data":{"data":null}}"#, Malformed::NoVersion),
         (r#"{"data":{"data":[],"metadata":{"version":2}}}"#, Malformed::NotObject),
         (r#"{"data":{"data":"x","metadata":{"version":2}}}"#, Malformed::NotObject),
         (r#"{"data":{"data":{}}}"#, Malformed::NoVersion),

@@ -1,0 +1,78 @@
+//! What a failure must not do: take a Secret, or call something synced that is not.
+
+use std::sync::{Arc, Mutex};
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    ResourceExt,
+    runtime::watcher::{self, Event, watcher},
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::world::{World, ready_of};
+
+/// A Secret as it was, to be compared with what is there later.
+pub(crate) struct Kept(Secret);
+
+impl Kept {
+    pub(crate) async fn of(world: &World, name: &str) -> Self {
+        Self(world.secret(name).await.unwrap_or_else(|| panic!("there is no Secret {name} yet")))
+    }
+
+    pub(crate) fn uid(&self) -> Option<String> {
+        self.0.uid()
+    }
+
+    /// The same Secret (not one made again) with the same data.
+    #[track_caller]
+    pub(crate) fn assert_is(&self, now: Option<&Secret>, what: &str) {
+        let now = now.unwrap_or_else(|| panic!("{what}: Secret {} was deleted", self.0.name_any()));
+        assert_eq!(now.uid(), self.0.uid(), "{what}: Secret {} was made again", self.0.name_any());
+        // Compared, not printed: a failed `assert_eq` would show the values.
+        assert!(now.data == self.0.data, "{what}: the data of Secret {} changed", self.0.name_any());
+    }
+
+    pub(crate) async fn assert(&self, world: &World, what: &str) {
+        self.assert_is(world.secret(&self.0.name_any()).await.as_ref(), what);
+    }
+}
+
+/// Every Ready condition that the `OkmsSecret`s of a namespace had, in order.
+pub(crate) struct History {
+    seen: Arc<Mutex<Vec<(String, String, String)>>>,
+    _watch: AbortOnDropHandle<()>,
+}
+
+impl History {
+    pub(crate) fn of(world: &World) -> Self {
+        let seen: Arc<Mutex<Vec<_>>> = Arc::default();
+        let (api, written) = (world.objects(), seen.clone());
+        let watch = tokio::spawn(async move {
+            let mut events = std::pin::pin!(watcher(api, watcher::Config::default()));
+            while let Some(event) = events.next().await {
+                // A failed watch starts anew by itself.
+                if let Ok(Event::Apply(object) | Event::InitApply(object)) = event
+                    && let Some((status, reason, _)) = ready_of(&object)
+                {
+                    written.lock().unwrap().push((object.name_any(), status, reason));
+                }
+            }
+        });
+        Self { seen, _watch: AbortOnDropHandle::new(watch) }
+    }
+
+    /// Status and reason of an object, each as often as it was written.
+    pub(crate) fn of_object(&self, name: &str) -> Vec<(String, String)> {
+        let seen = self.seen.lock().unwrap();
+        let own = seen.iter().filter(|(object, ..)| object == name);
+        own.map(|(_, status, reason)| (status.clone(), reason.clone())).collect()
+    }
+
+    #[track_caller]
+    pub(crate) fn assert_never_ready(&self, name: &str) {
+        let seen = self.of_object(name);
+        assert!(!seen.is_empty(), "nothing was seen of {name}");
+        assert!(seen.iter().all(|(status, _)| status != "True"), "{name} was Ready=True: {seen:?}");
+    }
+}
