@@ -252,10 +252,7 @@ impl Story<'_> {
         self.ready("okmssecret", name, "True", "Synced").await?;
         let secret = self.secret(name).await?.with_context(|| format!("not as told: there is no Secret {name}"))?;
         let expected = json!({"user": BASE64_STANDARD.encode("shop"), "password": BASE64_STANDARD.encode(password)});
-        must_be(
-            secret.get("data") == Some(&expected),
-            &format!("the Secret {name} holds the password `{password}`"),
-        )
+        must_be(secret.get("data") == Some(&expected), &format!("the Secret {name} holds the password `{password}`"))
     }
 
     async fn ready(&self, kind: &str, name: &str, status: &str, reason: &str) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal, Stdout, Write},
     time::Duration,
 };
 
@@ -16,6 +16,7 @@ const WIDTH: usize = 100;
 const INDENT: &str = "   ";
 
 pub(super) struct Teller {
+    out: Stdout,
     colours: bool,
 }
 
@@ -29,19 +30,20 @@ enum Ink {
 
 impl Teller {
     pub(super) fn new() -> Self {
-        Self { colours: io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none() }
+        let out = io::stdout();
+        Self { colours: out.is_terminal() && env::var_os("NO_COLOR").is_none(), out }
     }
 
     /// A part of the story begins.
     pub(super) fn title(&self, text: &str) {
-        print("");
-        print(&self.ink(Ink::Title, text));
+        self.line("");
+        self.line(&self.ink(Ink::Title, text));
     }
 
     /// Prose.
     pub(super) fn say(&self, text: &str) {
         for line in wrapped(text, WIDTH - INDENT.len()) {
-            print(&format!("{INDENT}{line}"));
+            self.line(&format!("{INDENT}{line}"));
         }
     }
 
@@ -52,7 +54,7 @@ impl Teller {
             // What fits is left alone: it may be a table.
             let lines = if line.chars().count() > width { wrapped(line, width) } else { vec![line.to_owned()] };
             for line in lines {
-                print(&format!("{INDENT}  {}", self.ink(Ink::Printed, &line)));
+                self.line(&format!("{INDENT}  {}", self.ink(Ink::Printed, &line)));
             }
         }
     }
@@ -63,7 +65,7 @@ impl Teller {
         let lines = wrapped(&format!("{text}{after}"), WIDTH - INDENT.len() - 2);
         for (index, line) in lines.iter().enumerate() {
             let mark = if index == 0 { self.ink(Ink::Good, "✓") } else { " ".to_owned() };
-            print(&format!("{INDENT}{mark} {line}"));
+            self.line(&format!("{INDENT}{mark} {line}"));
         }
     }
 
@@ -72,7 +74,7 @@ impl Teller {
         let lines = call.lines(WIDTH - INDENT.len() - 2);
         for (index, line) in lines.iter().enumerate() {
             let prompt = if index == 0 { "$ " } else { "  " };
-            print(&format!("{INDENT}{}", self.ink(Ink::Typed, &format!("{prompt}{line}"))));
+            self.line(&format!("{INDENT}{}", self.ink(Ink::Typed, &format!("{prompt}{line}"))));
         }
     }
 
@@ -109,11 +111,10 @@ impl Teller {
         format!("\x1b[{code}m{text}\x1b[0m")
     }
 
-}
-
-fn print(text: &str) {
-    // A reader who left (`| head`) is no reason to leave a cluster half cleaned up.
-    drop(writeln!(io::stdout(), "{text}"));
+    fn line(&self, text: &str) {
+        // A reader who left (`| head`) is no reason to leave a cluster half cleaned up.
+        drop(writeln!(self.out.lock(), "{text}"));
+    }
 }
 
 /// Breaks prose between words.
