@@ -39,7 +39,8 @@ pub(super) fn of(measured: &[Measured]) -> Result<String> {
     row(&format!("**at rest**, {INTERVALS_AT_REST} intervals: OKMS requests (with data)"), &|measured| {
         calls(measured.at_rest.calls)
     });
-    row("Kubernetes requests", &|measured| requests(&measured.at_rest.requests));
+    row("Kubernetes requests of the operator", &|measured| measured.at_rest.requests.by_operator.to_string());
+    row("of everybody, on what it touches", &|measured| requests(&measured.at_rest.requests));
     row("processor, of one core", &|measured| {
         let share = measured.at_rest.processor.as_secs_f64() / measured.at_rest.elapsed.as_secs_f64();
         format!("{:.1} %", share * 100.0)
@@ -110,7 +111,7 @@ fn calls(calls: Calls) -> String {
 }
 
 fn requests(requests: &Requests) -> String {
-    let counts = requests.0.iter().map(|(verb, count)| format!("{count} {verb}")).collect::<Vec<_>>();
+    let counts = requests.by_verb.iter().map(|(verb, count)| format!("{count} {verb}")).collect::<Vec<_>>();
     if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }
 }
 

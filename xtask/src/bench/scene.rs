@@ -19,7 +19,7 @@ use test_cluster::supervise::Folder;
 use tokio::time::{sleep, sleep_until};
 
 use super::{
-    INTERVAL, INTERVALS_AT_REST, Programs, floor, progress,
+    CHANGES_PER_SECOND, INTERVAL, INTERVALS_AT_REST, Programs, floor, progress,
     usage::{Memory, Requests, processor_time},
     watch::{self, Arrivals},
 };
@@ -168,15 +168,17 @@ async fn at_rest(client: &Client, simulator: &Simulator, operator: u32) -> Resul
     })
 }
 
-/// Writes a new version of every secret, spread evenly over an interval, and times each until it is in its Secret; several times.
+/// Writes a new version of every secret, spread evenly over an interval or longer, and times each until it is in its Secret; several
+/// times.
 async fn change(client: &Client, simulator: &Simulator, objects: usize, rounds: usize) -> Result<Vec<Duration>> {
     let arrivals = Arrivals::watch(client, NAMESPACE);
+    let spread = INTERVAL.max(Duration::from_secs(1) * u32::try_from(objects / CHANGES_PER_SECOND)?);
     let mut took = Vec::new();
     for round in 1..=rounds {
         let begun = tokio::time::Instant::now();
         let mut written = HashMap::new();
         for index in 0..objects {
-            let when = INTERVAL.mul_f64(fraction(index, objects));
+            let when = spread.mul_f64(fraction(index, objects));
             sleep_until(begun + when).await;
             // Before the request: what the simulator takes is not subtracted.
             let at = Instant::now();

@@ -5,10 +5,9 @@ use std::{collections::BTreeMap, fs, time::Duration};
 use anyhow::{Context, Result};
 use kube::Client;
 
-/// What the operator touches. The counts are not told apart by client, and other parts of the control plane have their own work on
-/// other resources.
-const RESOURCES: [&str; 7] =
-    ["okmssecrets", "clusterokmsstores", "secrets", "configmaps", "namespaces", "events", "leases"];
+/// What the operator touches. The counts by verb are not told apart by client, and other parts of the control plane have their own
+/// work on other resources.
+const RESOURCES: [&str; 6] = ["okmssecrets", "clusterokmsstores", "secrets", "configmaps", "namespaces", "events"];
 
 /// Memory of a process that is in RAM, in bytes.
 #[derive(Clone, Copy)]
@@ -50,9 +49,14 @@ fn ticks(stat: &str) -> Option<u64> {
     Some(times.next()?? + times.next()??)
 }
 
-/// Requests to the API server by verb, as `apiserver_request_total` counts them, on what the operator touches.
+/// Requests to the API server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Requests(pub(super) BTreeMap<String, u64>);
+pub(super) struct Requests {
+    /// Those of `ServiceAccount`s, as API priority and fairness counts them. The operator is the only one here.
+    pub(super) by_operator: u64,
+    /// Everybody's on what the operator touches, by verb and resource, as `apiserver_request_total` counts them.
+    pub(super) by_verb: BTreeMap<String, u64>,
+}
 
 impl Requests {
     pub(super) async fn so_far(client: &Client) -> Result<Self> {
@@ -62,23 +66,36 @@ impl Requests {
     }
 
     fn counted(metrics: &str) -> Self {
-        let mut requests = BTreeMap::new();
-        for series in metrics.lines().filter_map(|line| line.strip_prefix("apiserver_request_total{")) {
-            let Some((labels, count)) = series.rsplit_once("} ") else { continue };
-            let (Some(verb), Some(resource)) = (label(labels, "verb"), label(labels, "resource")) else { continue };
-            if let (true, Ok(count)) = (RESOURCES.contains(&resource), count.parse::<u64>()) {
-                *requests.entry(verb.to_owned()).or_default() += count;
+        let mut requests = Self::default();
+        for (labels, count) in series(metrics, "apiserver_flowcontrol_dispatched_requests_total{") {
+            if label(labels, "flow_schema") == Some("service-accounts") {
+                requests.by_operator += count;
             }
         }
-        Self(requests)
+        for (labels, count) in series(metrics, "apiserver_request_total{") {
+            let (Some(verb), Some(resource)) = (label(labels, "verb"), label(labels, "resource")) else { continue };
+            if RESOURCES.contains(&resource) {
+                *requests.by_verb.entry(format!("{verb} {resource}")).or_default() += count;
+            }
+        }
+        requests
     }
 
     /// Those since then.
     pub(super) fn since(&self, then: &Self) -> Self {
-        let before = |verb| then.0.get(verb).copied().unwrap_or_default();
-        let new = self.0.iter().map(|(verb, count)| (verb.clone(), count - before(verb)));
-        Self(new.filter(|(_, count)| *count > 0).collect())
+        let before = |verb| then.by_verb.get(verb).copied().unwrap_or_default();
+        let by_verb = self.by_verb.iter().map(|(verb, count)| (verb.clone(), count - before(verb)));
+        Self {
+            by_operator: self.by_operator - then.by_operator,
+            by_verb: by_verb.filter(|(_, count)| *count > 0).collect(),
+        }
     }
+}
+
+/// The labels and the counts of a metric, which is named with its brace.
+fn series<'a>(metrics: &'a str, name: &'static str) -> impl Iterator<Item = (&'a str, u64)> {
+    let series = metrics.lines().filter_map(move |line| line.strip_prefix(name)?.rsplit_once("} "));
+    series.filter_map(|(labels, count)| Some((labels, count.parse().ok()?)))
 }
 
 /// The value of a label that holds no quotes itself.
@@ -98,11 +115,15 @@ apiserver_request_total{code="200",component="apiserver",resource="secrets",scop
 apiserver_request_total{code="201",resource="secrets",verb="POST"} 2
 apiserver_request_total{code="404",resource="okmssecrets",verb="GET"} 1
 apiserver_request_total{code="200",resource="nodes",verb="GET"} 50
-apiserver_other_total{resource="secrets",verb="GET"} 50"#;
+apiserver_other_total{resource="secrets",verb="GET"} 50
+apiserver_flowcontrol_dispatched_requests_total{flow_schema="service-accounts",priority_level="workload-low"} 5
+apiserver_flowcontrol_dispatched_requests_total{flow_schema="exempt",priority_level="exempt"} 7"#;
         let counted = Requests::counted(metrics);
-        assert_eq!(counted.0, BTreeMap::from([("GET".to_owned(), 4), ("POST".to_owned(), 2)]));
-        let then = Requests(BTreeMap::from([("GET".to_owned(), 4)]));
-        assert_eq!(counted.since(&then).0, BTreeMap::from([("POST".to_owned(), 2)]));
+        let counts = [("GET secrets", 3), ("POST secrets", 2), ("GET okmssecrets", 1)];
+        let by_verb: BTreeMap<_, _> = counts.into_iter().map(|(verb, count)| (verb.to_owned(), count)).collect();
+        assert_eq!(counted, Requests { by_operator: 5, by_verb: by_verb.clone() });
+        let then = Requests { by_operator: 4, by_verb };
+        assert_eq!(counted.since(&then), Requests { by_operator: 1, by_verb: BTreeMap::new() });
     }
 
     #[test]

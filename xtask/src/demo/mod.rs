@@ -67,9 +67,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let programs = build(args)?;
     tell.came("built", Some(begun.elapsed()));
     let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
-    runtime.block_on(perform(args, &tell, &programs))?;
-    tell.title(&format!("All of it was as told. ({:.0} s)", begun.elapsed().as_secs_f64()));
-    Ok(())
+    runtime.block_on(perform(args, &tell, &programs, begun))
 }
 
 fn build(args: &Args) -> Result<Programs> {
@@ -84,7 +82,7 @@ fn build(args: &Args) -> Result<Programs> {
     Ok(Programs { simulator, operator })
 }
 
-async fn perform(args: &Args, tell: &Teller, programs: &Programs) -> Result<()> {
+async fn perform(args: &Args, tell: &Teller, programs: &Programs, begun: Instant) -> Result<()> {
     let folder = Folder::create("okms-demo-")?;
     tell.title("A cluster");
     let cluster = match &args.context {
@@ -97,13 +95,18 @@ async fn perform(args: &Args, tell: &Teller, programs: &Programs) -> Result<()> 
         told = play(tell, programs, &folder, &cluster) => told,
     };
     let result = match told {
-        Ok(running) if args.keep => keep(tell, &cluster, running).await,
-        told => told.map(drop),
+        Ok(running) => {
+            tell.title(&format!("All of it was as told. ({:.0} s)", begun.elapsed().as_secs_f64()));
+            if args.keep { keep(tell, &cluster, running).await } else { Ok(()) }
+        }
+        Err(error) => Err(error),
     };
-    if !cluster.is_ours() {
-        remove(&cluster, tell).await?;
+    if cluster.is_ours() {
+        return result;
     }
-    result
+    // Whatever happened before: and that is what matters more.
+    let removed = remove(&cluster, tell).await;
+    result.and(removed)
 }
 
 fn own_cluster(folder: &Folder, tell: &Teller) -> Result<Cluster> {

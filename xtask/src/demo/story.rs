@@ -60,7 +60,7 @@ impl Story<'_> {
         self.show_password().await?;
         let secret = self.secret("db").await?.context("no Secret")?;
         let owner = secret.pointer("/metadata/ownerReferences/0/kind");
-        self.expect(owner == Some(&json!("OkmsSecret")), "the OkmsSecret owns its Secret")?;
+        must_be(owner == Some(&json!("OkmsSecret")), "the OkmsSecret owns its Secret")?;
         self.show(kubectl("get okmssecrets")).await?;
         Ok(())
     }
@@ -103,7 +103,7 @@ impl Story<'_> {
         self.simulator.set_state(DB, 3, "deactivated").await?;
         self.show(wait("okmssecret/db", "condition=Ready=False")).await?;
         let gone = self.show_any(kubectl("get secret db")).await?;
-        self.expect(!gone.ok && self.secret("db").await?.is_none(), "the Secret db is gone")?;
+        must_be(!gone.ok && self.secret("db").await?.is_none(), "the Secret db is gone")?;
         self.tell.came("the Secret is gone", Some(since.elapsed()));
         self.ready("okmssecret", "db", "False", "VersionDeactivated").await?;
         self.show_reason("db").await
@@ -149,7 +149,7 @@ impl Story<'_> {
         self.show(ask_for("smtp", SMTP)).await?;
         self.show(wait("okmssecret/smtp", "condition=Ready=False")).await?;
         self.ready("okmssecret", "smtp", "False", "TargetNotOwned").await?;
-        self.expect(self.secret("smtp").await? == before, "the Secret smtp is untouched")?;
+        must_be(self.secret("smtp").await? == before, "the Secret smtp is untouched")?;
         self.tell.came("it is refused, and their Secret is untouched", Some(since.elapsed()));
         self.show_reason("smtp").await
     }
@@ -168,10 +168,10 @@ impl Story<'_> {
         self.show(wait("okmssecret/late", "condition=Ready=False")).await?;
         self.ready("okmssecret", "late", "False", "StoreNotReady").await?;
         self.show_reason("late").await?;
-        self.expect(self.secret("late").await?.is_none(), "there is no Secret late")?;
-        self.expect(self.secret("db").await? == before, "the Secret db is untouched")?;
+        must_be(self.secret("late").await?.is_none(), "there is no Secret late")?;
+        must_be(self.secret("db").await? == before, "the Secret db is untouched")?;
         let ready = self.condition("okmssecret", "db").await?;
-        self.expect(ready.status == "True", "db was checked within the last five minutes")?;
+        must_be(ready.status == "True", "db was checked within the last five minutes")?;
         self.tell.came("nothing is lost: the Secret db is untouched", None);
         self.tell.say(
             "db is still Ready: it was equal to its source when last checked, seconds ago. After five minutes without a check it \
@@ -198,7 +198,7 @@ impl Story<'_> {
     /// What all of this cost OKMS.
     async fn bill(&self) -> Result<()> {
         let calls = self.simulator.calls().await?;
-        self.expect(calls.with_data > 0 && calls.with_data < calls.all, "most checks move no secret data")?;
+        must_be(calls.with_data > 0 && calls.with_data < calls.all, "most checks move no secret data")?;
         self.tell.title("What it asked OKMS for");
         self.tell.came(
             &format!(
@@ -252,10 +252,7 @@ impl Story<'_> {
         self.ready("okmssecret", name, "True", "Synced").await?;
         let secret = self.secret(name).await?.with_context(|| format!("not as told: there is no Secret {name}"))?;
         let expected = json!({"user": BASE64_STANDARD.encode("shop"), "password": BASE64_STANDARD.encode(password)});
-        self.expect(
-            secret.get("data") == Some(&expected),
-            &format!("the Secret {name} holds the password `{password}`"),
-        )
+        must_be(secret.get("data") == Some(&expected), &format!("the Secret {name} holds the password `{password}`"))
     }
 
     async fn ready(&self, kind: &str, name: &str, status: &str, reason: &str) -> Result<()> {
@@ -277,11 +274,10 @@ impl Story<'_> {
         let text = |field| ready.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
         Ok(Ready { status: text("status"), reason: text("reason"), message: text("message") })
     }
+}
 
-    #[expect(clippy::unused_self, reason = "reads as the other checks")]
-    fn expect(&self, is_so: bool, what: &str) -> Result<()> {
-        if is_so { Ok(()) } else { bail!("not as told: it is not so that {what}") }
-    }
+fn must_be(is_so: bool, what: &str) -> Result<()> {
+    if is_so { Ok(()) } else { bail!("not as told: it is not so that {what}") }
 }
 
 /// The whole of a common `OkmsSecret`.

@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal, Stdout, Write},
     time::Duration,
 };
 
@@ -16,6 +16,7 @@ const WIDTH: usize = 100;
 const INDENT: &str = "   ";
 
 pub(super) struct Teller {
+    out: Stdout,
     colours: bool,
 }
 
@@ -29,7 +30,8 @@ enum Ink {
 
 impl Teller {
     pub(super) fn new() -> Self {
-        Self { colours: io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none() }
+        let out = io::stdout();
+        Self { colours: out.is_terminal() && env::var_os("NO_COLOR").is_none(), out }
     }
 
     /// A part of the story begins.
@@ -109,10 +111,9 @@ impl Teller {
         format!("\x1b[{code}m{text}\x1b[0m")
     }
 
-    #[expect(clippy::unused_self, reason = "who tells is the one who may print")]
     fn line(&self, text: &str) {
         // A reader who left (`| head`) is no reason to leave a cluster half cleaned up.
-        drop(writeln!(io::stdout(), "{text}"));
+        drop(writeln!(self.out.lock(), "{text}"));
     }
 }
 

@@ -47,7 +47,8 @@ impl Cluster {
 
     /// The cluster of a context of the user's kubeconfig.
     pub(crate) fn existing(folder: &Folder, context: &str) -> Result<Self> {
-        let mut view = run::program(binaries::kubectl_binary()?);
+        // Where the user is: KUBECONFIG may be a relative path.
+        let mut view = std::process::Command::new(binaries::kubectl_binary()?);
         view.args(["config", "view", "--raw", "--minify", "--flatten", "--context", context]);
         let kubeconfig = run::output(&mut view).with_context(|| format!("looking for the context {context}"))?;
         let kubeconfig = write_kubeconfig(folder, &kubeconfig)?;
