@@ -5,6 +5,7 @@
 
 mod admission;
 mod bad_input;
+mod bad_store;
 mod chart;
 mod cluster;
 mod faults;
@@ -13,4 +14,5 @@ mod okms_client;
 mod process;
 mod rooms;
 mod story;
+mod withdrawals;
 mod world;
