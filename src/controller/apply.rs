@@ -1,6 +1,9 @@
 //! Does what was decided about one `OkmsSecret`: writes, replaces or deletes the target, and then says so.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
 use k8s_openapi::api::core::v1::Secret;
 
@@ -220,19 +223,27 @@ fn does_not_render(reason: Reason) -> bool {
     )
 }
 
-/// The API server's words, unless they hold something of the Secret: an admission webhook may quote what it refused.
+/// The API server's words, unless they hold something of the Secret: an admission policy may quote what it refuses.
 fn without_values(words: String, secret: &Secret) -> String {
     let quotes = secret.data.iter().flatten().any(|(_, value)| {
-        let text = String::from_utf8_lossy(&value.0);
         let encoded = serde_json::to_string(value).unwrap_or_default();
-        let encoded = encoded.trim_matches('"').trim_end_matches('=');
-        value.0.len() >= SHORTEST_QUOTE && (words.contains(text.as_ref()) || words.contains(encoded))
+        quotes(&words, &value.0) || quotes(&words, encoded.trim_matches(['"', '=']).as_bytes())
     });
     if quotes { "its sentence is not repeated here, because it quotes the content".to_owned() } else { words }
 }
 
+/// Whether the words hold the value, or enough of it in a row: what is long may be quoted in part.
+fn quotes(words: &str, value: &[u8]) -> bool {
+    let length = value.len().min(LONGEST_CHANCE);
+    let parts: HashSet<&[u8]> = words.as_bytes().windows(length.max(1)).collect();
+    length >= SHORTEST_QUOTE && value.windows(length).any(|part| parts.contains(part))
+}
+
 /// Shorter values are found in any text by chance.
 const SHORTEST_QUOTE: usize = 4;
+
+/// What words and a value have in common by chance, such as `kubernetes.io/`, is not longer than this.
+const LONGEST_CHANCE: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -250,5 +261,11 @@ mod tests {
         assert!(kept("exceeded quota: secrets=10"));
         assert!(!kept("denied: password is hunter2-hunter2"));
         assert!(!kept("denied: {\"password\":\"aHVudGVyMi1odW50ZXIy\"}"));
+        let long = Secret {
+            data: Some([("ca.crt".to_owned(), ByteString("0123456789abcdefghij".repeat(9).into()))].into()),
+            ..Secret::default()
+        };
+        assert!(without_values("denied: ca.crt is 89abcdefghij0123…".into(), &long).contains("not repeated"));
+        assert!(!without_values("denied: ca.crt is 0123456789".into(), &long).contains("not repeated"), "by chance");
     }
 }

@@ -68,8 +68,7 @@ pub(super) async fn reconcile(object: Arc<OkmsSecret>, context: &Context) -> End
             }
             Err(error) => {
                 let wait = row.failed(now, &context.config);
-                let cause = std::error::Error::source(&error).map(tracing::field::display);
-                tracing::warn!(cause, "trying again: {error}");
+                tracing::warn!("trying again: {error}");
                 Ended::failed(wait)
             }
         }

@@ -6,6 +6,7 @@
 mod admission;
 mod bad_input;
 mod bad_store;
+mod canary;
 mod chart;
 mod cluster;
 mod faults;
