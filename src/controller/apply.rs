@@ -61,6 +61,7 @@ impl Run<'_> {
                         None
                     }
                     Err(WriteError::Refused(words)) => {
+                        self.row.refused = true;
                         self.context.feed.settle(&access.name, self.id, &found.marks);
                         let message = format!("the API server refuses the Secret: {}", without_values(words, &secret));
                         self.say(Said::new(Reason::TargetRefused, message).about(findings, &found.marks)).await?;
@@ -120,6 +121,7 @@ impl Run<'_> {
         change: Option<TargetChange>,
     ) -> Result<(), WriteError> {
         self.row.unrenderable = None;
+        self.row.refused = false;
         self.context.feed.settle(&access.name, self.id, &held);
         let name = &wanted.target.name;
         let sources: Vec<String> = wanted
@@ -204,8 +206,11 @@ impl Run<'_> {
         if plan::ownership(&secret.metadata, owner) != Ownership::Ours {
             return Ok(None);
         }
-        self.context.targets.delete(&self.context.term, &self.id.namespace, &secret).await?;
-        Ok(Some(()))
+        let deleted = self.context.targets.delete(&self.context.term, &self.id.namespace, &secret).await;
+        deleted.map(Some).map_err(|error| match error {
+            WriteError::Refused(words) => WriteError::Refused(without_values(words, &secret)),
+            error => error,
+        })
     }
 }
 

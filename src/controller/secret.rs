@@ -60,8 +60,12 @@ pub(super) async fn reconcile(object: Arc<OkmsSecret>, context: &Context) -> End
         Ended::failed(wait)
     } else {
         let generation = object.metadata.generation.unwrap_or(0);
-        let run = Run { context, object: &object, id: &id, generation, row: &mut row };
-        match run.run().await {
+        let mut run = Run { context, object: &object, id: &id, generation, row: &mut row };
+        let mut result = run.run().await;
+        if let Err(WriteError::Refused(words)) = result {
+            result = run.refused(&words).await;
+        }
+        match result {
             Ok(ended) => {
                 row.succeeded();
                 ended
@@ -117,7 +121,7 @@ pub(super) struct Found {
 }
 
 impl Run<'_> {
-    async fn run(mut self) -> Result<Ended, WriteError> {
+    async fn run(&mut self) -> Result<Ended, WriteError> {
         if !self.context.serves(&self.object.spec.store_name()) {
             // Another operator looks after it, and writes its status.
             self.stop_reading();
@@ -243,9 +247,10 @@ impl Run<'_> {
         let marks = plan::evidence(&secret.metadata, &access.okms_id, sources);
         let fingerprint = plan::fingerprint(&self.context.fingerprinter, &secret);
         let written = self.row.target.as_ref().filter(|known| known.name == *name).map(|known| &known.written);
-        let synced = self.previous() == Some(Reason::Synced);
-        let condition = plan::condition(&secret, self.generation, written, synced, fingerprint);
-        if condition == Condition::Intact {
+        let condition = plan::condition(&secret, self.generation, written, self.told_keys(), fingerprint);
+        if condition == Condition::Intact
+            && plan::is_dressed(owner, &self.id.namespace, wanted, &access.okms_id, &secret, &marks)
+        {
             self.remember(&secret, marks.clone());
         }
         Ok(Ok(Found { secret: Some(secret), condition, marks, remembered: false }))
@@ -279,6 +284,13 @@ impl Run<'_> {
         Reason::ALL.iter().copied().find(|reason| reason.as_str() == ready.reason)
     }
 
+    /// How many keys the status says that the target has, if it shows this generation as synced.
+    fn told_keys(&self) -> Option<usize> {
+        let status = self.row.status.as_ref().or(self.object.status.as_ref())?;
+        let synced = self.previous() == Some(Reason::Synced);
+        status.target.as_ref().filter(|_| synced).and_then(|target| usize::try_from(target.keys).ok())
+    }
+
     /// Whether the target was in step with this generation before.
     fn was_synced(&self) -> bool {
         let rendered = self.row.target.as_ref().is_some_and(|known| known.written.generation == self.generation);
@@ -288,7 +300,7 @@ impl Run<'_> {
     fn ask(&self, access: &Access, sources: &[Source], found: &Found) -> Answer {
         let complete = found.condition == Condition::Intact && found.marks.iter().all(Option::is_some);
         let known_not_to_render = self.row.unrenderable == Some(self.generation);
-        let need = if complete || known_not_to_render { Need::Check } else { Need::Data };
+        let need = if (complete && !self.row.refused) || known_not_to_render { Need::Check } else { Need::Data };
         let lane = match found.condition {
             Condition::Intact => Lane::Verify,
             Condition::Drifted => Lane::Drift,
@@ -356,6 +368,12 @@ impl Run<'_> {
         self.stop_reading();
         self.row.target = None;
         self.say(said).await?;
+        Ok(Ended::settled(Some(self.context.config.retry_refused)))
+    }
+
+    /// The API server does not let the target be looked at, or what it was called before be deleted. Its words are the only help.
+    async fn refused(&mut self, words: &str) -> Result<Ended, WriteError> {
+        self.say(Said::new(Reason::TargetRefused, format!("the API server refuses the Secret: {words}"))).await?;
         Ok(Ended::settled(Some(self.context.config.retry_refused)))
     }
 

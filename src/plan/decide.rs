@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 
-use super::{Condition, Owner, RenderErrorKind, TargetShape, Wanted, desired, differs, render};
+use super::{Condition, Owner, RenderErrorKind, Wanted, desired, differs, render, target::made_from};
 use crate::{
     api::{Reason, WithdrawalPolicy},
-    model::{Evidence, Finding, Mark, OkmsId, Source, StoreTrouble, Trouble, TroubleKind, Verdict, Withdrawal},
+    model::{Finding, Mark, OkmsId, Source, StoreTrouble, Trouble, TroubleKind, Verdict, Withdrawal},
 };
 
 /// Everything that a decision depends on.
@@ -218,20 +218,8 @@ impl Snapshot<'_> {
     }
 
     fn write(&self, marks: Vec<Mark>, data: BTreeMap<String, ByteString>) -> Decision {
-        let evidence: Vec<Evidence> = self
-            .wanted
-            .sources
-            .iter()
-            .zip(&marks)
-            .map(|(wanted, mark)| Evidence {
-                okms_id: self.okms_id.clone(),
-                path: wanted.source.path.clone(),
-                pin: wanted.source.pin,
-                mark: *mark,
-            })
-            .collect();
-        let shape: &TargetShape = &self.wanted.target;
-        let secret = desired(self.owner, self.namespace, shape, data, &evidence, self.target);
+        let evidence = made_from(self.wanted, self.okms_id, &marks);
+        let secret = desired(self.owner, self.namespace, &self.wanted.target, data, &evidence, self.target);
         match self.target {
             Some(existing) if !differs(existing, &secret) => Decision::Synced { marks },
             _ => Decision::Write { secret: Box::new(secret), marks },

@@ -89,7 +89,8 @@ impl Ledger {
             }
             Probed::Fails => self.ask_suspects_again(now),
         }
-        if before != (self.breaker.health.clone(), self.breaker.rejected.clone()) {
+        // The status of a store names the certificate in use, so a new one is news in any case.
+        if probed == Probed::Promoted || before != (self.breaker.health.clone(), self.breaker.rejected.clone()) {
             self.store_changed(now);
         }
     }
