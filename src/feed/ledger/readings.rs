@@ -98,8 +98,6 @@ impl Ledger {
             Answer::Known { findings, stale: true } if !has_trouble(findings) && object.was_told_down() => false,
             _ => object.told != told,
         };
-        // There may be something else to read now.
-        self.demand(now, id);
         if wake {
             self.todo.wakes.push(id.clone());
         }
