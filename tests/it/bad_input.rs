@@ -29,7 +29,7 @@ async fn start_beside_a_store_that_is_missing(world: &mut World) {
     let mut config = world.config();
     config.cluster_stores.push("nowhere".to_owned());
     world.create_store(json!({})).await;
-    world.start_with(config).await;
+    world.start_with(config);
 }
 
 /// An `OkmsSecret` that cannot be done, why, and words of the sentence.

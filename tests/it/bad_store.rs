@@ -191,7 +191,7 @@ async fn a_store_that_cannot_work_says_why_and_works_once_mended() {
         world.create_store_named(&store(case.name), merged(limits, &case.spec)).await;
         world.apply(case.name, json!({"path": "db", "storeRef": {"name": store(case.name)}})).await;
     }
-    world.start_with(config).await;
+    world.start_with(config);
 
     join_all(cases.iter().map(async |case| {
         let said = world.store_named_ready(&store(case.name), "False", case.reason).await;

@@ -330,7 +330,7 @@ async fn aviary(canaries: &mut Vec<Canary>) -> World {
     world.domain.put("surrogate", json!({"v": "x"}));
     let data = [Operation::GetSecretRequest];
     world.sim.fault(Fault::answer(200, "application/json", body).on_path("surrogate").on(&data));
-    world.start().await;
+    world.start();
     for (path, _, spec, _) in &secrets {
         let mut spec = spec.clone();
         spec["path"] = json!(path);

@@ -44,7 +44,7 @@ async fn fifty_objects_on_one_path_cost_one_call_per_interval_and_no_write() {
     let mut world = World::on(Client::try_from(config_of(&cluster).await).unwrap(), "cost").await;
     world.domain.put("shared/db", json!({"v": "1"}));
     world.create_store(json!({})).await;
-    world.start().await;
+    world.start();
     for n in 0..OBJECTS {
         world.apply(&format!("db-{n}"), json!({"path": "shared/db"})).await;
     }
@@ -97,7 +97,7 @@ async fn a_restart_with_everything_synced_writes_nothing_and_reads_no_data() {
     world.create_store(by_secret()).await;
     // Long, so that what is asked after a start is asked because of the start.
     let config = Config { refresh_interval: Duration::from_mins(1), ..world.config() };
-    world.start_with(config.clone()).await;
+    world.start_with(config.clone());
     for n in 0..OBJECTS {
         let path = if n % 2 == 0 { "one" } else { "two" };
         world.apply(&format!("db-{n}"), json!({"path": path})).await;
@@ -108,7 +108,7 @@ async fn a_restart_with_everything_synced_writes_nothing_and_reads_no_data() {
 
     let (before, calls) = (audit(&world).await, world.sim.counters());
     let (client, requests) = tapped::recording(client_config().await);
-    world.start_as(config, client, Health::default()).await;
+    world.start_as(config, client, Health::default());
     eventually("every object was looked at and told of its check", async || {
         let settled = reconciles(&world, "settled");
         if settled >= OBJECTS { Ok(()) } else { Err(settled) }
@@ -156,7 +156,7 @@ async fn what_was_done_to_targets_while_the_operator_was_down_is_repaired() {
     merge("disowned", json!({"metadata": {"ownerReferences": null}})).await;
     world.secrets().delete("deleted", &DeleteParams::default()).await.unwrap();
 
-    world.start().await;
+    world.start();
     for name in names {
         eventually(&format!("{name} is as it was"), async || {
             let secret = world.secret(name).await.ok_or("it is not there")?;
@@ -216,7 +216,7 @@ async fn several_namespaces_are_served_and_no_others() {
     }
     let [a, b, unserved] = &names;
     world.create_store(json!({"access": [{"namespaces": [format!("{}-*", world.name)], "paths": ["shared/*"]}]})).await;
-    world.start_with(Config { watch_namespaces: vec![a.clone(), b.clone()], ..world.config() }).await;
+    world.start_with(Config { watch_namespaces: vec![a.clone(), b.clone()], ..world.config() });
     world.domain.put("shared/db", json!({"v": "1"}));
     let per_namespace = 10;
     for namespace in &names {

@@ -71,7 +71,7 @@ impl By {
         let mut world = World::without_operator(name).await;
         self.put(&world, &world.certificate).await;
         world.create_store(if self == Self::Secret { by_secret() } else { json!({}) }).await;
-        world.start().await;
+        world.start();
         world
     }
 }
@@ -92,7 +92,7 @@ async fn replaced_under_load(by: By, name: &str, revoked: RevokedConnections) {
     by.put(&world, &world.certificate).await;
     world.create_store(if by == By::Secret { by_secret() } else { json!({}) }).await;
     let often = Duration::from_millis(100);
-    world.start_with(Config { min_refresh_interval: often, refresh_interval: often, ..world.config() }).await;
+    world.start_with(Config { min_refresh_interval: often, refresh_interval: often, ..world.config() });
     let load = Load::start(&world).await;
     // Long enough for requests to be under way whenever a certificate is revoked.
     world.sim.fault(Fault::latency(Duration::from_millis(150)));
@@ -215,7 +215,7 @@ async fn removed_and_given_back(by: By, name: &str) {
 
     // An operator that starts without the credential knows as much.
     world.stop().await;
-    world.start().await;
+    world.start();
     world.apply("new", json!({"path": "db"})).await;
     let object = world.ready("new", "False", "StoreNotReady").await;
     assert!(ready_of(&object).unwrap().2.contains(&message), "{object:?}");
@@ -235,7 +235,7 @@ async fn a_ca_in_a_config_map_is_followed() {
     put_ca(&world, &right).await;
     let ca = json!({"pem": null, "configMapRef": {"name": "ca", "key": "ca.crt"}});
     world.create_store(json!({"ca": ca})).await;
-    world.start().await;
+    world.start();
     world.domain.put("db", json!({"v": "1"}));
     world.apply("db", json!({"path": "db"})).await;
     world.synced("db", &[("v", "1")]).await;

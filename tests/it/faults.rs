@@ -85,7 +85,7 @@ async fn not_ready(world: &World, name: &str, reason: &str) {
 async fn world(name: &str) -> World {
     let mut world = World::without_operator(name).await;
     world.create_store(json!({"limits": {"timeout": "1s", "requestsPerSecond": 500, "concurrentRequests": 64}})).await;
-    world.start().await;
+    world.start();
     world
 }
 

@@ -137,7 +137,7 @@ async fn a_stop_in_the_middle_of_the_work_is_clean() {
     }
     for calls in [0, 1, 5, 15, 30] {
         let before = world.sim.counters().total();
-        world.start().await;
+        world.start();
         eventually(&format!("{calls} calls"), async || {
             let made = world.sim.counters().total() - before;
             if made >= calls { Ok(()) } else { Err(made) }
@@ -149,7 +149,7 @@ async fn a_stop_in_the_middle_of_the_work_is_clean() {
             assert!(holds(&secret, &[("v", "1")]), "{}", secret.name_any());
         }
     }
-    world.start().await;
+    world.start();
     for n in 0..20 {
         world.synced(&format!("db-{n}"), &[("v", "1")]).await;
     }
@@ -160,7 +160,7 @@ async fn it_is_ready_when_its_watches_are_filled_and_alive_as_long_as_it_runs() 
     let mut world = World::without_operator("health").await;
     let bound = Duration::from_secs(2);
     let config = Config { heartbeat: Duration::from_millis(100), ..world.config() };
-    world.start_as(config, world.client.clone(), Health::new(bound)).await;
+    world.start_as(config, world.client.clone(), Health::new(bound));
     let health = world.operator.as_ref().unwrap().health.clone();
     eventually("it is ready", async || if health.is_ready() { Ok(()) } else { Err(health.waits_for()) }).await;
     // At rest, with nothing to look after, for longer than the bound.
@@ -187,7 +187,7 @@ async fn a_panic_in_a_reconcile_is_caught_counted_and_tried_again() {
         assert!(!hit, "the test wants a panic here");
     });
     let config = Config { retry_panicked: Duration::from_millis(200), ..world.config() };
-    world.start_as(config, client, Health::default()).await;
+    world.start_as(config, client, Health::default());
     world.apply("db", json!({"path": "db"})).await;
     world.synced("db", &[("v", "1")]).await;
     let metrics = world.operator.as_ref().unwrap().metrics.encode();
@@ -217,7 +217,7 @@ async fn an_operator_without_the_right_to_write_says_so_until_it_has_it() {
     let mut config = client_config().await;
     config.auth_info.impersonate = Some(user.clone());
     let client = Client::try_from(config).unwrap();
-    world.start_as(world.config(), client, Health::default()).await;
+    world.start_as(world.config(), client, Health::default());
     let said = async |verb: &str| {
         let object = world.ready("db", "False", "TargetRefused").await;
         let words = format!("User \"{user}\" cannot {verb} resource \"secrets\"");

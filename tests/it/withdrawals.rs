@@ -40,7 +40,7 @@ async fn what_was_withdrawn_while_the_operator_was_down_is_withdrawn_after_its_s
     world.domain.put("pruned", json!({"v": "2"}));
     world.domain.put("pruned", json!({"v": "3"}));
     world.domain.deactivate("retained", 1).unwrap();
-    world.start().await;
+    world.start();
 
     fails(&world, "off", "VersionDeactivated", &["off@1 was deactivated", "the Secret is deleted"]).await;
     fails(&world, "burnt", "VersionDestroyed", &["burnt@1 was destroyed", "the Secret is deleted"]).await;
@@ -90,7 +90,7 @@ async fn a_store_pointed_at_another_domain_deletes_nothing() {
     world.after_checks(10).await;
     intact("in the other domain", &world).await;
     world.stop().await;
-    world.start().await;
+    world.start();
     world.after_checks(10).await;
     fails(&world, "none", "PathNotFound", &["no secret at none"]).await;
     fails(&world, "off", "VersionDeactivated", &["kept"]).await;
@@ -153,7 +153,7 @@ async fn too_many_withdrawals_at_once_wait_for_a_person() {
     world.store_ready("False", "OkmsUnavailable").await;
     fails(&world, &name(16), "StoreNotReady", &[]).await;
     world.stop().await;
-    world.start().await;
+    world.start();
     world.store_ready("False", "OkmsUnavailable").await;
     world.sim.restart().await.unwrap();
     world.ready(&name(16), "True", "Synced").await;

@@ -87,7 +87,7 @@ impl World {
     pub(crate) async fn new(name: &str) -> Self {
         let mut world = Self::without_operator(name).await;
         world.create_store(json!({})).await;
-        world.start().await;
+        world.start();
         world
     }
 
@@ -166,16 +166,16 @@ impl World {
         }
     }
 
-    pub(crate) async fn start(&mut self) {
-        self.start_with(self.config()).await;
+    pub(crate) fn start(&mut self) {
+        self.start_with(self.config());
     }
 
-    pub(crate) async fn start_with(&mut self, config: controller::Config) {
-        self.start_as(config, self.client.clone(), Health::default()).await;
+    pub(crate) fn start_with(&mut self, config: controller::Config) {
+        self.start_as(config, self.client.clone(), Health::default());
     }
 
     /// Starts an operator that reaches Kubernetes through a client of its own.
-    pub(crate) async fn start_as(&mut self, config: controller::Config, client: Client, health: Health) {
+    pub(crate) fn start_as(&mut self, config: controller::Config, client: Client, health: Health) {
         let (metrics, health) = (Arc::new(Metrics::new()), Arc::new(health));
         let cancel = CancellationToken::new();
         let run = controller::run(config, client, metrics.clone(), health.clone(), cancel.clone());
