@@ -136,6 +136,9 @@ impl Cluster {
             }
             Event::Delete(n) => {
                 self.world.okms.remove(&path(PATHS[n]));
+                // What is made again is made later.
+                self.world.now.mono += SECOND;
+                self.world.now.wall += SECOND;
             }
             Event::Propose => {
                 self.world.ledger.propose_credential(now);
