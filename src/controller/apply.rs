@@ -1,6 +1,9 @@
 //! Does what was decided about one `OkmsSecret`: writes, replaces or deletes the target, and then says so.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
 use k8s_openapi::api::core::v1::Secret;
 
@@ -58,6 +61,7 @@ impl Run<'_> {
                         None
                     }
                     Err(WriteError::Refused(words)) => {
+                        self.row.refused = true;
                         self.context.feed.settle(&access.name, self.id, &found.marks);
                         let message = format!("the API server refuses the Secret: {}", without_values(words, &secret));
                         self.say(Said::new(Reason::TargetRefused, message).about(findings, &found.marks)).await?;
@@ -66,10 +70,7 @@ impl Run<'_> {
                     Err(error) => return Err(error),
                 }
             }
-            Decision::Withdraw { reason, message } => {
-                self.withdraw(access, found, findings, reason, message).await?;
-                None
-            }
+            Decision::Withdraw { reason, message } => self.withdraw(access, found, findings, reason, message).await?,
         };
         Ok(Ended::settled(again))
     }
@@ -88,8 +89,11 @@ impl Run<'_> {
             let known = self.row.target.as_ref().is_some_and(|known| known.name == *name);
             return Ok((written, Some(if known { TargetChange::Repaired } else { TargetChange::Created })));
         };
-        if existing.type_.as_deref().unwrap_or("Opaque") != wanted.target.type_.as_str() {
-            // A type cannot be changed in place. What would be refused is refused while the old one is still there.
+        let empty = BTreeMap::new();
+        let content = existing.data.as_ref().unwrap_or(&empty) != desired.data.as_ref().unwrap_or(&empty);
+        let other_type = existing.type_.as_deref().unwrap_or("Opaque") != wanted.target.type_.as_str();
+        if other_type || (content && existing.immutable == Some(true)) {
+            // Neither can be changed in place. What would be refused is refused while the old one is still there.
             targets.would_create(namespace, desired).await?;
             targets.delete(term, namespace, existing).await?;
             let mut fresh = desired.clone();
@@ -98,8 +102,6 @@ impl Run<'_> {
             return Ok((targets.create(term, namespace, &fresh).await?, Some(TargetChange::Replaced)));
         }
         let written = targets.replace(term, namespace, name, desired).await?;
-        let empty = BTreeMap::new();
-        let content = existing.data.as_ref().unwrap_or(&empty) != desired.data.as_ref().unwrap_or(&empty);
         let change = match found.condition {
             Condition::Drifted => Some(TargetChange::Repaired),
             Condition::Intact if !content => None,
@@ -119,6 +121,7 @@ impl Run<'_> {
         change: Option<TargetChange>,
     ) -> Result<(), WriteError> {
         self.row.unrenderable = None;
+        self.row.refused = false;
         self.context.feed.settle(&access.name, self.id, &held);
         let name = &wanted.target.name;
         let sources: Vec<String> = wanted
@@ -146,7 +149,7 @@ impl Run<'_> {
     fn observe_latency(&self, change: TargetChange, held: &[Option<Mark>]) {
         let newest = held.iter().flatten().filter_map(|mark| mark.created_at).max();
         if let (TargetChange::Updated, Some(created)) = (change, newest)
-            && let Ok(after) = std::time::Duration::try_from(jiff::Timestamp::now().duration_since(created))
+            && let Ok(after) = Duration::try_from(jiff::Timestamp::now().duration_since(created))
         {
             self.context.metrics.change_reached_secret(after);
         }
@@ -159,7 +162,7 @@ impl Run<'_> {
         findings: Option<&[Finding]>,
         reason: Reason,
         message: String,
-    ) -> Result<(), WriteError> {
+    ) -> Result<Option<Duration>, WriteError> {
         let was_held = self.previous() == Some(Reason::WithdrawalHeld);
         if self.context.feed.admit_withdrawal(&access.name, self.id, was_held) == Admission::Held {
             let message = format!(
@@ -168,10 +171,21 @@ impl Run<'_> {
                 access.name
             );
             self.context.feed.settle(&access.name, self.id, &found.marks);
-            return self.say(Said::new(Reason::WithdrawalHeld, message).about(findings, &found.marks)).await;
+            self.say(Said::new(Reason::WithdrawalHeld, message).about(findings, &found.marks)).await?;
+            return Ok(None);
         }
         if let Some(secret) = &found.secret {
-            self.context.targets.delete(&self.context.term, &self.id.namespace, secret).await?;
+            match self.context.targets.delete(&self.context.term, &self.id.namespace, secret).await {
+                Ok(()) => {}
+                Err(WriteError::Refused(words)) => {
+                    let words = without_values(words, secret);
+                    let message =
+                        format!("the source was withdrawn, but the API server refuses to delete the Secret: {words}");
+                    self.say(Said::new(Reason::TargetRefused, message).about(findings, &found.marks)).await?;
+                    return Ok(Some(self.context.config.retry_refused));
+                }
+                Err(error) => return Err(error),
+            }
             if let Some(metrics) = self.context.stores.metrics(&access.name.name) {
                 metrics.withdrawal();
             }
@@ -182,7 +196,8 @@ impl Run<'_> {
         let mut said = Said::new(reason, message).about(findings, &found.marks);
         said.target_is_gone = true;
         said.content_changed = true;
-        self.say(said).await
+        self.say(said).await?;
+        Ok(None)
     }
 
     /// Deletes a target of a former name, if it is ours.
@@ -191,8 +206,11 @@ impl Run<'_> {
         if plan::ownership(&secret.metadata, owner) != Ownership::Ours {
             return Ok(None);
         }
-        self.context.targets.delete(&self.context.term, &self.id.namespace, &secret).await?;
-        Ok(Some(()))
+        let deleted = self.context.targets.delete(&self.context.term, &self.id.namespace, &secret).await;
+        deleted.map(Some).map_err(|error| match error {
+            WriteError::Refused(words) => WriteError::Refused(without_values(words, &secret)),
+            error => error,
+        })
     }
 }
 
@@ -210,19 +228,27 @@ fn does_not_render(reason: Reason) -> bool {
     )
 }
 
-/// The API server's words, unless they hold something of the Secret: an admission webhook may quote what it refused.
+/// The API server's words, unless they hold something of the Secret: an admission policy may quote what it refuses.
 fn without_values(words: String, secret: &Secret) -> String {
     let quotes = secret.data.iter().flatten().any(|(_, value)| {
-        let text = String::from_utf8_lossy(&value.0);
         let encoded = serde_json::to_string(value).unwrap_or_default();
-        let encoded = encoded.trim_matches('"').trim_end_matches('=');
-        value.0.len() >= SHORTEST_QUOTE && (words.contains(text.as_ref()) || words.contains(encoded))
+        quotes(&words, &value.0) || quotes(&words, encoded.trim_matches(['"', '=']).as_bytes())
     });
     if quotes { "its sentence is not repeated here, because it quotes the content".to_owned() } else { words }
 }
 
+/// Whether the words hold the value, or enough of it in a row: what is long may be quoted in part.
+fn quotes(words: &str, value: &[u8]) -> bool {
+    let length = value.len().min(LONGEST_CHANCE);
+    let parts: HashSet<&[u8]> = words.as_bytes().windows(length.max(1)).collect();
+    length >= SHORTEST_QUOTE && value.windows(length).any(|part| parts.contains(part))
+}
+
 /// Shorter values are found in any text by chance.
 const SHORTEST_QUOTE: usize = 4;
+
+/// What words and a value have in common by chance, such as `kubernetes.io/`, is not longer than this.
+const LONGEST_CHANCE: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -240,5 +266,11 @@ mod tests {
         assert!(kept("exceeded quota: secrets=10"));
         assert!(!kept("denied: password is hunter2-hunter2"));
         assert!(!kept("denied: {\"password\":\"aHVudGVyMi1odW50ZXIy\"}"));
+        let long = Secret {
+            data: Some([("ca.crt".to_owned(), ByteString("0123456789abcdefghij".repeat(9).into()))].into()),
+            ..Secret::default()
+        };
+        assert!(without_values("denied: ca.crt is 89abcdefghij0123…".into(), &long).contains("not repeated"));
+        assert!(!without_values("denied: ca.crt is 0123456789".into(), &long).contains("not repeated"), "by chance");
     }
 }

@@ -32,6 +32,9 @@ pub struct Config {
     pub backoff_first: Duration,
     /// … up to this.
     pub backoff_cap: Duration,
+    /// When to try again after a panic, which is a bug and does not go away by itself: often enough to mend when its cause does,
+    /// seldom enough not to flood the log.
+    pub retry_panicked: Duration,
     /// How often the operator sends itself a wake, to prove that wakes are served.
     pub heartbeat: Duration,
     /// How many objects are reconciled at once. A reconcile waits only for the Kubernetes API.
@@ -55,6 +58,7 @@ impl Default for Config {
             retry_refused: Duration::from_mins(1),
             backoff_first: Duration::from_secs(1),
             backoff_cap: Duration::from_mins(5),
+            retry_panicked: Duration::from_secs(30),
             heartbeat: Duration::from_secs(10),
             concurrency: 16,
             timing: Timing::default(),

@@ -88,14 +88,22 @@ impl Context {
         }
     }
 
+    /// Whether the object is still there, and not another one of its name.
+    pub fn exists(&self, id: &ObjectId) -> bool {
+        let found = self
+            .known(&id.namespace)
+            .and_then(|known| known.secrets.get(&ObjectRef::new(&id.name).within(&id.namespace)));
+        found.is_some_and(|object| object.metadata.uid.as_deref() == Some(&*id.uid))
+    }
+
     /// Targets, but for `except`, that say they belong to an `OkmsSecret` of this name: what a renamed target leaves behind.
     pub fn other_targets(&self, namespace: &str, owner: &str, except: &str) -> Vec<String> {
         let Some(known) = self.known(namespace) else { return Vec::new() };
         known
             .targets
             .state_filter(|meta| {
-                meta.namespace().as_deref() == Some(namespace)
-                    && meta.name_any() != except
+                meta.metadata.namespace.as_deref() == Some(namespace)
+                    && meta.metadata.name.as_deref() != Some(except)
                     && meta.annotations().get(names::OWNER_ANNOTATION).is_some_and(|name| name == owner)
             })
             .iter()

@@ -117,6 +117,10 @@ fn mounted(mount: &str, folder: &FilePath) -> Result<BTreeMap<String, Vec<u8>>, 
 }
 
 fn unreadable(mount: &str, error: &io::Error) -> CredentialProblem {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        let message = format!("the mounted credential {mount} may not be read: let the operator's user read its files");
+        return CredentialProblem::Unusable(message);
+    }
     CredentialProblem::Unknown(format!("the mounted credential {mount} cannot be read: {}", error.kind()))
 }
 

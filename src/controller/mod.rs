@@ -20,7 +20,6 @@ use std::{
     convert::Infallible,
     panic::AssertUnwindSafe,
     sync::{Arc, Weak},
-    time::Duration,
 };
 
 use futures::{
@@ -164,6 +163,7 @@ pub async fn run(
         () = cancel.cancelled() => Ok(()),
         Some(ended) = watches.join_next() => Err(unexpected(ended)),
         Some(ended) = drivers.join_next() => Err(unexpected(ended)),
+        () = context.feed.broken() => Err(Error("the driver of a store".to_owned())),
     };
     heartbeat.abort();
     cancel.cancel();
@@ -308,7 +308,7 @@ where
 async fn reconcile_store(store: Arc<ClusterOkmsStore>, context: Arc<Context>) -> Result<Action, Infallible> {
     let span = tracing::info_span!("reconcile", store = store.name_any(), id = reconcile_id());
     let work = AssertUnwindSafe(store::reconcile(store, &context)).catch_unwind().instrument(span);
-    Ok(work.await.unwrap_or_else(|_| Action::requeue(AFTER_PANIC)))
+    Ok(work.await.unwrap_or_else(|_| Action::requeue(context.config.retry_panicked)))
 }
 
 async fn reconcile_secret(object: Arc<OkmsSecret>, context: Arc<Context>) -> Result<Action, Infallible> {
@@ -321,14 +321,11 @@ async fn reconcile_secret(object: Arc<OkmsSecret>, context: Arc<Context>) -> Res
         // Its row is lost with it, and so is the memory of which store it reads from.
         context.feed.forget(&id);
         running.ended(ReconcileOutcome::Panicked);
-        return Ok(Action::requeue(AFTER_PANIC));
+        return Ok(Action::requeue(context.config.retry_panicked));
     };
     running.ended(ended.outcome);
     Ok(ended.action)
 }
-
-/// A bug does not go away by itself: often enough to mend when its cause does, seldom enough not to flood the log.
-const AFTER_PANIC: Duration = Duration::from_secs(30);
 
 /// Ties together the lines that one reconcile logs.
 fn reconcile_id() -> String {

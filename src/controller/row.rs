@@ -24,6 +24,8 @@ pub(super) struct Row {
     pub status: Option<OkmsSecretStatus>,
     /// The generation for which the content was found not to render: it is read again when it changes, not to find out the same.
     pub unrenderable: Option<i64>,
+    /// The API server refused the last write: the values are wanted again for the next try.
+    pub refused: bool,
     /// Since when this generation waits for OKMS.
     pub pending: Option<(i64, Instant)>,
     /// The store whose desk knows the object.

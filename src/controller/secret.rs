@@ -21,7 +21,7 @@ use crate::{
     api::{ClusterOkmsStore, Interval, OkmsSecret, Reason, condition},
     feed::{Answer, Ask, Lane, Need, ObjectId, Wish},
     k8s::WriteError,
-    model::{Finding, Mark, OkmsId, Source, StoreName, Verdict},
+    model::{Mark, OkmsId, Source, StoreName, Verdict},
     plan::{self, Condition, Decision, Known, Owner, Ownership, Snapshot, Wanted, Written},
 };
 
@@ -60,21 +60,29 @@ pub(super) async fn reconcile(object: Arc<OkmsSecret>, context: &Context) -> End
         Ended::failed(wait)
     } else {
         let generation = object.metadata.generation.unwrap_or(0);
-        let run = Run { context, object: &object, id: &id, generation, row: &mut row };
-        match run.run().await {
+        let mut run = Run { context, object: &object, id: &id, generation, row: &mut row };
+        let mut result = run.run().await;
+        if let Err(WriteError::Refused(words)) = result {
+            result = run.refused(&words).await;
+        }
+        match result {
             Ok(ended) => {
                 row.succeeded();
                 ended
             }
             Err(error) => {
                 let wait = row.failed(now, &context.config);
-                let cause = std::error::Error::source(&error).map(tracing::field::display);
-                tracing::warn!(cause, "trying again: {error}");
+                tracing::warn!("trying again: {error}");
                 Ended::failed(wait)
             }
         }
     };
     context.rows.put(id.uid.clone(), row);
+    if !context.exists(&id) {
+        // It went away meanwhile, and what the watch dropped then was there again.
+        context.feed.forget(&id);
+        context.rows.drop(&id.uid);
+    }
     ended
 }
 
@@ -94,6 +102,13 @@ pub(super) struct Access {
     store: Arc<ClusterOkmsStore>,
 }
 
+/// Why nothing can be read.
+enum Unreadable {
+    Said(Said),
+    /// The store was not looked at since the operator started.
+    NotYet,
+}
+
 /// The target as it was found.
 pub(super) struct Found {
     /// Absent where there is none, or where it was not read because it is as it was.
@@ -106,7 +121,7 @@ pub(super) struct Found {
 }
 
 impl Run<'_> {
-    async fn run(mut self) -> Result<Ended, WriteError> {
+    async fn run(&mut self) -> Result<Ended, WriteError> {
         if !self.context.serves(&self.object.spec.store_name()) {
             // Another operator looks after it, and writes its status.
             self.stop_reading();
@@ -119,8 +134,8 @@ impl Run<'_> {
         }
         let (wanted, access) = match self.may_read() {
             Ok(found) => found,
-            Err(None) => return Ok(Ended::pending(None)),
-            Err(Some(said)) => {
+            Err(Unreadable::NotYet) => return self.wait_for_store().await,
+            Err(Unreadable::Said(said)) => {
                 self.stop_reading();
                 self.say(said).await?;
                 return Ok(Ended::settled(None));
@@ -163,14 +178,17 @@ impl Run<'_> {
         }
     }
 
-    /// What is wanted, and the store to read it from, if it is there and may be used for these paths. The error says why not, if
-    /// there is anything to say: after the start, objects come before their stores.
-    fn may_read(&self) -> Result<(Wanted, Access), Option<Said>> {
-        let wanted = plan::wanted(self.object).map_err(|message| Said::new(Reason::InvalidSpec, message))?;
+    /// What is wanted, and the store to read it from, if it is there and may be used for these paths.
+    fn may_read(&self) -> Result<(Wanted, Access), Unreadable> {
+        let refuse = |reason, message| Err(Unreadable::Said(Said::new(reason, message)));
+        let wanted = match plan::wanted(self.object) {
+            Ok(wanted) => wanted,
+            Err(message) => return refuse(Reason::InvalidSpec, message),
+        };
         let name = self.object.spec.store_name();
         let Some(store) = self.context.cluster_store(&name) else {
             let message = format!("{name} does not exist: create it, or correct spec.storeRef");
-            return Err(Some(Said::new(Reason::StoreNotFound, message)));
+            return refuse(Reason::StoreNotFound, message);
         };
         let rules = store.spec.access.as_deref().unwrap_or_default();
         for wanted in wanted.sources.iter() {
@@ -179,16 +197,17 @@ impl Run<'_> {
                     "{name} does not let namespace {} read {}: have its owner add a rule to spec.access",
                     self.id.namespace, wanted.source.path
                 );
-                return Err(Some(Said::new(Reason::AccessDenied, message)));
+                return refuse(Reason::AccessDenied, message);
             }
         }
         let Some(domain) = self.context.feed.domain(&name) else {
-            let stays = self.previous().is_some_and(Reason::is_withdrawal);
-            if stays || !self.context.stores.is_known(&name.name) {
-                return Err(None);
+            // Whoever opens its desk, or finds that it cannot be opened, wakes the store's objects.
+            let Some(trouble) = self.context.stores.trouble(&name.name) else { return Err(Unreadable::NotYet) };
+            // What was taken back stays so until OKMS says something else.
+            if self.previous().is_some_and(Reason::is_withdrawal) {
+                return Err(Unreadable::NotYet);
             }
-            let why = self.context.stores.trouble(&name.name).unwrap_or_else(|| "it was not looked at yet".to_owned());
-            return Err(Some(Said::new(Reason::StoreNotReady, format!("the store is not ready: {why}"))));
+            return refuse(Reason::StoreNotReady, format!("the store is not ready: {trouble}"));
         };
         Ok((wanted, Access { name, okms_id: domain.okms_id, store }))
     }
@@ -228,9 +247,10 @@ impl Run<'_> {
         let marks = plan::evidence(&secret.metadata, &access.okms_id, sources);
         let fingerprint = plan::fingerprint(&self.context.fingerprinter, &secret);
         let written = self.row.target.as_ref().filter(|known| known.name == *name).map(|known| &known.written);
-        let synced = self.previous() == Some(Reason::Synced);
-        let condition = plan::condition(&secret, self.generation, written, synced, fingerprint);
-        if condition == Condition::Intact {
+        let condition = plan::condition(&secret, self.generation, written, self.told_keys(), fingerprint);
+        if condition == Condition::Intact
+            && plan::is_dressed(owner, &self.id.namespace, wanted, &access.okms_id, &secret, &marks)
+        {
             self.remember(&secret, marks.clone());
         }
         Ok(Ok(Found { secret: Some(secret), condition, marks, remembered: false }))
@@ -264,6 +284,13 @@ impl Run<'_> {
         Reason::ALL.iter().copied().find(|reason| reason.as_str() == ready.reason)
     }
 
+    /// How many keys the status says that the target has, if it shows this generation as synced.
+    fn told_keys(&self) -> Option<usize> {
+        let status = self.row.status.as_ref().or(self.object.status.as_ref())?;
+        let synced = self.previous() == Some(Reason::Synced);
+        status.target.as_ref().filter(|_| synced).and_then(|target| usize::try_from(target.keys).ok())
+    }
+
     /// Whether the target was in step with this generation before.
     fn was_synced(&self) -> bool {
         let rendered = self.row.target.as_ref().is_some_and(|known| known.written.generation == self.generation);
@@ -273,7 +300,7 @@ impl Run<'_> {
     fn ask(&self, access: &Access, sources: &[Source], found: &Found) -> Answer {
         let complete = found.condition == Condition::Intact && found.marks.iter().all(Option::is_some);
         let known_not_to_render = self.row.unrenderable == Some(self.generation);
-        let need = if complete || known_not_to_render { Need::Check } else { Need::Data };
+        let need = if (complete && !self.row.refused) || known_not_to_render { Need::Check } else { Need::Data };
         let lane = match found.condition {
             Condition::Intact => Lane::Verify,
             Condition::Drifted => Lane::Drift,
@@ -288,7 +315,7 @@ impl Run<'_> {
             interval: self.interval(Some(&access.store)),
             lane,
         };
-        self.context.feed.ask(&access.name, ask).unwrap_or(Answer::Pending)
+        self.context.feed.ask(&access.name, &access.okms_id, ask).unwrap_or(Answer::Pending)
     }
 
     /// The interval in force; absent: only when asked.
@@ -301,7 +328,7 @@ impl Run<'_> {
 
     /// OKMS has not answered yet. What takes long is told.
     async fn wait(&mut self, found: &Found) -> Result<Ended, WriteError> {
-        let (now, config) = (Instant::now(), &self.context.config);
+        let config = &self.context.config;
         let (bound, said) = if self.was_synced() {
             if found.condition == Condition::Intact {
                 return Ok(Ended::pending(None));
@@ -314,6 +341,21 @@ impl Run<'_> {
         } else {
             (config.progress_after, Said::new(Reason::Progressing, "waiting for OKMS to answer"))
         };
+        self.say_after(bound, said).await
+    }
+
+    /// The operator has just started, or the store was just made. What is in step is not called anything else for that.
+    async fn wait_for_store(&mut self) -> Result<Ended, WriteError> {
+        if self.previous().is_some() {
+            return Ok(Ended::pending(None));
+        }
+        let said = Said::new(Reason::Progressing, "waiting for the store to be looked at");
+        self.say_after(self.context.config.progress_after, said).await
+    }
+
+    /// Says what is still going on, once it has gone on for so long.
+    async fn say_after(&mut self, bound: Duration, said: Said) -> Result<Ended, WriteError> {
+        let now = Instant::now();
         let left = bound.saturating_sub(now.duration_since(self.row.pending_since(self.generation, now)));
         if left.is_zero() {
             self.say(said).await?;
@@ -326,6 +368,12 @@ impl Run<'_> {
         self.stop_reading();
         self.row.target = None;
         self.say(said).await?;
+        Ok(Ended::settled(Some(self.context.config.retry_refused)))
+    }
+
+    /// The API server does not let the target be looked at, or what it was called before be deleted. Its words are the only help.
+    async fn refused(&mut self, words: &str) -> Result<Ended, WriteError> {
+        self.say(Said::new(Reason::TargetRefused, format!("the API server refuses the Secret: {words}"))).await?;
         Ok(Ended::settled(Some(self.context.config.retry_refused)))
     }
 
@@ -365,7 +413,9 @@ impl Run<'_> {
             };
             plan::decide(&snapshot, &known, stale)
         };
-        if findings.is_some_and(|findings| findings.iter().all(is_active)) {
+        // A failure says nothing of what was withdrawn; any other answer that withdraws nothing takes it back.
+        let answered = findings.is_some_and(|findings| !findings.iter().any(|finding| finding.verdict.is_trouble()));
+        if answered && !matches!(decision, Decision::Withdraw { .. } | Decision::Keep) {
             self.context.feed.clear_withdrawal(&access.name, self.id);
         }
         self.act(access, wanted, owner, found, findings, decision).await
@@ -386,8 +436,4 @@ fn at_rest(answer: &Answer, held: &[Option<Mark>]) -> bool {
                 })
         }
     }
-}
-
-fn is_active(finding: &Finding) -> bool {
-    matches!(finding.verdict, Verdict::Active { .. })
 }

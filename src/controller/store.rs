@@ -43,8 +43,8 @@ struct StoreRow {
     certificate: Option<CertificateStatus>,
     /// Why what the spec says now cannot be used.
     trouble: Option<StoreTrouble>,
-    /// The generation that the store's objects last heard of.
-    generation: Option<i64>,
+    /// The uid and generation that the store's objects last heard of.
+    heard: Option<(String, i64)>,
     status: Option<ClusterOkmsStoreStatus>,
     /// The watches over what the store refers to.
     watches: HashMap<Reference, AbortOnDrop>,
@@ -77,11 +77,6 @@ impl Drop for AbortOnDrop {
 impl Stores {
     fn with<T>(&self, name: &str, act: impl FnOnce(&mut StoreRow) -> T) -> T {
         act(self.lock().entry(name.into()).or_default())
-    }
-
-    /// Whether a store was looked at since the start.
-    pub fn is_known(&self, name: &str) -> bool {
-        self.lock().get(name).is_some_and(|row| row.generation.is_some())
     }
 
     /// Why what the spec of a store says cannot be used.
@@ -131,18 +126,29 @@ pub(super) async fn reconcile(store: Arc<ClusterOkmsStore>, context: &Arc<Contex
     if store.metadata.deletion_timestamp.is_some() || !context.serves(&name_of(&name)) {
         return Action::await_change();
     }
+    context.stores.with(&name, |row| {
+        if row.heard.is_none() {
+            // After a restart the one in use is the one that was.
+            row.certificate = store.status.as_ref().and_then(|status| status.certificate.clone());
+        }
+    });
     watch_references(context, &store, &name);
     let next = connect(context, &store, &name).await;
     if let Some(id) = store.annotations().get(names::CONFIRM_WITHDRAWAL_ANNOTATION) {
         context.feed.confirm_withdrawals(&name_of(&name), id);
     }
-    if context.stores.with(&name, |row| row.generation.replace(store.metadata.generation.unwrap_or(0)))
-        != store.metadata.generation
-    {
+    let heard = Some((store.uid().unwrap_or_default(), store.metadata.generation.unwrap_or(0)));
+    if context.stores.with(&name, |row| std::mem::replace(&mut row.heard, heard.clone())) != heard {
         // Access, intervals and policies may have changed.
         context.wake_users(&name_of(&name));
     }
-    match write_status(context, &store, &name).await {
+    let written = write_status(context, &store, &name).await;
+    if context.cluster_store(&name_of(&name)).is_none() {
+        // It went away meanwhile, and what the watch dropped then was there again.
+        gone(context, &name);
+        return Action::await_change();
+    }
+    match written {
         Ok(()) => next.map_or_else(Action::await_change, Action::requeue),
         Err(error) => {
             tracing::warn!(store = name, error = %error, "the status of a store could not be written");
@@ -155,7 +161,7 @@ pub(super) async fn reconcile(store: Arc<ClusterOkmsStore>, context: &Arc<Contex
 async fn connect(context: &Arc<Context>, store: &ClusterOkmsStore, name: &str) -> Option<Duration> {
     let auth = &store.spec.auth.client_certificate;
     let poll = auth.mount.is_some().then_some(context.config.credential_poll);
-    match proposal(context, store).await {
+    match proposal(context, store, name).await {
         Ok(proposal) => {
             open(context, store, name, &proposal.domain);
             let expires = proposal.identity.not_after();
@@ -217,7 +223,7 @@ fn may_go_on(context: &Context, store: &ClusterOkmsStore, name: &str) -> bool {
 }
 
 /// What a client is to be made of, by the present spec and credential.
-async fn proposal(context: &Context, store: &ClusterOkmsStore) -> Result<Proposal, CredentialProblem> {
+async fn proposal(context: &Context, store: &ClusterOkmsStore, name: &str) -> Result<Proposal, CredentialProblem> {
     let spec = &store.spec;
     let config = &context.config;
     let unusable = CredentialProblem::Unusable;
@@ -229,9 +235,7 @@ async fn proposal(context: &Context, store: &ClusterOkmsStore) -> Result<Proposa
     let roots = credentials::roots(client, &config.namespace, spec.ca.as_ref()).await?;
     let okms_id = match asked {
         Some(id) => id,
-        None => identity.okms_id().cloned().ok_or_else(|| {
-            unusable("the client certificate names no OKMS domain: give its id in spec.okmsId".to_owned())
-        })?,
+        None => domain_of(context, store, name, &identity)?,
     };
     let timeout = spec.limits.as_ref().and_then(|limits| limits.timeout).map_or(Duration::from_secs(30), Interval::get);
     let options = ClientOptions {
@@ -240,6 +244,33 @@ async fn proposal(context: &Context, store: &ClusterOkmsStore) -> Result<Proposa
         ..ClientOptions::default()
     };
     Ok(Proposal { domain: Domain { endpoint, okms_id }, roots, identity, options })
+}
+
+/// The domain that a certificate names, for a store whose spec names none.
+///
+/// Once one of its certificates was in use, a certificate of another domain does not move the store there; only its spec does.
+fn domain_of(
+    context: &Context,
+    store: &ClusterOkmsStore,
+    name: &str,
+    identity: &Identity,
+) -> Result<OkmsId, CredentialProblem> {
+    let unusable = CredentialProblem::Unusable;
+    let Some(own) = identity.okms_id() else {
+        return Err(unusable("the client certificate names no OKMS domain: give its id in spec.okmsId".to_owned()));
+    };
+    let bound: Option<OkmsId> = context.stores.with(name, |row| {
+        let status = row.status.as_ref().or(store.status.as_ref())?;
+        let holds = row.certificate.is_some() && Some(status.observed_generation) == store.metadata.generation;
+        status.okms_id.as_deref().filter(|_| holds)?.parse().ok()
+    });
+    match bound {
+        Some(bound) if bound != *own => Err(unusable(format!(
+            "the client certificate is of OKMS domain {own}, and this store reads from {bound}: provide one of that domain, or \
+             set spec.okmsId to {own} to read from the other"
+        ))),
+        _ => Ok(own.clone()),
+    }
 }
 
 fn open(context: &Arc<Context>, store: &ClusterOkmsStore, name: &str, domain: &Domain) {
@@ -256,8 +287,14 @@ fn open(context: &Arc<Context>, store: &ClusterOkmsStore, name: &str, domain: &D
         },
     };
     let store = name_of(name);
+    let moves = context.feed.domain(&store).is_some();
     if context.feed.open(&store, domain, limits, || recent_withdrawals(context, &store)) {
-        context.stores.with(name, |row| row.proposed = None);
+        context.stores.with(name, |row| {
+            row.proposed = None;
+            if moves {
+                row.certificate = None;
+            }
+        });
         context.wake_users(&store);
     }
 }
@@ -342,8 +379,14 @@ fn watch_references(context: &Arc<Context>, store: &ClusterOkmsStore, name: &str
 async fn write_status(context: &Context, store: &ClusterOkmsStore, name: &str) -> Result<(), crate::k8s::WriteError> {
     let standing = context.feed.standing(&name_of(name));
     let domain = context.feed.domain(&name_of(name));
+    let generation = store.metadata.generation.unwrap_or(0);
     let (old, new) = context.stores.with(name, |row| {
         let old = row.status.clone().or_else(|| store.status.clone());
+        let unknown = standing.as_ref().is_none_or(|standing| standing.health == Health::Unproven);
+        if unknown && row.trouble.is_none() && old.as_ref().is_some_and(|old| old.observed_generation == generation) {
+            // The operator started, and nothing speaks against what its predecessor said.
+            return (old.clone(), old.unwrap_or_default());
+        }
         if let (Some(proposed), Some(standing)) = (&row.proposed, &standing)
             && standing.health == Health::Ready
             && !standing.proving
@@ -355,7 +398,7 @@ async fn write_status(context: &Context, store: &ClusterOkmsStore, name: &str) -
             });
         }
         let mut status = old.clone().unwrap_or_default();
-        status.observed_generation = store.metadata.generation.unwrap_or(0);
+        status.observed_generation = generation;
         status.okms_id = domain.map(|domain| domain.okms_id.to_string());
         status.certificate.clone_from(&row.certificate);
         status.withdrawal_held = standing

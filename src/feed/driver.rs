@@ -69,6 +69,15 @@ impl Desk {
         ledger.disconnect(now, trouble);
     }
 
+    /// A request ended. A credential that has proven itself by it is the one in use before anybody can propose another.
+    fn answer(&self, now: Now, request: &Request, outcome: Outcome) {
+        let mut ledger = self.ledger();
+        ledger.answer(now, request, outcome);
+        if let Some(number) = ledger.take_promoted() {
+            self.promote(number);
+        }
+    }
+
     fn promote(&self, number: u64) {
         let mut clients = self.clients();
         if let Some((_, candidate)) = clients.candidate.take_if(|(proposed, _)| *proposed == number) {
@@ -96,9 +105,6 @@ pub(super) async fn run(desk: Arc<Desk>, sink: WakeSink) {
     let mut calls: JoinSet<(Request, Outcome)> = JoinSet::new();
     loop {
         let todo = desk.ledger().poll(now());
-        if let Some(number) = todo.promote {
-            desk.promote(number);
-        }
         for id in todo.wakes {
             sink(Wake::Object(id));
         }
@@ -122,7 +128,7 @@ pub(super) async fn run(desk: Arc<Desk>, sink: WakeSink) {
             () = desk.cancel.cancelled() => return,
             () = desk.stirred.notified() => {}
             () = pause => {}
-            Some(Ok((request, outcome))) = calls.join_next() => desk.ledger().answer(now(), &request, outcome),
+            Some(Ok((request, outcome))) = calls.join_next() => desk.answer(now(), &request, outcome),
         }
     }
 }

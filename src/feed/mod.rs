@@ -35,7 +35,7 @@ pub enum Wake {
     Store(StoreName),
 }
 
-/// Takes the wakes of the feed. Called under a lock: it must return at once.
+/// Takes the wakes of the feed. Called by the driver of a desk, which waits for it: it must return at once.
 pub type WakeSink = Arc<dyn Fn(Wake) + Send + Sync>;
 
 /// Which domain a desk reads from. Another one is another desk: nothing that is known of one domain holds in another.
@@ -67,12 +67,21 @@ pub struct Feed {
     sink: WakeSink,
     tasks: TaskTracker,
     cancel: CancellationToken,
+    /// Cancelled when a driver has ended by itself.
+    broken: CancellationToken,
 }
 
 impl Feed {
     /// `cancel` ends the drivers; [`Feed::drained`] waits for them.
     pub fn new(timing: Timing, sink: WakeSink, cancel: CancellationToken) -> Self {
-        Self { desks: Mutex::default(), timing, sink, tasks: TaskTracker::new(), cancel }
+        Self {
+            desks: Mutex::default(),
+            timing,
+            sink,
+            tasks: TaskTracker::new(),
+            cancel,
+            broken: CancellationToken::new(),
+        }
     }
 
     /// Opens a desk for a store, or changes the limits of the one that is open. Answers whether the desk is new, so that every
@@ -87,7 +96,11 @@ impl Feed {
         }
         let ledger = Ledger::new(now, limits, self.timing.clone(), withdrawn());
         let desk = Arc::new(Desk::new(store.clone(), domain.clone(), ledger, self.cancel.child_token()));
-        self.tasks.spawn(driver::run(desk.clone(), self.sink.clone()));
+        let (broken, run) = (self.broken.clone().drop_guard(), driver::run(desk.clone(), self.sink.clone()));
+        self.tasks.spawn(async move {
+            run.await;
+            broken.disarm();
+        });
         if let Some(old) = desks.insert(store.clone(), desk) {
             old.close();
         }
@@ -116,9 +129,10 @@ impl Feed {
         self.at(store, |desk| desk.disconnect(now(), trouble));
     }
 
-    /// Takes what a reconcile wants and answers with what is known; `None` when the store has no desk.
-    pub fn ask(&self, store: &StoreName, ask: Ask) -> Option<Answer> {
-        self.at(store, |desk| desk.ledger().ask(now(), ask))
+    /// Takes what a reconcile wants and answers with what is known; `None` when the store has no desk, or one of another domain than
+    /// the asker thinks: what another domain says must not be held against a target.
+    pub fn ask(&self, store: &StoreName, okms_id: &OkmsId, ask: Ask) -> Option<Answer> {
+        self.at(store, |desk| (desk.domain.okms_id == *okms_id).then(|| desk.ledger().ask(now(), ask))).flatten()
     }
 
     /// The reconcile acted on the answer; `held` is what the target is made from now.
@@ -181,9 +195,9 @@ impl Feed {
         self.desks().get(store).map(|desk| desk.domain.clone())
     }
 
-    /// The interval in force for an asked one.
-    pub fn effective_interval(&self, store: &StoreName, asked: Duration) -> Duration {
-        self.desks().get(store).map_or(asked, |desk| desk.ledger().effective_interval(asked))
+    /// Waits until a driver has panicked: nothing is asked of its store any more.
+    pub async fn broken(&self) {
+        self.broken.cancelled().await;
     }
 
     /// Waits until every driver has ended, after the feed was cancelled.

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 
-use super::{Condition, Owner, RenderErrorKind, TargetShape, Wanted, desired, differs, render};
+use super::{Condition, Owner, RenderErrorKind, Wanted, desired, differs, render, target::made_from};
 use crate::{
     api::{Reason, WithdrawalPolicy},
-    model::{Evidence, Finding, Mark, OkmsId, Source, StoreTrouble, Trouble, TroubleKind, Verdict, Withdrawal},
+    model::{Finding, Mark, OkmsId, Source, StoreTrouble, Trouble, TroubleKind, Verdict, Withdrawal},
 };
 
 /// Everything that a decision depends on.
@@ -64,16 +64,22 @@ pub fn decide(snapshot: &Snapshot<'_>, known: &Known<'_>, stale: bool) -> Decisi
 impl Snapshot<'_> {
     /// A failure to look is told at once, but for a target that was synced and is intact, which is believed for a while.
     fn unless_believed(&self, stale: bool, reason: Reason, message: impl FnOnce() -> String) -> Decision {
+        // Only a statement that is true is left standing: what else the status says, may have ended meanwhile.
+        let believed = self.synced && self.previous == Some(Reason::Synced);
         match self.condition {
             // What was taken back stays so until OKMS says something else, and what is held is known by it after a restart.
             _ if self.previous.is_some_and(Reason::is_withdrawal) => Decision::Keep,
-            Condition::Intact if self.synced && !stale => Decision::Keep,
+            Condition::Intact if believed && !stale => Decision::Keep,
             Condition::Drifted if self.synced => Decision::Report {
                 reason: Reason::TargetDrifted,
                 message: format!("the Secret was changed and cannot be repaired now: {}", message()),
             },
             _ => Decision::Report { reason, message: message() },
         }
+    }
+
+    fn is_held(&self) -> bool {
+        self.target.is_some() && self.previous == Some(Reason::WithdrawalHeld)
     }
 
     fn judge(&self, findings: &[Finding], stale: bool) -> Decision {
@@ -96,6 +102,11 @@ impl Snapshot<'_> {
     fn unless_active(&self, finding: &Finding, evidence: Option<Mark>, stale: bool) -> Option<Decision> {
         let source = &finding.source;
         let report = |reason, message| Some(Decision::Report { reason, message });
+        if let (Some(mark), Some(held)) = (finding.verdict.mark(), &evidence)
+            && let Some(decision) = unless_current(finding, mark, held)
+        {
+            return Some(decision);
+        }
         match &finding.verdict {
             Verdict::Trouble(trouble) if trouble.kind == TroubleKind::TooLarge => {
                 // It was read, and is not to be had: that is known at once, as of a secret that does not render.
@@ -107,6 +118,7 @@ impl Snapshot<'_> {
             Verdict::Missing { confirmed: true } if evidence.is_some() => {
                 Some(self.withdraw(source, Withdrawal::SecretDeleted, finding, true))
             }
+            Verdict::Missing { .. } if evidence.is_some() && self.is_held() => Some(Decision::Keep),
             Verdict::Missing { .. } if evidence.is_some() => report(
                 Reason::WithdrawalUnconfirmed,
                 format!(
@@ -139,27 +151,7 @@ impl Snapshot<'_> {
                 Reason::VersionNotFound,
                 format!("{source} was never made{}: correct spec.version", current(finding)),
             ),
-            Verdict::Active { mark, .. } => {
-                let held = evidence?;
-                if source.pin.is_some() && mark.is_newer_creation_than(&held) {
-                    return report(
-                        Reason::PinnedVersionReplaced,
-                        format!(
-                            "{} was deleted in OKMS and made again, so {source} now means other content; the Secret is kept. \
-                             To take the new content, delete the Secret or change spec.version",
-                            source.path
-                        ),
-                    );
-                }
-                if source.pin.is_none() && mark.is_stale_after(&held) {
-                    let message = format!(
-                        "OKMS shows {}@{}, older than version {} that the Secret was made from; the Secret is kept",
-                        source.path, mark.version, held.version
-                    );
-                    return report(Reason::UnexpectedAnswer, message);
-                }
-                None
-            }
+            Verdict::Active { .. } => None,
         }
     }
 
@@ -226,20 +218,8 @@ impl Snapshot<'_> {
     }
 
     fn write(&self, marks: Vec<Mark>, data: BTreeMap<String, ByteString>) -> Decision {
-        let evidence: Vec<Evidence> = self
-            .wanted
-            .sources
-            .iter()
-            .zip(&marks)
-            .map(|(wanted, mark)| Evidence {
-                okms_id: self.okms_id.clone(),
-                path: wanted.source.path.clone(),
-                pin: wanted.source.pin,
-                mark: *mark,
-            })
-            .collect();
-        let shape: &TargetShape = &self.wanted.target;
-        let secret = desired(self.owner, self.namespace, shape, data, &evidence, self.target);
+        let evidence = made_from(self.wanted, self.okms_id, &marks);
+        let secret = desired(self.owner, self.namespace, &self.wanted.target, data, &evidence, self.target);
         match self.target {
             Some(existing) if !differs(existing, &secret) => Decision::Synced { marks },
             _ => Decision::Write { secret: Box::new(secret), marks },
@@ -264,6 +244,28 @@ impl Snapshot<'_> {
             Some(self.withdraw(&source, finding.held?, finding, true))
         })
     }
+}
+
+/// What follows when the content that OKMS shows, readable or withdrawn, is not what became of the content in the target: `None`
+/// when it is.
+fn unless_current(finding: &Finding, mark: &Mark, held: &Mark) -> Option<Decision> {
+    let source = &finding.source;
+    if source.pin.is_some() && mark.is_newer_creation_than(held) {
+        let message = format!(
+            "{} was deleted in OKMS and made again, so {source} now means other content; the Secret is kept. To take the \
+             new content, delete the Secret or change spec.version",
+            source.path
+        );
+        return Some(Decision::Report { reason: Reason::PinnedVersionReplaced, message });
+    }
+    if source.pin.is_none() && mark.is_stale_after(held) {
+        let message = format!(
+            "OKMS shows {}@{}, older than version {} that the Secret was made from; the Secret is kept",
+            source.path, mark.version, held.version
+        );
+        return Some(Decision::Report { reason: Reason::UnexpectedAnswer, message });
+    }
+    None
 }
 
 fn reason_of(kind: RenderErrorKind) -> Reason {

@@ -220,6 +220,10 @@ fn an_old_answer_and_a_replaced_pin_change_nothing() {
     assert_eq!(gist(&held.found(old)), Gist::Report(Reason::UnexpectedAnswer));
     let again = active(mark(1, 600), Some(r#"{"v":"x"}"#));
     assert_eq!(gist(&held.found(again)), Gist::Write, "made again");
+    let of_a_lagging_replica = Verdict::Withdrawn { how: Withdrawal::VersionDeactivated, mark: mark(4, 400) };
+    assert_eq!(gist(&held.found(of_a_lagging_replica)), Gist::Report(Reason::UnexpectedAnswer));
+    let of_another = Verdict::Withdrawn { how: Withdrawal::VersionDeactivated, mark: mark(1, 600) };
+    assert_eq!(gist(&Case::new(Some(1)).found(of_another)), Gist::Report(Reason::PinnedVersionReplaced));
     let pinned = Case::new(Some(1)).found(active(mark(1, 600), None));
     assert_eq!(gist(&pinned), Gist::Report(Reason::PinnedVersionReplaced));
 }
@@ -229,6 +233,8 @@ fn failures_are_told_at_once_unless_a_synced_target_is_believed() {
     assert_eq!(gist(&Case::new(None).down()), Gist::Keep);
     assert_eq!(gist(&Case { stale: true, ..Case::new(None) }.down()), Gist::Report(Reason::StoreNotReady));
     assert_eq!(gist(&Case::fresh(None).down()), Gist::Report(Reason::StoreNotReady));
+    let was_without_store = Case { previous: Some(Reason::StoreNotFound), ..Case::new(None) };
+    assert_eq!(gist(&was_without_store.down()), Gist::Report(Reason::StoreNotReady), "there is a store now");
     let drifted = Case { condition: Condition::Drifted, ..Case::new(None) };
     assert_eq!(gist(&drifted.down()), Gist::Report(Reason::TargetDrifted));
     let forbidden = || Verdict::Trouble(Trouble { kind: TroubleKind::Forbidden, message: "403".into() });
@@ -244,6 +250,14 @@ fn nothing_is_said_to_be_in_step_that_was_not_checked() {
     assert_eq!(gist(&stale.found(active(mark(1, 100), None))), Gist::Report(Reason::OkmsUnavailable));
     let drifted = Case { condition: Condition::Drifted, ..Case::new(None) };
     assert_eq!(gist(&drifted.found(active(mark(1, 100), None))), Gist::Keep);
+}
+
+#[test]
+fn what_is_held_stays_held_until_there_is_another_answer() {
+    let held = Case { previous: Some(Reason::WithdrawalHeld), stale: true, ..Case::new(None) };
+    assert_eq!(gist(&held.down()), Gist::Keep);
+    assert_eq!(gist(&held.found(Verdict::Missing { confirmed: false })), Gist::Keep);
+    assert_eq!(gist(&held.found(active(mark(2, 200), Some(r#"{"v":"2"}"#)))), Gist::Write);
 }
 
 /// A verdict that can be printed: a value cannot.
@@ -323,7 +337,7 @@ proptest! {
         case.policy = if retain { WithdrawalPolicy::Retain } else { WithdrawalPolicy::Delete };
         let verdict = recipe.verdict();
         let proof = matches!(verdict, Verdict::Withdrawn { .. } | Verdict::Missing { confirmed: true })
-            || (held.is_some() && matches!(verdict, Verdict::Active { .. }));
+            || (held.is_some() && matches!(recipe, Recipe::Active(..) | Recipe::Trouble(TroubleKind::TooLarge)));
         let rendered = matches!(&verdict, Verdict::Active { value: Some(_), .. });
         match case.found_with(verdict, held) {
             Decision::Withdraw { .. } => prop_assert!(proof && has_target && has_evidence && !retain),

@@ -23,5 +23,7 @@ pub use fingerprint::{Fingerprint, Fingerprinter};
 pub use parse::wanted;
 pub use render::{MAX_DATA_SIZE, RenderError, RenderErrorKind, Rendering, render};
 pub use secret_type::SecretType;
-pub use target::{Condition, Owner, Ownership, Written, condition, desired, differs, evidence, fingerprint, ownership};
+pub use target::{
+    Condition, Owner, Ownership, Written, condition, desired, differs, evidence, fingerprint, is_dressed, ownership,
+};
 pub use wanted::{KeyPlan, KeyRule, ParseError, SecretKey, Selector, SourceSet, TargetShape, Wanted, WantedSource};

@@ -11,7 +11,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 
-use super::{Fingerprint, Fingerprinter, TargetShape};
+use super::{Fingerprint, Fingerprinter, TargetShape, Wanted};
 use crate::{
     api::names,
     model::{Evidence, Mark, OkmsId, Source},
@@ -121,23 +121,60 @@ pub struct Written {
 
 /// Judges the content of a target that is ours.
 ///
-/// `written` is what this process wrote or has judged before. Without it, after a restart, `synced` says whether the status shows
-/// this generation as synced; then the target is believed if nobody but us ever wrote its data, as the API server's own record of
-/// managers tells.
+/// `written` is what this process wrote or has judged before. Without it, after a restart, `told` is the number of keys that the
+/// target has by its status, where that shows this generation as synced. Then the target is believed if it has as many and nobody but
+/// us wrote one of them, as the API server's own record of managers tells. (That record shows who wrote a key, not who removed one.)
 pub fn condition(
     secret: &Secret,
     generation: i64,
     written: Option<&Written>,
-    synced: bool,
+    told: Option<usize>,
     fingerprint: Fingerprint,
 ) -> Condition {
     match written {
         Some(written) if written.generation != generation => Condition::Unrendered,
         Some(written) if written.fingerprint == fingerprint => Condition::Intact,
-        None if !synced => Condition::Unrendered,
-        None if only_we_wrote_data(&secret.metadata) => Condition::Intact,
-        Some(_) | None => Condition::Drifted,
+        Some(_) => Condition::Drifted,
+        None => match told {
+            None => Condition::Unrendered,
+            Some(keys) if keys == size(secret) && only_we_wrote_data(&secret.metadata) => Condition::Intact,
+            Some(_) => Condition::Drifted,
+        },
     }
+}
+
+/// Whether everything around the data is as it shall be, too.
+pub fn is_dressed(
+    owner: &Owner,
+    namespace: &str,
+    wanted: &Wanted,
+    okms_id: &OkmsId,
+    secret: &Secret,
+    marks: &[Option<Mark>],
+) -> bool {
+    let marks: Option<Vec<Mark>> = marks.iter().copied().collect();
+    marks.is_some_and(|marks| {
+        let data = secret.data.clone().unwrap_or_default();
+        let made_from = made_from(wanted, okms_id, &marks);
+        !differs(secret, &desired(owner, namespace, &wanted.target, data, &made_from, Some(secret)))
+    })
+}
+
+/// What the annotation says of a target that is made from these versions.
+pub(super) fn made_from(wanted: &Wanted, okms_id: &OkmsId, marks: &[Mark]) -> Vec<Evidence> {
+    let sources = wanted.sources.iter().map(|wanted| &wanted.source).zip(marks);
+    sources
+        .map(|(source, mark)| Evidence {
+            okms_id: okms_id.clone(),
+            path: source.path.clone(),
+            pin: source.pin,
+            mark: *mark,
+        })
+        .collect()
+}
+
+fn size(secret: &Secret) -> usize {
+    secret.data.as_ref().map_or(0, BTreeMap::len)
 }
 
 /// A keyed hash of type and data.

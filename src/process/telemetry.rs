@@ -73,7 +73,8 @@ pub fn init(format: LogFormat, filter: LogFilter) {
     }
 }
 
-fn subscriber<W>(format: LogFormat, filter: LogFilter, colours: bool, writer: W) -> impl Subscriber + Send + Sync
+/// What [`init`] logs with, writing elsewhere.
+pub fn subscriber<W>(format: LogFormat, filter: LogFilter, colours: bool, writer: W) -> impl Subscriber + Send + Sync
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
@@ -86,8 +87,8 @@ where
     Registry::default().with(lines.with_filter(filter.0.and(ceiling)))
 }
 
-/// The place says which code it was; a backtrace, where `RUST_BACKTRACE` asks for one, how it got there.
-fn log_panic(panic: &panic::PanicHookInfo<'_>) {
+/// How [`init`] logs panics. The place says which code it was; a backtrace, where `RUST_BACKTRACE` asks for one, how it got there.
+pub fn log_panic(panic: &panic::PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
     let backtrace = Backtrace::capture();
     if backtrace.status() == BacktraceStatus::Captured {

@@ -16,14 +16,19 @@ pub(crate) fn shared() -> &'static ControlPlane {
     static READY: OnceLock<&ControlPlane> = OnceLock::new();
     READY.get_or_init(|| {
         let cluster = ControlPlane::shared().unwrap();
-        for (name, yaml) in okms_operator::api::crds() {
-            kubectl(cluster, &["apply", "--server-side", "-f", "-"], &yaml).succeeded();
-            let crd = name.trim_end_matches(".yaml").rsplit('_').next().unwrap();
-            let crd = format!("crd/{crd}.okms-operator.io");
-            kubectl(cluster, &["wait", "--for=condition=Established", "--timeout=60s", &crd], "").succeeded();
-        }
+        install_crds(cluster);
         cluster
     })
+}
+
+/// Installs the CRDs of the types, and waits until they are served.
+pub(crate) fn install_crds(cluster: &ControlPlane) {
+    for (name, yaml) in okms_operator::api::crds() {
+        kubectl(cluster, &["apply", "--server-side", "-f", "-"], &yaml).succeeded();
+        let crd = name.trim_end_matches(".yaml").rsplit('_').next().unwrap();
+        let crd = format!("crd/{crd}.okms-operator.io");
+        kubectl(cluster, &["wait", "--for=condition=Established", "--timeout=60s", &crd], "").succeeded();
+    }
 }
 
 /// What a command printed.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::{StreamExt, future::join_all, stream};
 use okms_sim::{Fault, FaultKind};
 use serde_json::json;
 
@@ -91,15 +91,8 @@ async fn world(name: &str) -> World {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fault_of_everything_loses_nothing_and_is_told() {
-    let mut cases = cases();
     // A few at a time: each has an operator and a simulator of its own.
-    while !cases.is_empty() {
-        let some: Vec<Case> = cases.drain(..cases.len().min(8)).collect();
-        join_all(some.into_iter().map(|case| tokio::spawn(everything_fails(case))))
-            .await
-            .into_iter()
-            .for_each(|end| end.unwrap());
-    }
+    stream::iter(cases()).for_each_concurrent(8, everything_fails).await;
 }
 
 async fn everything_fails(case: Case) {

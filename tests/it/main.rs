@@ -5,12 +5,19 @@
 
 mod admission;
 mod bad_input;
+mod bad_store;
+mod canary;
 mod chart;
 mod cluster;
+mod costs;
+mod credentials;
 mod faults;
 mod kept;
+mod lifecycle;
 mod okms_client;
 mod process;
 mod rooms;
 mod story;
+mod tapped;
+mod withdrawals;
 mod world;

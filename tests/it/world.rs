@@ -22,6 +22,7 @@ use okms_operator::{
 };
 use okms_sim::{ClientCertificate, Domain, Options, Sim, Validity};
 use serde_json::{Value, json};
+use test_cluster::ControlPlane;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +30,14 @@ use crate::cluster;
 
 /// Long enough for a busy machine, short enough to end a hang.
 const DEADLINE: Duration = Duration::from_secs(90);
+
+/// The Secret with the credential of a store [`by_secret`].
+pub(crate) const CREDENTIAL: &str = "okms-client";
+
+/// Has a store take its credential from the Secret of [`World::put_credential`] instead of a mount.
+pub(crate) fn by_secret() -> Value {
+    json!({"auth": {"clientCertificate": {"mount": null, "secretRef": {"name": CREDENTIAL}}}})
+}
 
 /// Everything that one test has for itself.
 pub(crate) struct World {
@@ -84,7 +93,11 @@ impl World {
 
     /// A world with a namespace and a mounted credential, but without a store.
     pub(crate) async fn without_operator(name: &str) -> Self {
-        let client = client().await;
+        Self::on(client().await, name).await
+    }
+
+    /// The same, on the control plane of this client.
+    pub(crate) async fn on(client: Client, name: &str) -> Self {
         let sim = Sim::start(Options::default()).await.unwrap();
         let domain = sim.domain();
         let certificate = domain.issue_client_certificate(Validity::days(30)).unwrap();
@@ -113,6 +126,18 @@ impl World {
     /// The same for another mount.
     pub(crate) fn mount_files_at(&self, mount: &str, files: &[(&str, &str)]) {
         swap(&self.mounts.path().join(mount), files);
+    }
+
+    /// Puts a certificate into the Secret that a store [`by_secret`] refers to.
+    pub(crate) async fn put_credential(&self, certificate: &ClientCertificate) {
+        self.put_credential_files(json!({"tls.crt": certificate.cert_pem, "tls.key": certificate.key_pem})).await;
+    }
+
+    pub(crate) async fn put_credential_files(&self, files: Value) {
+        let secret =
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": CREDENTIAL}, "stringData": files});
+        let params = PatchParams::apply("test").force();
+        self.secrets().patch(CREDENTIAL, &params, &Patch::Apply(secret)).await.unwrap();
     }
 
     /// How the operator behaves in tests.
@@ -146,15 +171,24 @@ impl World {
     }
 
     pub(crate) async fn start_with(&mut self, config: controller::Config) {
-        let (metrics, health) = (Arc::new(Metrics::new()), Arc::new(Health::default()));
+        self.start_as(config, self.client.clone(), Health::default()).await;
+    }
+
+    /// Starts an operator that reaches Kubernetes through a client of its own.
+    pub(crate) async fn start_as(&mut self, config: controller::Config, client: Client, health: Health) {
+        let (metrics, health) = (Arc::new(Metrics::new()), Arc::new(health));
         let cancel = CancellationToken::new();
-        let run = controller::run(config, self.client.clone(), metrics.clone(), health.clone(), cancel.clone());
+        let run = controller::run(config, client, metrics.clone(), health.clone(), cancel.clone());
         let task = tokio::spawn(run);
         self.operator = Some(Operator { metrics, health, cancel, task });
     }
 
     pub(crate) async fn stop(&mut self) {
         self.operator.take().unwrap().stop().await;
+    }
+
+    pub(crate) async fn kill(&mut self) {
+        self.operator.take().unwrap().kill().await;
     }
 
     /// Creates the store of this world; `changes` are merged into its spec.
@@ -320,10 +354,17 @@ pub(crate) async fn eventually<T, E: Debug>(what: &str, mut ask: impl AsyncFnMut
 
 /// A client of the shared control plane.
 pub(crate) async fn client() -> Client {
-    let path = tokio::task::spawn_blocking(|| cluster::shared().kubeconfig().to_owned()).await.unwrap();
-    let kubeconfig = Kubeconfig::read_from(path).unwrap();
-    let config = KubeConfig::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
-    Client::try_from(config).unwrap()
+    Client::try_from(client_config().await).unwrap()
+}
+
+/// What a client of the shared control plane is made from.
+pub(crate) async fn client_config() -> KubeConfig {
+    config_of(tokio::task::spawn_blocking(cluster::shared).await.unwrap()).await
+}
+
+pub(crate) async fn config_of(cluster: &ControlPlane) -> KubeConfig {
+    let kubeconfig = Kubeconfig::read_from(cluster.kubeconfig()).unwrap();
+    KubeConfig::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap()
 }
 
 /// Swaps the content of a mounted folder, in one step.

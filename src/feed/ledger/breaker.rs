@@ -33,6 +33,8 @@ pub(super) struct Breaker {
     candidate: Option<Probe>,
     /// How many credentials were proposed; the number of the last one.
     proposed: u64,
+    /// The number of the credential in use; 0 while there is none.
+    in_use: u64,
     /// The path that last answered well.
     last_good: Option<Path>,
     /// When OKMS last answered well.
@@ -86,10 +88,22 @@ impl Breaker {
         };
     }
 
-    /// The credential that was to be proven is not usable at all; the one in use stays.
-    pub fn reject(&mut self, trouble: StoreTrouble) {
-        self.candidate = None;
-        self.rejected = Some(trouble);
+    /// Whether there is no credential, for exactly this reason.
+    pub fn is_disconnected_by(&self, trouble: &StoreTrouble) -> bool {
+        let none = self.current.is_none() && self.candidate.is_none();
+        none && matches!(&self.health, Health::Down { trouble: told } if told == trouble)
+    }
+
+    /// The credential that was to be proven is not usable at all; the one in use stays. Answers whether that is new.
+    pub fn reject(&mut self, trouble: StoreTrouble) -> bool {
+        let proving = self.candidate.take().is_some();
+        let told = self.rejected.replace(trouble);
+        proving || told != self.rejected
+    }
+
+    /// The number of the credential in use.
+    pub fn in_use(&self) -> u64 {
+        self.in_use
     }
 
     pub fn is_connected(&self) -> bool {
@@ -132,7 +146,6 @@ impl Breaker {
 
     /// The store as a whole failed.
     pub fn trip(&mut self, now: Now, fault: &Fault, timing: &Timing) {
-        self.suspects.clear();
         self.health = Health::Down { trouble: store_trouble(fault) };
         if let Some(probe) = &mut self.current
             && !probe.under_way
@@ -184,7 +197,8 @@ impl Breaker {
             self.last_answer = Some(now.mono);
             self.health = Health::Ready;
             self.current = Some(Probe::default());
-            if candidate.is_some() {
+            if let Some(number) = candidate {
+                self.in_use = number;
                 self.candidate = None;
                 self.rejected = None;
                 return Probed::Promoted;

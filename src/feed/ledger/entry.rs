@@ -19,8 +19,8 @@ pub(super) struct Entry {
     pub current: Option<Version>,
     /// The newest content that OKMS ever showed here: an older one is a lagging replica, not news.
     pub newest: Option<Mark>,
-    /// Versions that are in some target, are not the one that the source means, and were withdrawn.
-    pub withdrawn: Vec<(Version, Withdrawal)>,
+    /// What is in some target, is not what the source means, and was withdrawn.
+    pub withdrawn: Vec<(Mark, Withdrawal)>,
     /// When the last good check began.
     pub checked: Option<Instant>,
     pub problem: Option<Problem>,
@@ -32,6 +32,10 @@ pub(super) struct Entry {
     pub busy: bool,
     /// How often in a row the answer was one that needs a person.
     pub slow: u32,
+    /// How often in a row a read did not bring what the check had shown.
+    pub disagreed: u32,
+    /// How many checks were made by reading data since the cheap one was last tried.
+    pub by_data: u32,
 }
 
 /// What OKMS last said, in an answer that counts.
@@ -49,14 +53,12 @@ pub(super) enum Seen {
 pub(super) struct Problem {
     pub trouble: Trouble,
     pub failures: u32,
-    /// When the first of the failed requests began …
-    pub since: Instant,
-    /// … and the last.
+    /// When the failed request began.
     pub at: Instant,
-    /// The content that a failed read was about, which a good check of metadata does not mend. Absent: a check failed.
-    pub unread: Option<Mark>,
-    /// When to try again.
-    pub retry: Instant,
+    /// Whoever waited then does not have it asked again before this.
+    pub until: Instant,
+    /// A read of data failed, which a good check of metadata does not mend.
+    pub of_read: bool,
 }
 
 /// A value that was read, until its last user has settled.
@@ -76,25 +78,33 @@ pub(super) enum Mode {
 }
 
 impl Entry {
+    /// Takes what OKMS says now. That something else could not be read means nothing any more.
+    pub fn take(&mut self, seen: Seen) {
+        if self.seen.as_ref() != Some(&seen) {
+            self.problem = None;
+            self.disagreed = 0;
+        }
+        self.seen = Some(seen);
+    }
+
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.due.is_some_and(|due| due <= now)
+    }
+
+    /// Whether the next check waits for something else than the interval.
+    pub fn waits(&self) -> bool {
+        let of_check = self.problem.as_ref().is_some_and(|problem| !problem.of_read);
+        of_check || !matches!(self.seen, Some(Seen::Active { .. } | Seen::Withdrawn { .. }))
+    }
+
+    /// Whether a failed request may be made again.
+    pub fn may_retry(&self, now: Instant) -> bool {
+        self.problem.as_ref().is_some_and(|problem| problem.until <= now)
+    }
+
     /// The value of exactly this content.
     pub fn value_of(&self, mark: &Mark) -> Option<&Value> {
         self.value.as_ref().filter(|kept| kept.mark.is_same_as(mark)).map(|kept| &kept.value)
-    }
-
-    /// When what is known of this source was last as it should be: a newer version that cannot be read makes it old, however well
-    /// the checks go that show it.
-    pub fn good(&self) -> Option<Instant> {
-        let unread = self.problem.as_ref().filter(|problem| problem.unread.is_some()).map(|problem| problem.since);
-        self.checked.map(|checked| unread.map_or(checked, |since| since.min(checked)))
-    }
-
-    /// Whether this content may be read now. After a failed read it is checked first whether there is something else to read.
-    pub fn may_be_read(&self, now: Instant, mark: &Mark) -> bool {
-        self.problem.as_ref().is_none_or(|problem| match &problem.unread {
-            None => true,
-            Some(unread) if !unread.is_same_as(mark) => true,
-            Some(_) => problem.retry <= now && self.checked.is_some_and(|checked| checked > problem.at),
-        })
     }
 
     /// The state as metrics name it.
@@ -112,7 +122,7 @@ impl Entry {
 
     pub fn withdrawal_of(&self, held: Option<&Mark>) -> Option<Withdrawal> {
         let held = held?;
-        self.withdrawn.iter().find(|(version, _)| *version == held.version).map(|(_, how)| *how)
+        self.withdrawn.iter().find(|(mark, _)| mark.is_same_as(held)).map(|(_, how)| *how)
     }
 
     /// The next check after one that began at `started`.
@@ -186,7 +196,7 @@ pub(super) fn withdrawn_among(
     held: impl Iterator<Item = Mark>,
     facts: &Facts,
     now: Timestamp,
-) -> Vec<(Version, Withdrawal)> {
+) -> Vec<(Mark, Withdrawal)> {
     let Some(versions) = &facts.versions else { return Vec::new() };
     let mut withdrawn: Vec<_> = held
         .filter_map(|mark| {
@@ -197,10 +207,10 @@ pub(super) fn withdrawn_among(
                 State::Deactivated => Withdrawal::VersionDeactivated,
                 State::Destroyed => Withdrawal::VersionDestroyed,
             };
-            found.is_same_as(&mark).then_some((mark.version, how))
+            found.is_same_as(&mark).then_some((found, how))
         })
         .collect();
-    withdrawn.sort_by_key(|(version, _)| *version);
+    withdrawn.sort_by_key(|(mark, _)| mark.version);
     withdrawn.dedup();
     withdrawn
 }

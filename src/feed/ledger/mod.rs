@@ -47,6 +47,9 @@ pub use self::{
     withdrawals::{Admission, WithdrawalLimit},
 };
 
+/// How precisely a store's status tells the interval that its budget can hold.
+const THROTTLE_STEP: Duration = Duration::from_secs(10);
+
 /// One moment on two clocks: intervals are measured on the monotonic one, times that OKMS states are compared with the other.
 #[derive(Debug, Clone, Copy)]
 pub struct Now {
@@ -158,8 +161,6 @@ pub struct Todo {
     pub wakes: Vec<ObjectId>,
     /// The store's standing changed: its status is to be written.
     pub store_changed: bool,
-    /// The candidate credential of this number proved itself: it is to replace the one in use.
-    pub promote: Option<u64>,
     /// When to poll again at the latest.
     pub next: Option<Instant>,
 }
@@ -186,11 +187,15 @@ pub struct Ledger {
     flights: HashMap<u64, Flight>,
     next_ticket: u64,
     todo: Todo,
+    /// The candidate credential of this number proved itself, and nobody has been told yet.
+    promoted: Option<u64>,
+    /// What the store's status was last told of the budget, and for which floor of the intervals that was worked out.
+    throttled: (Duration, Option<Duration>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
-    /// A source is due to be checked, or a failed read of it to be tried again.
+    /// A source is due to be checked, or a failed request for it to be made again.
     Due(Source),
     /// A value may not be kept any longer.
     Expire(Source),
@@ -201,6 +206,10 @@ enum Timer {
 /// A request under way.
 struct Flight {
     started: Instant,
+    /// The number of the credential in use then.
+    credential: u64,
+    /// Whether the answer may hold a value.
+    data: bool,
     purpose: Purpose,
 }
 
@@ -227,6 +236,8 @@ impl Ledger {
             flights: HashMap::new(),
             next_ticket: 0,
             todo: Todo::default(),
+            promoted: None,
+            throttled: (Duration::ZERO, None),
         }
     }
 
@@ -265,7 +276,8 @@ impl Ledger {
     /// made from now, for each source.
     pub fn settle(&mut self, id: &ObjectId, held: &[Option<Mark>]) {
         let Some(object) = self.objects.get_mut(id) else { return };
-        object.round = None;
+        // What was not answered yet is still waited for: the object was told of a failure, and kept what it has.
+        object.round.take_if(|round| round.delivered);
         for (wish, held) in object.wishes.iter_mut().zip(held) {
             wish.held = *held;
         }
@@ -277,8 +289,15 @@ impl Ledger {
 
     /// The object is gone, suspended, or reads from another store now. Answers whether it was known.
     pub fn forget(&mut self, id: &ObjectId) -> bool {
-        self.withdrawals.forget(id);
+        self.clear_withdrawal(id);
+        self.remove(id)
+    }
+
+    fn remove(&mut self, id: &ObjectId) -> bool {
         let Some(object) = self.objects.remove(id) else { return false };
+        if let Some(moment) = object.watched {
+            self.timers.remove(&(moment, Timer::Stale(id.clone())));
+        }
         for wish in object.wishes {
             self.leave(id, &wish.source);
         }
@@ -332,11 +351,13 @@ impl Ledger {
     pub fn throttled_to(&self) -> Option<Duration> {
         let floor = self.interval_floor();
         let asked = self.objects.values().filter_map(|object| object.interval).min()?;
-        (floor > asked).then_some(floor)
+        // In steps, so that not every new source is a new message.
+        let steps = floor.as_secs_f64() / THROTTLE_STEP.as_secs_f64();
+        (floor > asked).then(|| THROTTLE_STEP.mul_f64(steps.ceil()))
     }
 
     /// The interval in force for an asked one.
-    pub fn effective_interval(&self, asked: Duration) -> Duration {
+    fn effective_interval(&self, asked: Duration) -> Duration {
         asked.max(self.interval_floor())
     }
 
@@ -352,6 +373,16 @@ impl Ledger {
             *states.entry(entry.state()).or_default() += 1;
         }
         (states, self.entries.values().filter_map(|entry| entry.checked).min())
+    }
+
+    /// Has the store's status told when the budget begins or ceases to hold what is asked of it.
+    fn watch_throttle(&mut self) {
+        let floor = Duration::from_secs(self.interval_floor().as_secs());
+        if floor != self.throttled.0 {
+            let throttled = self.throttled_to();
+            self.todo.store_changed |= throttled != self.throttled.1;
+            self.throttled = (floor, throttled);
+        }
     }
 
     /// Three quarters of the rate serve routine checks; the rest is kept for what people wait for.
@@ -371,14 +402,14 @@ impl Ledger {
         let known = self.objects.get(&id);
         let changed = known.is_none_or(|object| object.generation != generation || !object.same_sources(&sources));
         if changed {
-            if let Some(old) = self.objects.remove(&id) {
-                for wish in &old.wishes {
-                    self.leave(&id, &wish.source);
-                }
-            }
-            // A check is enough "after now" only for what somebody changed; what merely starts is content with the one that
-            // everybody else on the path gets.
-            let since = (need == Need::Data).then_some(now.mono);
+            self.remove(&id);
+            // What somebody changed is checked anew; what merely starts is content with the check that others on the path got, if
+            // that is not older than it would itself let one become.
+            let recent = interval.unwrap_or(self.timing.staleness_floor).min(self.timing.staleness_floor);
+            let since = match need {
+                Need::Data => Some(now.mono),
+                Need::Check => now.mono.checked_sub(self.effective_interval(recent)),
+            };
             let round = Some(Round { since, data: need == Need::Data, delivered: false });
             let object = Object {
                 generation,
@@ -388,16 +419,14 @@ impl Ledger {
                 enlisted: now.mono,
                 round,
                 told: None,
-                watched: false,
+                watched: None,
             };
             for wish in &object.wishes {
                 let entry = self.entries.entry(wish.source.clone()).or_default();
                 entry.users.insert(id.clone());
             }
-            self.objects.insert(id, object);
-            return;
-        }
-        if let Some(object) = self.objects.get_mut(&id) {
+            self.objects.insert(id.clone(), object);
+        } else if let Some(object) = self.objects.get_mut(&id) {
             object.wishes = sources;
             object.interval = interval;
             object.lane = lane;
@@ -409,12 +438,29 @@ impl Ledger {
                 None => {}
             }
         }
+        self.hasten(&id);
+    }
+
+    /// Brings the next check of a source forward, where this object wants it sooner than whoever was there before.
+    fn hasten(&mut self, id: &ObjectId) {
+        let Some(object) = self.objects.get(id) else { return };
+        let Some(interval) = object.interval.map(|asked| self.effective_interval(asked)) else { return };
+        let sources: Vec<Source> = object.wishes.iter().map(|wish| wish.source.clone()).collect();
+        for source in sources {
+            let Some(entry) = self.entries.get(&source) else { continue };
+            let Some(due) = entry.checked.map(|checked| checked + interval) else { continue };
+            // What needs a person, or failed, has waits of its own.
+            if entry.due.is_none() || (!entry.waits() && entry.due.is_some_and(|old| due < old)) {
+                self.schedule(&source, Some(due));
+            }
+        }
     }
 
     fn leave(&mut self, id: &ObjectId, source: &Source) {
         if let Some(entry) = self.entries.get_mut(source) {
             entry.users.remove(id);
             if entry.users.is_empty() {
+                self.schedule(source, None);
                 self.entries.remove(source);
                 return;
             }
@@ -424,7 +470,7 @@ impl Ledger {
 
     /// Drops the value of a source once nobody waits for it.
     fn release(&mut self, source: &Source) {
-        let Some(entry) = self.entries.get(source) else { return };
+        let Some(entry) = self.entries.get(source).filter(|entry| entry.value.is_some()) else { return };
         let awaited =
             entry.users.iter().any(|id| self.objects.get(id).is_some_and(|object| object.round_with_data().is_some()));
         if !awaited && let Some(entry) = self.entries.get_mut(source) {

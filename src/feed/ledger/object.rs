@@ -18,8 +18,8 @@ pub(super) struct Object {
     pub round: Option<Round>,
     /// What the last [`Answer`] said, without values and words: the object is woken when this would change.
     pub told: Option<Told>,
-    /// Whether a timer watches for this object becoming stale.
-    pub watched: bool,
+    /// The moment at which a timer looks whether this object has become stale.
+    pub watched: Option<Instant>,
 }
 
 /// A set of readings that an object waits for, all made after one trigger.
@@ -50,6 +50,10 @@ impl Object {
     /// The round, if values are wanted or in use.
     pub fn round_with_data(&self) -> Option<&Round> {
         self.round.as_ref().filter(|round| round.data)
+    }
+
+    pub fn was_told_down(&self) -> bool {
+        matches!(self.told, Some(Told::Down { stale: true, .. }))
     }
 
     /// What was last told of the n-th source.
@@ -92,7 +96,11 @@ impl Told {
             Answer::Pending => None,
             Answer::Down { trouble, stale } => Some(Self::Down { kind: trouble.kind, stale: *stale }),
             Answer::Known { findings, stale } => {
-                Some(Self::Known { sources: findings.iter().map(Gist::of).collect(), stale: *stale })
+                // Where OKMS said no, nothing is believed that could become stale.
+                let believed =
+                    |finding: &Finding| matches!(finding.verdict, Verdict::Active { .. } | Verdict::Trouble(_));
+                let stale = *stale && findings.iter().any(believed);
+                Some(Self::Known { sources: findings.iter().map(Gist::of).collect(), stale })
             }
         }
     }

@@ -3,12 +3,15 @@
 use std::time::Instant;
 
 use super::{
-    Fault, FaultKind, Ledger, Now, ObjectId, Outcome, Purpose, Request, Timer,
+    Call, Fault, FaultKind, Ledger, Now, ObjectId, Outcome, Purpose, Request, Timer,
     breaker::{Health, Probed, Suspect},
     entry::{Entry, Kept, Mode, Problem, Seen, withdrawn_among},
     timing::phase,
 };
 use crate::model::{Facts, Mark, Reading, Source, StoreTrouble, Trouble, TroubleKind, Value};
+
+/// Where checks have to read the data, the cheap check is tried again after so many: rights change.
+const CHEAP_CHECK_AFTER: u32 = 10;
 
 impl Ledger {
     /// A new credential is there: it replaces the one in use once it has proven itself.
@@ -19,8 +22,7 @@ impl Ledger {
     /// A new credential cannot be used: the one in use stays, where there is one.
     pub fn reject_credential(&mut self, now: Now, trouble: StoreTrouble) {
         if self.breaker.is_connected() {
-            self.breaker.reject(trouble);
-            self.todo.store_changed = true;
+            self.todo.store_changed |= self.breaker.reject(trouble);
         } else {
             self.disconnect(now, trouble);
         }
@@ -28,6 +30,10 @@ impl Ledger {
 
     /// No request may be made any more: the credential is gone.
     pub fn disconnect(&mut self, now: Now, trouble: StoreTrouble) {
+        if self.breaker.is_disconnected_by(&trouble) {
+            return;
+        }
+        self.ask_suspects_again(now);
         self.breaker.disconnect(trouble);
         self.store_changed(now);
     }
@@ -35,17 +41,27 @@ impl Ledger {
     /// A request ended.
     pub fn answer(&mut self, now: Now, request: &Request, outcome: Outcome) {
         let Some(flight) = self.flights.remove(&request.ticket) else { return };
-        match flight.purpose {
-            Purpose::Probe => self.probe_ended(now, request, outcome),
-            Purpose::Check(source) => {
+        // A failure with a credential that is not in use any more says nothing about the one that is.
+        let outdated = request.candidate.is_none() && flight.credential != self.breaker.in_use();
+        let outcome = Some(outcome).filter(|outcome| !(outdated && matches!(outcome, Outcome::Failed(_))));
+        match (flight.purpose, outcome) {
+            (Purpose::Probe, Some(outcome)) if !outdated => self.probe_ended(now, request, outcome),
+            (Purpose::Probe, _) => {}
+            (Purpose::Check(source), outcome) => {
                 self.budget.give_back();
-                self.check_ended(now, &source, flight.started, outcome);
+                self.check_ended(now, request, &source, flight.started, outcome);
             }
-            Purpose::Read(source) => {
+            (Purpose::Read(source), outcome) => {
                 self.budget.give_back();
                 self.read_ended(now, &source, flight.started, outcome);
             }
         }
+    }
+
+    /// The candidate credential that has proven itself since this was last asked: it is to replace the one in use, before anything
+    /// else is asked of these books.
+    pub fn take_promoted(&mut self) -> Option<u64> {
+        self.promoted.take()
     }
 
     fn probe_ended(&mut self, now: Now, request: &Request, outcome: Outcome) {
@@ -57,7 +73,7 @@ impl Ledger {
         let probed = self.breaker.probed(now, request.candidate, &request.call, fault.as_ref(), &self.timing);
         match probed {
             Probed::Undecided => return,
-            Probed::Works | Probed::Promoted => {
+            Probed::Works => {
                 for suspect in std::mem::take(&mut self.breaker.suspects) {
                     if suspect.fault.kind == FaultKind::NotFound {
                         self.missed(now, &suspect.source, suspect.started);
@@ -65,19 +81,24 @@ impl Ledger {
                         self.blame_path(now, suspect);
                     }
                 }
-                if probed == Probed::Promoted {
-                    self.todo.promote = request.candidate;
-                    self.retry_everything(now);
-                }
             }
-            Probed::Fails => {
-                for suspect in std::mem::take(&mut self.breaker.suspects) {
-                    self.requeue(now, &suspect.source);
-                }
+            Probed::Promoted => {
+                self.promoted = request.candidate;
+                self.ask_suspects_again(now);
+                self.retry_everything(now);
             }
+            Probed::Fails => self.ask_suspects_again(now),
         }
-        if before != (self.breaker.health.clone(), self.breaker.rejected.clone()) {
+        // The status of a store names the certificate in use, so a new one is news in any case.
+        if probed == Probed::Promoted || before != (self.breaker.health.clone(), self.breaker.rejected.clone()) {
             self.store_changed(now);
+        }
+    }
+
+    /// Whether it was the store or the path was not found out: both are asked again.
+    fn ask_suspects_again(&mut self, now: Now) {
+        for suspect in std::mem::take(&mut self.breaker.suspects) {
+            self.requeue(now, &suspect.source);
         }
     }
 
@@ -98,13 +119,24 @@ impl Ledger {
                 && (entry.problem.is_some() || entry.mode == Mode::Data)
             {
                 entry.mode = Mode::Metadata;
-                self.schedule(&source, Some(now.mono));
+                if let Some(problem) = &mut entry.problem {
+                    problem.until = now.mono;
+                }
+                self.requeue(now, &source);
             }
         }
     }
 
-    fn check_ended(&mut self, now: Now, source: &Source, started: Instant, outcome: Outcome) {
-        let by_metadata = self.entries.get(source).is_some_and(|entry| entry.mode == Mode::Metadata);
+    /// Without an outcome there is nothing to conclude, and the source is asked again.
+    fn check_ended(
+        &mut self,
+        now: Now,
+        request: &Request,
+        source: &Source,
+        started: Instant,
+        outcome: Option<Outcome>,
+    ) {
+        let by_metadata = matches!(request.call, Call::Metadata(_));
         let served = if by_metadata { self.siblings(source) } else { vec![source.clone()] };
         for source in &served {
             if let Some(entry) = self.entries.get_mut(source) {
@@ -112,20 +144,24 @@ impl Ledger {
             }
         }
         match outcome {
-            Outcome::Metadata(facts) => {
+            Some(Outcome::Metadata(facts)) => {
                 self.breaker.answered(now, &source.path);
                 for source in &served {
                     self.take_facts(now, source, started, &facts);
                 }
             }
-            Outcome::Data(reading) => {
+            Some(Outcome::Data(reading)) => {
                 self.breaker.answered(now, &source.path);
                 self.take_reading(now, source, started, reading);
             }
-            Outcome::Root => {}
-            Outcome::Failed(fault) => {
+            Some(Outcome::Failed(fault)) => {
                 for source in &served {
                     self.check_failed(now, source, started, &fault);
+                }
+            }
+            Some(Outcome::Root) | None => {
+                for source in &served {
+                    self.requeue(now, source);
                 }
             }
         }
@@ -144,34 +180,45 @@ impl Ledger {
         }
     }
 
-    fn read_ended(&mut self, now: Now, source: &Source, started: Instant, outcome: Outcome) {
+    fn read_ended(&mut self, now: Now, source: &Source, started: Instant, outcome: Option<Outcome>) {
         let Some(entry) = self.entries.get_mut(source) else { return };
         entry.busy = false;
         match outcome {
-            Outcome::Data(reading) => {
+            Some(Outcome::Data(reading)) => {
                 self.breaker.answered(now, &source.path);
-                entry.problem = None;
                 match (&entry.seen, reading) {
                     (Some(Seen::Active { mark: expected, .. }), Reading::Data { mark, value, .. })
                         if mark.is_same_as(expected) =>
                     {
+                        entry.problem = None;
+                        entry.disagreed = 0;
                         self.keep(now, source, mark, value);
                         self.review_users(now, source, started);
+                        self.release(source);
                     }
-                    // Withdrawn, or made again, since the check.
-                    _ => {
-                        entry.checked = None;
-                        self.requeue(now, source);
-                    }
+                    _ => self.disagreed(now, source, started),
                 }
             }
-            Outcome::Failed(fault) if fault.kind == FaultKind::NotFound => {
-                // The metadata had it: a lagging replica, or a deletion that the next check will see.
-                let message = "OKMS lists this version but does not find its data";
-                self.failed(now, source, started, &unexpected(message), true);
-            }
-            Outcome::Failed(fault) => self.failed(now, source, started, &fault, true),
-            Outcome::Metadata(_) | Outcome::Root => {}
+            Some(Outcome::Failed(fault)) if fault.kind == FaultKind::NotFound => self.disagreed(now, source, started),
+            Some(Outcome::Failed(fault)) => self.failed(now, source, started, &fault, true),
+            Some(Outcome::Metadata(_) | Outcome::Root) | None => self.requeue(now, source),
+        }
+        // A check that fell due meanwhile found the source busy.
+        if self.entries.get(source).is_some_and(|entry| entry.is_due(now.mono)) {
+            self.requeue(now, source);
+        }
+    }
+
+    /// A read did not bring what the check before it had shown: withdrawn or made again since, which the next check will show; or a
+    /// lagging replica, which may go on for a while.
+    fn disagreed(&mut self, now: Now, source: &Source, started: Instant) {
+        let Some(entry) = self.entries.get_mut(source) else { return };
+        entry.disagreed += 1;
+        if entry.disagreed == 1 {
+            self.requeue(now, source);
+        } else {
+            let fault = unexpected("OKMS does not serve the version that it lists");
+            self.failed(now, source, started, &fault, true);
         }
     }
 
@@ -181,6 +228,7 @@ impl Ledger {
         match fault.kind {
             FaultKind::RateLimited | FaultKind::Tls => {
                 if self.breaker.health == Health::Ready {
+                    self.ask_suspects_again(now);
                     self.breaker.trip(now, fault, &self.timing);
                     self.store_changed(now);
                 }
@@ -205,16 +253,20 @@ impl Ledger {
             FaultKind::NotFound | FaultKind::Unexpected => TroubleKind::UnexpectedAnswer,
         };
         let failures = entry.problem.as_ref().map_or(1, |problem| problem.failures + 1);
-        let unread = entry.seen.as_ref().and_then(Seen::mark).copied().filter(|_| of_read);
-        let before = entry.problem.as_ref().filter(|problem| problem.unread.is_some() == of_read);
-        let since = before.map_or(started, |problem| problem.since);
         let needs_a_person = matches!(kind, TroubleKind::Forbidden | TroubleKind::TooLarge);
         let wait = if needs_a_person { self.timing.slow(failures, interval) } else { self.timing.backoff(failures) };
-        let trouble = Trouble { kind, message: fault.message };
-        entry.problem = Some(Problem { trouble, failures, since, at: started, unread, retry: now.mono + wait });
-        // However long a read waits, the checks go on.
-        let due = interval.filter(|_| of_read).map_or(wait, |interval| wait.min(interval));
-        self.schedule(&source, Some(now.mono + due));
+        let (trouble, until) = (Trouble { kind, message: fault.message }, now.mono + wait);
+        entry.problem = Some(Problem { trouble, failures, at: started, until, of_read });
+        if kind == TroubleKind::Forbidden {
+            // The right that is granted next may be the one to the cheap check.
+            entry.mode = Mode::Metadata;
+        }
+        if of_read {
+            // Checks go on as they do: the next version may be readable.
+            self.timers.insert((until, Timer::Due(source.clone())));
+        } else {
+            self.schedule(&source, Some(until));
+        }
         self.review_users(now, &source, started);
     }
 
@@ -236,8 +288,10 @@ impl Ledger {
             Some(Seen::Missing { first, .. }) => (first, false),
             _ => (now.mono, false),
         };
-        entry.seen = Some(Seen::Missing { first, confirmed });
+        entry.take(Seen::Missing { first, confirmed });
+        entry.mode = Mode::Metadata;
         entry.current = None;
+        entry.withdrawn.clear();
         self.seen(now, source, started);
     }
 
@@ -259,17 +313,18 @@ impl Ledger {
                 let others = held.into_iter().filter(|held| seen.mark().is_none_or(|mark| !mark.is_same_as(held)));
                 entry.withdrawn = withdrawn_among(others, facts, now.wall);
                 entry.current = facts.current;
-                entry.seen = Some(seen);
+                entry.take(seen);
                 self.seen(now, source, started);
             }
         }
     }
 
-    /// A check by data, or the answer to a read.
+    /// A check by data.
     fn take_reading(&mut self, now: Now, source: &Source, started: Instant, reading: Reading) {
         let (seen, value) = match reading {
+            // Beside data a time of deletion is a plan, whatever our clock says.
             Reading::Data { mark, facts, value } => {
-                (Seen::of_version(mark.version, &facts, now.wall), Some((mark, value)))
+                (Seen::Active { mark, deactivates_at: facts.deletion_time }, Some((mark, value)))
             }
             Reading::Unreadable { version, facts } => (Seen::of_version(version, &facts, now.wall), None),
         };
@@ -288,9 +343,16 @@ impl Ledger {
             self.failed(now, source, started, &lagging(), false);
             return;
         }
-        let readable = matches!(seen, Seen::Active { .. });
-        entry.seen = Some(seen);
-        if let Some((mark, value)) = value.filter(|_| readable) {
+        entry.take(seen);
+        // Such an answer says nothing of any other version.
+        entry.current = None;
+        entry.withdrawn.clear();
+        entry.by_data += 1;
+        if entry.by_data >= CHEAP_CHECK_AFTER {
+            entry.by_data = 0;
+            entry.mode = Mode::Metadata;
+        }
+        if let Some((mark, value)) = value {
             self.keep(now, source, mark, value);
         }
         self.seen(now, source, started);
@@ -312,9 +374,7 @@ impl Ledger {
         let Some(entry) = self.entries.get_mut(source) else { return };
         let first = entry.checked.is_none();
         entry.checked = Some(started);
-        // There may be nothing left to read.
-        let readable = matches!(entry.seen, Some(Seen::Active { .. }));
-        if entry.problem.as_ref().is_some_and(|problem| problem.unread.is_none() || !readable) {
+        if entry.problem.as_ref().is_some_and(|problem| !problem.of_read) {
             entry.problem = None;
         }
         if let Some(mark) = entry.seen.as_ref().and_then(Seen::mark) {

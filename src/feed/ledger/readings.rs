@@ -61,21 +61,27 @@ impl Ledger {
     /// When the object may not be believed any more, unless it is checked before.
     pub(super) fn stale_at(&self, object: &Object) -> Option<Instant> {
         let bound = self.staleness_bound(object.interval?);
-        object
-            .wishes
-            .iter()
-            .filter_map(|wish| self.entries.get(&wish.source))
-            .map(|entry| entry.good().map_or(object.enlisted, |good| good.max(object.enlisted)) + bound)
-            .min()
+        let checks = object.wishes.iter().filter_map(|wish| self.entries.get(&wish.source)).map(|entry| entry.checked);
+        // Good checks do not help while what they showed cannot be read.
+        let unread = object.open_round().filter(|round| round.data).map(|round| round.since);
+        checks.chain(unread).map(|moment| moment.map_or(object.enlisted, |at| at.max(object.enlisted)) + bound).min()
     }
 
     /// Watches for the object becoming stale.
     pub(super) fn rearm_stale(&mut self, now: Now, id: &ObjectId) {
-        let Some(object) = self.objects.get(id).filter(|object| !object.watched) else { return };
+        let Some(object) = self.objects.get(id) else { return };
         let Some(moment) = self.stale_at(object).filter(|moment| *moment > now.mono) else { return };
-        self.timers.insert((moment, Timer::Stale(id.clone())));
+        // A timer that is too early looks again; so a check that ends well moves none.
+        if object.watched.is_some_and(|watched| watched <= moment) {
+            return;
+        }
+        let timer = Timer::Stale(id.clone());
+        if let Some(old) = object.watched {
+            self.timers.remove(&(old, timer.clone()));
+        }
+        self.timers.insert((moment, timer));
         if let Some(object) = self.objects.get_mut(id) {
-            object.watched = true;
+            object.watched = Some(moment);
         }
     }
 
@@ -86,18 +92,17 @@ impl Ledger {
         let Some(object) = self.objects.get(id) else { return };
         let told = Told::of(&answer);
         let wake = match &answer {
-            Answer::Pending => {
-                self.demand(now, id);
-                return;
-            }
+            Answer::Pending => false,
             Answer::Known { findings, .. } if object.open_round().is_some() && !has_trouble(findings) => true,
+            // The store is back, but nothing was checked yet: the object hears of it when it was.
+            Answer::Known { findings, stale: true } if !has_trouble(findings) && object.was_told_down() => false,
             _ => object.told != told,
         };
-        // There may be something else to read now.
-        self.demand(now, id);
         if wake {
             self.todo.wakes.push(id.clone());
         }
+        // What it waits for may have been found busy when it was due.
+        self.demand(now, id);
     }
 
     /// New content, which the target does not hold and the object was not told of, starts a round of readings, all of them made

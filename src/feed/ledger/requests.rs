@@ -22,6 +22,7 @@ enum Job {
 impl Ledger {
     /// Everything there is to do at this moment.
     pub fn poll(&mut self, now: Now) -> Todo {
+        self.watch_throttle();
         self.fire_timers(now);
         while let Some((call, candidate)) = self.breaker.start(now) {
             self.launch(now, call, candidate, Purpose::Probe);
@@ -36,12 +37,12 @@ impl Ledger {
     }
 
     fn fire_timers(&mut self, now: Now) {
-        while let Some((_, timer)) = self.timers.first().filter(|(moment, _)| *moment <= now.mono).cloned() {
+        while let Some((moment, timer)) = self.timers.first().filter(|(moment, _)| *moment <= now.mono).cloned() {
             self.timers.pop_first();
             match timer {
                 Timer::Due(source) => {
-                    let due = self.entries.get(&source).filter(|entry| entry.due.is_some_and(|due| due <= now.mono));
-                    if let Some(entry) = due {
+                    let wanted = |entry: &&Entry| entry.is_due(now.mono) || entry.may_retry(now.mono);
+                    if let Some(entry) = self.entries.get(&source).filter(wanted) {
                         // A retry on behalf of somebody who waits is not routine.
                         let waiting = entry.users.iter().filter_map(|id| {
                             let object = self.objects.get(id)?;
@@ -61,8 +62,9 @@ impl Ledger {
                     }
                 }
                 Timer::Stale(id) => {
-                    if let Some(object) = self.objects.get_mut(&id) {
-                        object.watched = false;
+                    if let Some(object) = self.objects.get_mut(&id)
+                        && object.watched.take_if(|watched| *watched == moment).is_some()
+                    {
                         self.rearm_stale(now, &id);
                         self.review(now, &id, None);
                     }
@@ -82,7 +84,7 @@ impl Ledger {
                     self.unqueue(&source);
                     continue;
                 };
-                let full = job == Job::Read && !self.has_room();
+                let full = (job == Job::Read || entry.mode == Mode::Data) && !self.has_room();
                 let leave = if full { Err(None) } else { self.budget.take(now.mono, lane == Lane::Routine) };
                 if let Err(retry) = leave {
                     self.lanes.push_front(lane, &namespace, source);
@@ -101,7 +103,9 @@ impl Ledger {
         let lane = object.lane;
         let sources: Vec<Source> = object.wishes.iter().map(|wish| wish.source.clone()).collect();
         for source in sources {
-            if self.entries.get(&source).is_some_and(|entry| self.job(now, entry).is_some()) {
+            // Cheap questions first: everybody on a path comes here when an answer for it is there.
+            let waits = |entry: &Entry| entry.queued.is_none_or(|queued| lane < queued);
+            if self.entries.get(&source).is_some_and(|entry| waits(entry) && self.job(now, entry).is_some()) {
                 self.enqueue(lane, &id.namespace, &source);
             }
         }
@@ -127,30 +131,27 @@ impl Ledger {
         if entry.busy {
             return None;
         }
-        let retry_later = entry.due.is_some_and(|due| due > now.mono);
         let mut read = false;
         for round in entry.users.iter().filter_map(|id| self.objects.get(id)?.open_round()) {
             let counts = |moment: Instant| round.since.is_none_or(|since| moment >= since);
-            let failed_check = entry.problem.as_ref().filter(|problem| problem.unread.is_none());
-            if retry_later && failed_check.is_some_and(|problem| counts(problem.at)) {
+            if entry.problem.as_ref().is_some_and(|problem| problem.until > now.mono && counts(problem.at)) {
                 continue;
             }
             if !entry.checked.is_some_and(counts) {
                 return Some(Job::Check);
             }
-            let unread = matches!(&entry.seen, Some(Seen::Active { mark, .. })
-                if entry.value_of(mark).is_none() && entry.may_be_read(now.mono, mark));
+            let unread = matches!(&entry.seen, Some(Seen::Active { mark, .. }) if entry.value_of(mark).is_none());
             read |= round.data && unread;
         }
-        let due = || entry.due.is_some_and(|due| due <= now.mono);
-        if read { Some(Job::Read) } else { due().then_some(Job::Check) }
+        // A check that is due comes first: what cannot be read may not be what is meant any more.
+        if entry.is_due(now.mono) { Some(Job::Check) } else { read.then_some(Job::Read) }
     }
 
     /// Whether one more value can be held. What is under way counts with the largest answer there can be.
     fn has_room(&self) -> bool {
         let kept: usize =
             self.entries.values().filter_map(|entry| entry.value.as_ref()).map(|kept| kept.value.size()).sum();
-        let reads = self.flights.values().filter(|flight| matches!(flight.purpose, Purpose::Read(_))).count();
+        let reads = self.flights.values().filter(|flight| flight.data).count();
         kept + (reads + 1) * MAX_ANSWER <= MAX_VALUES
     }
 
@@ -179,7 +180,8 @@ impl Ledger {
     fn launch(&mut self, now: Now, call: Call, candidate: Option<u64>, purpose: Purpose) {
         self.next_ticket += 1;
         let ticket = self.next_ticket;
-        self.flights.insert(ticket, Flight { started: now.mono, purpose });
+        let (credential, data) = (self.breaker.in_use(), matches!(call, Call::Data(..)));
+        self.flights.insert(ticket, Flight { started: now.mono, credential, data, purpose });
         self.todo.requests.push(Request { ticket, call, candidate });
     }
 

@@ -7,6 +7,9 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::model::{StoreTroubleKind, TroubleKind, Value, Verdict, VersionFacts, Withdrawal};
 
+mod liveness;
+mod orders;
+
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -18,6 +21,10 @@ struct World {
     okms: BTreeMap<Path, Facts>,
     /// Faults by path, of the root list under "", of everything under "*", of data alone under "data of <path>".
     faults: BTreeMap<String, Fault>,
+    /// Versions whose data cannot be read, while their metadata can.
+    unreadable: BTreeMap<Path, (Version, Fault)>,
+    /// Data answers tell another time of creation than metadata answers.
+    contradicts: bool,
     calls: Vec<Call>,
     wakes: Vec<ObjectId>,
 }
@@ -48,11 +55,14 @@ impl World {
             ledger: Ledger::new(now, limits, Timing::default(), 0),
             okms: BTreeMap::new(),
             faults: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
+            contradicts: false,
             calls: Vec::new(),
             wakes: Vec::new(),
         };
         world.ledger.propose_credential(now);
         world.run();
+        assert!(world.ledger.take_promoted().is_some());
         world
     }
 
@@ -118,11 +128,17 @@ impl World {
             Call::Data(path, number) => {
                 let Some(facts) = self.okms.get(path) else { return Outcome::Failed(fault(FaultKind::NotFound)) };
                 let number = number.or(facts.current).unwrap();
-                let facts = facts.versions.as_ref().unwrap()[&number];
+                if let Some((_, fault)) = self.unreadable.get(path).filter(|(unreadable, _)| *unreadable == number) {
+                    return Outcome::Failed(fault.clone());
+                }
+                let Some(&facts) = facts.versions.as_ref().unwrap().get(&number) else {
+                    return Outcome::Failed(fault(FaultKind::NotFound));
+                };
                 if facts.state(self.now.wall) != crate::model::State::Active {
                     return Outcome::Data(Reading::Unreadable { version: number, facts });
                 }
-                let mark = Mark { version: number, created_at: facts.created_at };
+                let created_at = facts.created_at.map(|at| if self.contradicts { at + SECOND } else { at });
+                let mark = Mark { version: number, created_at };
                 let value = Value::from_json_object(Zeroizing::new(format!(r#"{{"v":{number}}}"#).into_bytes()));
                 Outcome::Data(Reading::Data { mark, facts, value })
             }
@@ -159,6 +175,13 @@ impl World {
 
     fn ask(&mut self, name: &str, text: &str, held: Option<Mark>, need: Need) -> Answer {
         self.ask_pinned(name, text, None, held, need)
+    }
+
+    /// Asks whether all is as it was.
+    fn ask_every(&mut self, name: &str, text: &str, held: Option<Mark>, interval: Option<Duration>) -> Answer {
+        let sources = vec![Wish { source: Source { path: path(text), pin: None }, held }];
+        let (object, need) = (object(name), Need::Check);
+        self.ledger.ask(self.now, Ask { object, generation: 1, sources, need, interval, lane: Lane::Verify })
     }
 
     fn ask_pinned(&mut self, name: &str, text: &str, pin: Option<u32>, held: Option<Mark>, need: Need) -> Answer {
@@ -526,7 +549,7 @@ fn a_candidate_credential_is_proven_before_it_is_used() {
     world.ledger.propose_credential(world.now);
     let todo = world.ledger.poll(world.now);
     let [request] = todo.requests.as_slice() else { panic!() };
-    assert!(request.candidate.is_some() && todo.promote.is_none());
+    assert!(request.candidate.is_some() && world.ledger.take_promoted().is_none());
     world.ledger.answer(world.now, request, Outcome::Failed(fault(FaultKind::Tls)));
     assert_eq!(*world.ledger.health(), Health::Ready, "the old one is still in use");
     assert!(world.ledger.rejected_candidate().is_some());
@@ -534,7 +557,7 @@ fn a_candidate_credential_is_proven_before_it_is_used() {
     for _ in 0..100 {
         world.now.mono += SECOND;
         let todo = world.ledger.poll(world.now);
-        promoted |= todo.promote.is_some();
+        promoted |= world.ledger.take_promoted().is_some();
         for request in todo.requests {
             let outcome = world.reply(&request.call);
             world.ledger.answer(world.now, &request, outcome);
@@ -610,7 +633,9 @@ fn a_newer_version_that_cannot_be_read_makes_the_older_one_stale_and_does_not_en
     world.pass(MINUTE * 2);
     assert_eq!(held(&mut world).0, Some(Withdrawal::VersionDeactivated));
     world.faults.clear();
-    world.pass(MINUTE * 2);
+    world.wakes.clear();
+    // A value that nobody fetches would be dropped again.
+    world.until_woken();
     assert!(matches!(world.verdict("a", "db", Some(old)), Verdict::Active { value: Some(_), .. }));
 }
 

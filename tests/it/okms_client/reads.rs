@@ -150,7 +150,8 @@ async fn odd_contents_are_told_apart() {
         stage.domain.put(at, content);
     }
     assert_eq!(value(data(&stage.client, "empty", None).await.unwrap()), (1, "{}".to_owned()));
-    for (at, says) in [("null", "without data"), ("list", "not a JSON object"), ("text", "not a JSON object")] {
+    assert_eq!(value(data(&stage.client, "null", None).await.unwrap()), (1, "null".to_owned()));
+    for (at, says) in [("list", "not a JSON object"), ("text", "not a JSON object")] {
         let error = data(&stage.client, at, None).await.err().unwrap();
         assert_eq!(error.kind(), ErrorKind::Unexpected, "{at}");
         assert!(error.to_string().contains(says), "{error}");

@@ -1,0 +1,433 @@
+//! The credential of a store while it is in use: replaced under load, replaced by a bad one, removed, and given back; its CA, its
+//! limits and its endpoint likewise.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{ConfigMap, Event};
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
+    runtime::watcher::{self, watcher},
+};
+use okms_operator::{
+    api::{ClusterOkmsStoreStatus, OkmsSecret, condition},
+    controller::Config,
+};
+use okms_sim::{ClientCertificate, Fault, Options, RevokedConnections, Sim, Validity};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use crate::world::{CREDENTIAL, World, by_secret, eventually, ready_of};
+
+/// How many secrets change all the time.
+const LOAD: usize = 8;
+
+/// How fast they do.
+const PACE: Duration = Duration::from_millis(300);
+
+/// How often a credential is replaced under load.
+const ROTATIONS: usize = 4;
+
+#[derive(Clone, Copy, PartialEq)]
+enum By {
+    Mount,
+    Secret,
+}
+
+impl By {
+    async fn put(self, world: &World, certificate: &ClientCertificate) {
+        match self {
+            Self::Mount => world.mount(certificate),
+            Self::Secret => world.put_credential(certificate).await,
+        }
+    }
+
+    async fn put_files(self, world: &World, certificate: &str, key: &str) {
+        match self {
+            Self::Mount => world.mount_files(&[("tls.crt", certificate), ("tls.key", key)]),
+            Self::Secret => world.put_credential_files(json!({"tls.crt": certificate, "tls.key": key})).await,
+        }
+    }
+
+    async fn remove(self, world: &World) {
+        match self {
+            Self::Mount => std::fs::remove_dir_all(world.mounts.path().join(&world.name)).unwrap(),
+            Self::Secret => {
+                world.secrets().delete(CREDENTIAL, &DeleteParams::default()).await.unwrap();
+            }
+        }
+    }
+
+    /// A world whose store takes its credential this way.
+    async fn world(self, name: &str) -> World {
+        let mut world = World::without_operator(name).await;
+        self.put(&world, &world.certificate).await;
+        world.create_store(if self == Self::Secret { by_secret() } else { json!({}) }).await;
+        world.start().await;
+        world
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mounted_certificates_are_replaced_under_load_without_a_failed_sync() {
+    replaced_under_load(By::Mount, "rotatem", RevokedConnections::Close).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_in_a_secret_are_replaced_under_load_without_a_failed_sync() {
+    replaced_under_load(By::Secret, "rotates", RevokedConnections::Keep).await;
+}
+
+async fn replaced_under_load(by: By, name: &str, revoked: RevokedConnections) {
+    let mut world = World::without_operator(name).await;
+    world.sim.with_switches(|switches| switches.revoked_connections = revoked);
+    by.put(&world, &world.certificate).await;
+    world.create_store(if by == By::Secret { by_secret() } else { json!({}) }).await;
+    let often = Duration::from_millis(100);
+    world.start_with(Config { min_refresh_interval: often, refresh_interval: often, ..world.config() }).await;
+    let load = Load::start(&world).await;
+    // Long enough for requests to be under way whenever a certificate is revoked.
+    world.sim.fault(Fault::latency(Duration::from_millis(150)));
+    let failures = Failures::watch(&world).await;
+
+    let mut old = world.certificate.clone();
+    for _ in 0..ROTATIONS {
+        let new = world.domain.issue_client_certificate(Validity::days(30)).unwrap();
+        by.put(&world, &new).await;
+        status(&world, "the new certificate is in use", |status| serial(status) == Some(&new.credential_id)).await;
+        world.domain.revoke(&old.serial).unwrap();
+        let before = world.sim.counters().by(&new.serial);
+        eventually("the new one is used", async || {
+            let more = world.sim.counters().by(&new.serial) - before;
+            if more >= 3 * u64::try_from(LOAD).unwrap() { Ok(()) } else { Err(more) }
+        })
+        .await;
+        old = new;
+    }
+    let versions = load.stop().await;
+    for n in 0..LOAD {
+        world.synced(&format!("db-{n}"), &[("v", &versions.to_string())]).await;
+    }
+    assert_eq!(failures.seen(&world).await, Vec::<String>::new());
+    assert_eq!(world.sim.counters().by("anonymous"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_certificate_in_a_mount_leaves_the_one_in_use() {
+    bad_ones_leave_the_one_in_use(By::Mount, "badm").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_certificate_in_a_secret_leaves_the_one_in_use() {
+    bad_ones_leave_the_one_in_use(By::Secret, "bads").await;
+}
+
+async fn bad_ones_leave_the_one_in_use(by: By, name: &str) {
+    let world = by.world(name).await;
+    world.domain.put("db", json!({"v": "0"}));
+    world.apply("db", json!({"path": "db"})).await;
+    world.synced("db", &[("v", "0")]).await;
+    status(&world, "the certificate is shown", |status| serial(status) == Some(&world.certificate.credential_id)).await;
+    let failures = Failures::watch(&world).await;
+
+    let good = world.certificate.clone();
+    let spare = world.domain.issue_client_certificate(Validity::days(30)).unwrap();
+    let expired = world.domain.issue_client_certificate(Validity::expired()).unwrap();
+    let revoked = world.domain.issue_client_certificate(Validity::days(30)).unwrap();
+    world.domain.revoke(&revoked.serial).unwrap();
+    let other_domain = world.sim.add_domain();
+    let stranger = other_domain.issue_client_certificate(Validity::days(30)).unwrap();
+    // What the store must not come to read.
+    other_domain.put("db", json!({"v": "of another domain"}));
+    for (n, (certificate, key, reason, words)) in [
+        ("garbage", "garbage", "InvalidCredential", "tls.crt holds no certificate in PEM"),
+        (&good.cert_pem, &spare.key_pem, "InvalidCredential", "tls.key is not the key of the first certificate"),
+        (&stranger.cert_pem, &stranger.key_pem, "InvalidCredential", "is of OKMS domain"),
+        (&expired.cert_pem, &expired.key_pem, "InvalidCredential", "the client certificate has expired"),
+        (&revoked.cert_pem, &revoked.key_pem, "TlsFailed", "the client certificate is refused"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        by.put_files(&world, certificate, key).await;
+        let told = status(&world, &format!("it says {words}"), |status| {
+            condition::find(&status.conditions, "CredentialsRejected")
+                .is_some_and(|rejected| rejected.reason == reason && rejected.message.contains(words))
+        })
+        .await;
+        let ready = condition::find(&told.conditions, "Ready").unwrap();
+        assert_eq!((&*ready.status, &*ready.reason), ("True", "Reachable"), "{words}");
+        assert_eq!(serial(&told), Some(&good.credential_id), "{words}");
+        let text = serde_json::to_string(&told).unwrap();
+        assert!(!text.contains("PRIVATE"), "{text}");
+
+        // The old one goes on to work.
+        let content = (n + 1).to_string();
+        world.domain.put("db", json!({"v": content}));
+        world.synced("db", &[("v", &content)]).await;
+
+        by.put(&world, &good).await;
+        status(&world, "all is well again", |status| {
+            condition::find(&status.conditions, "CredentialsRejected").is_none()
+        })
+        .await;
+    }
+    assert_eq!(world.sim.counters().by(&stranger.serial), 0, "a certificate of another domain was shown");
+    by.put(&world, &spare).await;
+    status(&world, "the spare one is in use", |status| serial(status) == Some(&spare.credential_id)).await;
+    assert_eq!(failures.seen(&world).await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_mount_stops_the_calls_and_keeps_the_secrets() {
+    removed_and_given_back(By::Mount, "gonem").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_credential_stops_the_calls_and_keeps_the_secrets() {
+    removed_and_given_back(By::Secret, "gones").await;
+}
+
+async fn removed_and_given_back(by: By, name: &str) {
+    let mut world = by.world(name).await;
+    world.domain.put("db", json!({"v": "1"}));
+    world.apply("db", json!({"path": "db"})).await;
+    world.synced("db", &[("v", "1")]).await;
+
+    by.remove(&world).await;
+    let message = world.store_ready("False", "InvalidCredential").await;
+    assert!(message.contains("mounted") || message.contains("does not exist"), "{message}");
+    // What was under way has ended by the time that the object is not believed any more, after four intervals.
+    let calls = world.sim.counters().total();
+    world.domain.put("db", json!({"v": "2"}));
+    let object = world.ready("db", "False", "StoreNotReady").await;
+    assert!(ready_of(&object).unwrap().2.contains(&message), "{object:?}");
+    assert!(world.sim.counters().total() <= calls + 1, "OKMS was called without a credential");
+    assert!(world.secret("db").await.is_some());
+
+    // An operator that starts without the credential knows as much.
+    world.stop().await;
+    world.start().await;
+    world.apply("new", json!({"path": "db"})).await;
+    let object = world.ready("new", "False", "StoreNotReady").await;
+    assert!(ready_of(&object).unwrap().2.contains(&message), "{object:?}");
+    assert!(world.secret("db").await.is_some());
+
+    by.put(&world, &world.certificate).await;
+    world.synced("db", &[("v", "2")]).await;
+    world.synced("new", &[("v", "2")]).await;
+    world.store_ready("True", "Reachable").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ca_in_a_config_map_is_followed() {
+    let mut world = World::without_operator("ca").await;
+    let other = Sim::start(Options::default()).await.unwrap();
+    let (right, wrong) = (world.sim.server_ca_pem(), other.server_ca_pem());
+    put_ca(&world, &right).await;
+    let ca = json!({"pem": null, "configMapRef": {"name": "ca", "key": "ca.crt"}});
+    world.create_store(json!({"ca": ca})).await;
+    world.start().await;
+    world.domain.put("db", json!({"v": "1"}));
+    world.apply("db", json!({"path": "db"})).await;
+    world.synced("db", &[("v", "1")]).await;
+    let failures = Failures::watch(&world).await;
+
+    let handshakes = world.sim.counters().handshakes;
+    put_ca(&world, &format!("{wrong}{right}")).await;
+    eventually("a bundle with both is used", async || {
+        let more = world.sim.counters().handshakes - handshakes;
+        if more > 0 { Ok(()) } else { Err(more) }
+    })
+    .await;
+    for (pem, reason, words) in [
+        (wrong.as_str(), "TlsFailed", "not signed by a trusted CA"),
+        ("garbage", "InvalidCredential", "spec.ca: the CA bundle holds no certificate"),
+    ] {
+        put_ca(&world, pem).await;
+        status(&world, &format!("it says {words}"), |status| {
+            condition::find(&status.conditions, "CredentialsRejected")
+                .is_some_and(|rejected| rejected.reason == reason && rejected.message.contains(words))
+        })
+        .await;
+        put_ca(&world, &right).await;
+        status(&world, "all is well again", |status| {
+            condition::find(&status.conditions, "CredentialsRejected").is_none()
+        })
+        .await;
+    }
+    world.domain.put("db", json!({"v": "2"}));
+    world.synced("db", &[("v", "2")]).await;
+    assert_eq!(failures.seen(&world).await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_and_the_endpoint_of_a_store_are_edited_in_use() {
+    let world = World::new("edit").await;
+    for path in ["one", "two", "three"] {
+        world.domain.put(path, json!({"v": "1"}));
+        world.apply(path, json!({"path": path})).await;
+    }
+    for path in ["one", "two", "three"] {
+        world.synced(path, &[("v", "1")]).await;
+    }
+    world.patch_store(json!({"spec": {"limits": {"requestsPerSecond": 1, "timeout": "3s"}}})).await;
+    status(&world, "it is throttled", |status| condition::find(&status.conditions, "Throttled").is_some()).await;
+    world.patch_store(json!({"spec": {"limits": {"requestsPerSecond": 500, "timeout": "5s"}}})).await;
+    status(&world, "it is not any more", |status| condition::find(&status.conditions, "Throttled").is_none()).await;
+    world.store_ready("True", "Reachable").await;
+
+    // The domain moves to another endpoint, with a CA and certificates of its own.
+    let okms_id = Some(world.domain.uuid());
+    let moved = Sim::start(Options { okms_id, ..Options::default() }).await.unwrap();
+    for path in ["one", "two", "three"] {
+        for version in 1..=2 {
+            moved.domain().put(path, json!({"v": version.to_string()}));
+        }
+    }
+    let certificate = moved.domain().issue_client_certificate(Validity::days(30)).unwrap();
+    world.patch_store(json!({"spec": {"endpoint": moved.endpoint(), "ca": {"pem": moved.server_ca_pem()}}})).await;
+    world.store_ready("False", "TlsFailed").await;
+    world.mount(&certificate);
+    for path in ["one", "two", "three"] {
+        world.synced(path, &[("v", "2")]).await;
+    }
+    let calls = world.sim.counters().total();
+    status(&world, "the new certificate is shown", |status| serial(status) == Some(&certificate.credential_id)).await;
+    let before = moved.counters().total();
+    eventually("the new endpoint is checked", async || {
+        let more = moved.counters().total() - before;
+        if more >= 6 { Ok(()) } else { Err(more) }
+    })
+    .await;
+    assert_eq!(world.sim.counters().total(), calls, "the old endpoint is still called");
+}
+
+fn serial(status: &ClusterOkmsStoreStatus) -> Option<&String> {
+    status.certificate.as_ref().map(|certificate| &certificate.serial)
+}
+
+/// Waits until the status of the store is so.
+async fn status(world: &World, what: &str, is: impl Fn(&ClusterOkmsStoreStatus) -> bool) -> ClusterOkmsStoreStatus {
+    eventually(what, async || {
+        let status = world.stores().get(&world.name).await.unwrap().status.unwrap_or_default();
+        if is(&status) { Ok(status) } else { Err(status) }
+    })
+    .await
+}
+
+async fn put_ca(world: &World, pem: &str) {
+    let maps: Api<ConfigMap> = Api::namespaced(world.client.clone(), &world.name);
+    let map: Value =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ca"}, "data": {"ca.crt": pem}});
+    maps.patch("ca", &PatchParams::apply("test").force(), &Patch::Apply(map)).await.unwrap();
+}
+
+/// Objects whose secrets get new versions all the time.
+struct Load {
+    done: Arc<AtomicBool>,
+    task: JoinHandle<u32>,
+}
+
+impl Load {
+    async fn start(world: &World) -> Self {
+        for n in 0..LOAD {
+            world.domain.put(&format!("load/{n}"), json!({"v": "1"}));
+            world.apply(&format!("db-{n}"), json!({"path": format!("load/{n}")})).await;
+        }
+        for n in 0..LOAD {
+            world.synced(&format!("db-{n}"), &[("v", "1")]).await;
+        }
+        let done = Arc::new(AtomicBool::new(false));
+        let (domain, over) = (world.domain.clone(), done.clone());
+        let task = tokio::spawn(async move {
+            let mut pace = tokio::time::interval(PACE);
+            let mut version = 1;
+            while !over.load(Ordering::Relaxed) {
+                pace.tick().await;
+                version += 1;
+                for n in 0..LOAD {
+                    domain.put(&format!("load/{n}"), json!({"v": version.to_string()}));
+                }
+            }
+            version
+        });
+        Self { done, task }
+    }
+
+    /// Ends it; answers the last version that was written.
+    async fn stop(self) -> u32 {
+        self.done.store(true, Ordering::Relaxed);
+        self.task.await.unwrap()
+    }
+}
+
+/// Every status of an `OkmsSecret` that does not say Synced, as the watch shows them one by one, and every warning.
+struct Failures {
+    seen: Arc<Mutex<Vec<String>>>,
+    task: JoinHandle<()>,
+    /// The resourceVersions of the objects that the watch showed, to know how far it is.
+    last: Arc<Mutex<BTreeMap<String, String>>>,
+}
+
+impl Failures {
+    async fn watch(world: &World) -> Self {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let last = Arc::new(Mutex::new(BTreeMap::new()));
+        let (failures, shown, objects) = (seen.clone(), last.clone(), world.objects());
+        let task = tokio::spawn(async move {
+            let mut events = std::pin::pin!(watcher(objects, watcher::Config::default()));
+            while let Some(event) = events.next().await {
+                if let watcher::Event::Apply(object) | watcher::Event::InitApply(object) = event.unwrap() {
+                    note(&object, &failures);
+                    let metadata = object.metadata;
+                    shown.lock().unwrap().insert(metadata.name.unwrap(), metadata.resource_version.unwrap());
+                }
+            }
+        });
+        let failures = Self { seen, task, last };
+        failures.caught_up(world).await;
+        failures
+    }
+
+    async fn caught_up(&self, world: &World) {
+        eventually("the watch shows what there is", async || {
+            let objects = world.objects().list(&ListParams::default()).await.unwrap();
+            let shown = self.last.lock().unwrap();
+            let behind = objects.iter().find(|object| {
+                shown.get(object.metadata.name.as_ref().unwrap()) != object.metadata.resource_version.as_ref()
+            });
+            behind.map_or(Ok(()), |object| Err(object.metadata.name.clone()))
+        })
+        .await;
+    }
+
+    /// Everything that was seen until now.
+    async fn seen(self, world: &World) -> Vec<String> {
+        self.caught_up(world).await;
+        self.task.abort();
+        let mut seen = std::mem::take(&mut *self.seen.lock().unwrap());
+        let events: Api<Event> = Api::namespaced(world.client.clone(), &world.name);
+        for event in events.list(&ListParams::default()).await.unwrap() {
+            if event.type_.as_deref() != Some("Normal") {
+                seen.push(format!("{:?}: {:?}", event.reason, event.message));
+            }
+        }
+        seen
+    }
+}
+
+fn note(object: &OkmsSecret, failures: &Mutex<Vec<String>>) {
+    match ready_of(object) {
+        Some((status, reason, _)) if status == "True" && reason == "Synced" => {}
+        other => failures.lock().unwrap().push(format!("{:?}: {other:?}", object.metadata.name)),
+    }
+}

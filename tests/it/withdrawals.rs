@@ -1,0 +1,207 @@
+//! What may delete a Secret, and what may not: only what was made from the source that was taken back, also while the operator was
+//! down, and not too much at once.
+
+use futures::future::join_all;
+use kube::{ResourceExt, api::ListParams};
+use okms_sim::Validity;
+use serde_json::json;
+
+use crate::{
+    bad_input::{fails, has},
+    kept::Kept,
+    world::{World, eventually, ready_of},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_withdrawn_while_the_operator_was_down_is_withdrawn_after_its_start() {
+    let mut world = World::new("down").await;
+    let names = ["off", "burnt", "deleted", "pruned", "retained", "stays"];
+    for name in names {
+        world.domain.set_max_versions(name, 2).unwrap();
+        world.domain.put(name, json!({"v": "1"}));
+        let pin = (name == "pruned").then_some(1);
+        let policy = (name == "retained").then_some("Retain");
+        let mut spec = json!({"path": name});
+        if let Some(pin) = pin {
+            spec["version"] = json!(pin);
+        }
+        if let Some(policy) = policy {
+            spec["withdrawalPolicy"] = json!(policy);
+        }
+        world.apply(name, spec).await;
+    }
+    join_all(names.map(|name| world.synced(name, &[("v", "1")]))).await;
+    let kept = [Kept::of(&world, "retained").await, Kept::of(&world, "stays").await];
+    world.stop().await;
+
+    world.domain.deactivate("off", 1).unwrap();
+    world.domain.destroy("burnt", 1).unwrap();
+    world.domain.delete("deleted").unwrap();
+    world.domain.put("pruned", json!({"v": "2"}));
+    world.domain.put("pruned", json!({"v": "3"}));
+    world.domain.deactivate("retained", 1).unwrap();
+    world.start().await;
+
+    fails(&world, "off", "VersionDeactivated", &["off@1 was deactivated", "the Secret is deleted"]).await;
+    fails(&world, "burnt", "VersionDestroyed", &["burnt@1 was destroyed", "the Secret is deleted"]).await;
+    fails(&world, "deleted", "SecretDeleted", &["deleted was deleted", "the Secret is deleted"]).await;
+    fails(&world, "pruned", "VersionPruned", &["pruned@1 was pruned", "spec.version"]).await;
+    fails(&world, "retained", "VersionDeactivated", &["kept", "Retain"]).await;
+    for name in ["off", "burnt", "deleted", "pruned"] {
+        world.gone(name).await;
+    }
+    world.ready("stays", "True", "Synced").await;
+    for kept in kept {
+        kept.assert(&world, "after the start").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_pointed_at_another_domain_deletes_nothing() {
+    let mut world = World::new("elsewhere").await;
+    // In the other domain the first path does not exist, the second is withdrawn, the third is another secret.
+    let elsewhere = world.sim.add_domain();
+    elsewhere.put("off", json!({"v": "other"}));
+    elsewhere.deactivate("off", 1).unwrap();
+    let names = ["none", "off"];
+    for name in names {
+        world.domain.put(name, json!({"v": "1"}));
+        world.apply(name, json!({"path": name})).await;
+    }
+    join_all(names.map(|name| world.synced(name, &[("v", "1")]))).await;
+    let kept = [Kept::of(&world, "none").await, Kept::of(&world, "off").await];
+    let intact = async |what: &str, world: &World| {
+        for kept in &kept {
+            kept.assert(world, what).await;
+        }
+    };
+
+    // The certificate is still of the first.
+    world.patch_store(json!({"spec": {"okmsId": elsewhere.okms_id()}})).await;
+    let said = world.store_ready("False", "InvalidCredential").await;
+    assert!(has(&said, &["is of OKMS domain", &world.domain.okms_id(), "okmsId"]), "{said}");
+    join_all(names.map(|name| fails(&world, name, "StoreNotReady", &["is of OKMS domain"]))).await;
+    intact("with the certificate of the former domain", &world).await;
+
+    world.mount(&elsewhere.issue_client_certificate(Validity::days(30)).unwrap());
+    world.store_ready("True", "Reachable").await;
+    fails(&world, "none", "PathNotFound", &["no secret at none"]).await;
+    fails(&world, "off", "VersionDeactivated", &["off@1 was deactivated", "kept", "not made from there"]).await;
+    world.after_checks(10).await;
+    intact("in the other domain", &world).await;
+    world.stop().await;
+    world.start().await;
+    world.after_checks(10).await;
+    fails(&world, "none", "PathNotFound", &["no secret at none"]).await;
+    fails(&world, "off", "VersionDeactivated", &["kept"]).await;
+    intact("in the other domain, after a restart", &world).await;
+
+    world.mount(&world.certificate);
+    world.patch_store(json!({"spec": {"okmsId": null}})).await;
+    join_all(names.map(|name| world.synced(name, &[("v", "1")]))).await;
+    intact("back in the first domain", &world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_withdrawals_at_once_wait_for_a_person() {
+    let mut world = World::new("budget").await;
+    let name = |n: usize| format!("s{n:02}");
+    for n in 0..17 {
+        world.domain.put(&name(n), json!({"v": "1"}));
+        world.apply(&name(n), json!({"path": name(n)})).await;
+    }
+    join_all((0..17).map(async |n| world.synced(&name(n), &[("v", "1")]).await)).await;
+    for n in 0..14 {
+        world.domain.deactivate(&name(n), 1).unwrap();
+    }
+    // Ten go, as ten of a small store always may; the rest is held.
+    let first = held(&world, 4).await;
+    let secrets = |world: &World| {
+        let api = world.secrets();
+        async move { api.list(&ListParams::default()).await.unwrap().items.len() }
+    };
+    eventually("ten are gone", async || match secrets(&world).await {
+        7 => Ok(()),
+        left => Err(left),
+    })
+    .await;
+    let waiting: Vec<String> = world
+        .objects()
+        .list(&ListParams::default())
+        .await
+        .unwrap()
+        .items
+        .iter()
+        .filter(|object| ready_of(object).is_some_and(|(_, reason, _)| reason == "WithdrawalHeld"))
+        .map(ResourceExt::name_any)
+        .collect();
+    assert_eq!(waiting.len(), 4);
+    let words = ["the Secret is kept", "too many", &world.name, "spec.maxWithdrawalsPerHour"];
+    join_all(waiting.iter().map(|name| fails(&world, name, "WithdrawalHeld", &words))).await;
+
+    // The set grows, so that the first id does not name it any more.
+    world.domain.deactivate(&name(14), 1).unwrap();
+    world.domain.deactivate(&name(15), 1).unwrap();
+    let second = held(&world, 6).await;
+    assert_ne!(first, second);
+    confirm(&world, &first).await;
+    world.after_checks(20).await;
+    assert_eq!((secrets(&world).await, held(&world, 6).await), (7, second.clone()), "an outdated id let some go");
+
+    // Neither an outage nor a restart, nor both, lets them go.
+    world.sim.stop().await;
+    world.store_ready("False", "OkmsUnavailable").await;
+    fails(&world, &name(16), "StoreNotReady", &[]).await;
+    world.stop().await;
+    world.start().await;
+    world.store_ready("False", "OkmsUnavailable").await;
+    world.sim.restart().await.unwrap();
+    world.ready(&name(16), "True", "Synced").await;
+    assert_eq!(held(&world, 6).await, second, "the same set has the same id");
+    world.after_checks(20).await;
+    assert_eq!(secrets(&world).await, 7, "a restart let some go");
+
+    confirm(&world, &second).await;
+    eventually("the held ones are gone", async || match secrets(&world).await {
+        1 => Ok(()),
+        left => Err(left),
+    })
+    .await;
+    for name in &waiting {
+        fails(&world, name, "VersionDeactivated", &["the Secret is deleted"]).await;
+    }
+    eventually("nothing is held any more", async || {
+        let status = world.stores().get(&world.name).await.unwrap().status.unwrap();
+        if status.withdrawal_held.is_none() { Ok(()) } else { Err(status.withdrawal_held) }
+    })
+    .await;
+}
+
+/// Waits until the store shows so many held withdrawals, and answers their id. The condition says how to confirm it.
+async fn held(world: &World, count: i32) -> String {
+    eventually(&format!("{count} withdrawals are held"), async || {
+        let status = world.stores().get(&world.name).await.unwrap().status.unwrap();
+        let held = status.withdrawal_held.filter(|held| held.count == count);
+        let said = status.conditions.iter().find(|condition| condition.type_ == "WithdrawalHeld");
+        match (held, said) {
+            (Some(held), Some(said)) if has(&said.message, &[&held.id, "confirm", "kubectl annotate"]) => Ok(held.id),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await
+}
+
+/// Confirms an id as a person would, and waits until the operator has looked at it.
+async fn confirm(world: &World, id: &str) {
+    let timeout = format!("{}s", 6 + rand::random::<u8>() % 50);
+    let annotations = json!({"okms-operator.io/confirm-withdrawal": id});
+    world
+        .patch_store(json!({"metadata": {"annotations": annotations}, "spec": {"limits": {"timeout": timeout}}}))
+        .await;
+    let generation = world.stores().get(&world.name).await.unwrap().metadata.generation;
+    eventually("the store was looked at", async || {
+        let status = world.stores().get(&world.name).await.unwrap().status.unwrap();
+        if Some(status.observed_generation) == generation { Ok(()) } else { Err(status.observed_generation) }
+    })
+    .await;
+}
