@@ -30,6 +30,7 @@ pub(super) fn of(measured: &[Measured]) -> Result<String> {
     };
     row("OkmsSecrets, each with a path of its own", &|measured| measured.objects.to_string());
     row("---", &|_| "---:".to_owned());
+    row("other work on the machine before", &|measured| format!("{} %", measured.other_work));
     row("**from nothing to all synced**", &|measured| seconds(measured.first_sync));
     row(&format!("the floor: a plain client, {} at once", floor::concurrency()), &|measured| seconds(measured.floor));
     row("times the floor", &|measured| {

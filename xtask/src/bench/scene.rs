@@ -20,7 +20,7 @@ use tokio::time::{sleep, sleep_until};
 
 use super::{
     CHANGES_PER_SECOND, INTERVAL, INTERVALS_AT_REST, Programs, floor, progress,
-    usage::{Memory, Requests, processor_time},
+    usage::{Memory, Requests, other_work, processor_time},
     watch::{self, Arrivals},
 };
 use crate::stage::{Calls, Cluster, Installation, Operator, Simulator, call::kubectl, operator};
@@ -37,6 +37,8 @@ const LIMITS: &str = "  limits: {requestsPerSecond: 1000, concurrentRequests: 64
 /// What came out for one number of objects.
 pub(super) struct Measured {
     pub(super) objects: usize,
+    /// What other work took of the processors before, in percent.
+    pub(super) other_work: u64,
     /// The API server's version.
     pub(super) kubernetes: String,
     /// From the start of the operator's process to the last object's Ready=True.
@@ -61,6 +63,7 @@ pub(super) struct AtRest {
 
 /// Sets the stage, measures, and ends everything.
 pub(super) async fn measure(programs: &Programs, objects: usize, rounds: usize) -> Result<Measured> {
+    let other_work = other_work().await?;
     progress(objects, "starting a control plane and the simulated OKMS");
     let folder = Folder::create("okms-bench-")?;
     let cluster = Cluster::start(&folder)?;
@@ -94,7 +97,7 @@ pub(super) async fn measure(programs: &Programs, objects: usize, rounds: usize) 
 
     progress(objects, "the floor");
     let floor = floor::measure(&client, NAMESPACE, FLOOR, objects).await?;
-    Ok(Measured { objects, kubernetes, first_sync, first_calls, floor, at_rest, changes, memory })
+    Ok(Measured { objects, other_work, kubernetes, first_sync, first_calls, floor, at_rest, changes, memory })
 }
 
 async fn install(folder: &Folder, cluster: &Cluster, simulator: &Simulator) -> Result<()> {
