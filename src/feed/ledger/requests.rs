@@ -143,8 +143,10 @@ impl Ledger {
             let unread = matches!(&entry.seen, Some(Seen::Active { mark, .. }) if entry.value_of(mark).is_none());
             read |= round.data && unread;
         }
-        // A check that is due comes first: what cannot be read may not be what is meant any more.
-        if entry.is_due(now.mono) { Some(Job::Check) } else { read.then_some(Job::Read) }
+        // What could not be read may not be what is meant any more: that is checked first. Otherwise a check that is due waits, since
+        // where checks take longer than their interval the next is always due.
+        let doubtful = entry.disagreed > 0 || entry.problem.as_ref().is_some_and(|problem| problem.of_read);
+        if entry.is_due(now.mono) && (doubtful || !read) { Some(Job::Check) } else { read.then_some(Job::Read) }
     }
 
     /// Whether one more value can be held. What is under way counts with the largest answer there can be.

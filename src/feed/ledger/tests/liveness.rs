@@ -295,3 +295,23 @@ fn timers_do_not_grow_with_the_generations_of_an_object() {
     }
     assert!(world.ledger.timers.len() <= 3, "{} timers", world.ledger.timers.len());
 }
+
+#[test]
+fn a_value_is_read_even_where_checks_take_longer_than_their_interval() {
+    let mut world = World::new();
+    world.put("db");
+    world.sync("a", "db");
+    world.put("db");
+    let mut read = false;
+    for _ in 0..10 {
+        world.advance(MINUTE);
+        for request in world.started() {
+            // Every answer takes two intervals.
+            world.advance(MINUTE * 2);
+            let outcome = world.reply(&request.call);
+            world.answer(&request, outcome);
+            read |= matches!(request.call, Call::Data(..));
+        }
+    }
+    assert!(read, "version 2 was never read");
+}
