@@ -106,9 +106,9 @@ pub struct ClusterOkmsStoreSpec {
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Auth {
-    /// With an OKMS access certificate (mTLS), from exactly one of mount and secretRef. Either holds exactly one of: tls.crt and
-    /// tls.key (PEM); client.p12 and password (PKCS#12); credential.json, the answer of the OVHcloud API that created the
-    /// certificate. A changed certificate is taken up without a restart.
+    /// With an OKMS access certificate (mTLS), from exactly one of mount and secretRef. Either holds tls.crt and tls.key,
+    /// in PEM, also with escaped line breaks, as the OVHcloud API prints them. A changed certificate is taken up without a
+    /// restart.
     pub client_certificate: ClientCertificateAuth,
 }
 

@@ -200,10 +200,11 @@ impl Run<'_> {
         Ok(None)
     }
 
-    /// Deletes a target of a former name, if it is ours.
+    /// Deletes a target of a former name, if it is ours. A copy that somebody made of a target carries our annotations as well, but
+    /// it was not us who wrote its data.
     async fn delete_if_ours(&self, name: &str, owner: &Owner) -> Result<Option<()>, WriteError> {
         let Some(secret) = self.context.targets.read(&self.id.namespace, name).await? else { return Ok(None) };
-        if plan::ownership(&secret.metadata, owner) != Ownership::Ours {
+        if plan::ownership(&secret.metadata, owner) != Ownership::Ours || !plan::only_we_wrote_data(&secret.metadata) {
             return Ok(None);
         }
         let deleted = self.context.targets.delete(&self.context.term, &self.id.namespace, &secret).await;

@@ -24,6 +24,7 @@ pub use parse::wanted;
 pub use render::{MAX_DATA_SIZE, RenderError, RenderErrorKind, Rendering, render};
 pub use secret_type::SecretType;
 pub use target::{
-    Condition, Owner, Ownership, Written, condition, desired, differs, evidence, fingerprint, is_dressed, ownership,
+    Condition, Owner, Ownership, Written, condition, desired, differs, evidence, fingerprint, is_dressed,
+    only_we_wrote_data, ownership,
 };
 pub use wanted::{KeyPlan, KeyRule, ParseError, SecretKey, Selector, SourceSet, TargetShape, Wanted, WantedSource};

@@ -183,7 +183,8 @@ pub fn fingerprint(fingerprinter: &Fingerprinter, secret: &Secret) -> Fingerprin
     fingerprinter.of(secret.type_.as_deref().unwrap_or("Opaque"), secret.data.as_ref().unwrap_or(&NOTHING))
 }
 
-fn only_we_wrote_data(metadata: &ObjectMeta) -> bool {
+/// Whether nobody but the operator ever wrote the data of this Secret, as the API server recorded it.
+pub fn only_we_wrote_data(metadata: &ObjectMeta) -> bool {
     let mut writers = metadata
         .managed_fields
         .iter()

@@ -203,3 +203,26 @@ async fn deleting_the_object_deletes_its_secret() {
     world.delete("db").await;
     world.gone("db").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_somebody_made_of_a_target_is_theirs() {
+    let world = World::new("copy").await;
+    world.domain.put("db", json!({"v": "1"}));
+    world.apply("db", json!({"path": "db"})).await;
+    let secret = world.synced("db", &[("v", "1")]).await;
+
+    // As with kubectl get -o yaml, another name, and kubectl apply.
+    let mut copy = secret.clone();
+    copy.metadata.name = Some("copy".to_owned());
+    copy.metadata.uid = None;
+    copy.metadata.resource_version = None;
+    copy.metadata.managed_fields = None;
+    world.secrets().create(&PostParams::default(), &copy).await.unwrap();
+
+    world.domain.put("db", json!({"v": "2"}));
+    world.synced("db", &[("v", "2")]).await;
+    world.apply("db", json!({"path": "db", "target": {"name": "renamed"}})).await;
+    world.synced("db", &[("v", "2")]).await;
+    world.gone("db").await;
+    assert!(holds(&world.secret("copy").await.unwrap(), &[("v", "1")]), "the copy was taken for ours");
+}
