@@ -4,7 +4,7 @@
 //! [`crate::model`] parses; the types stay plain text, so that one object that slipped past an older CRD cannot break the watch
 //! over all of them.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema, ResourceExt};
@@ -41,29 +41,27 @@ use super::{Interval, condition, names};
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = (
+        "has(self.path) != has(self.sources)",
+        "give exactly one of path (one secret, such as path: prod/shop/db) and sources (a list of several)"
+    ),
+    validation = (
+        "!has(self.sources) || (!has(self.version) && !has(self.keys) && !has(self.prefix))",
+        "version, keys and prefix beside sources would belong to no source: write them into the entries of sources"
+    ),
+)]
 pub struct OkmsSecretSpec {
     /// The store to read from. Default: the ClusterOkmsStore named "default".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_ref: Option<StoreRef>,
 
     /// The path of the secret in OKMS, such as prod/shop/db: 1 to 255 of the characters a-z A-Z 0-9 _ . : / = @ -, segments
-    /// separated by single slashes.
+    /// separated by single slashes. Give either path or sources.
     #[schemars(length(min = 1, max = 255))]
-    #[x_kube(
-        validation = (
-            "self.matches('^[a-zA-Z0-9_.:/=@-]*$')",
-            "a path has only the characters a-z A-Z 0-9 _ . : / = @ -: write it as it is in OKMS, not percent-encoded"
-        ),
-        validation = (
-            "!self.startsWith('/') && !self.endsWith('/') && !self.contains('//')",
-            "a path has no leading, trailing or double slash: write it like prod/shop/db"
-        ),
-        validation = (
-            "!self.matches('(^|/)[.][.]?(/|$)')",
-            "a path has no '.' or '..' segment: write the full path of the secret"
-        ),
-    )]
-    pub path: String,
+    #[x_kube(validation = PATH_ALPHABET, validation = PATH_SLASHES, validation = PATH_DOTS)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
 
     /// Pins the secret to this version, 1 to 24000. Default: follow the current version.
     #[schemars(range(min = 1, max = 24000))]
@@ -73,15 +71,34 @@ pub struct OkmsSecretSpec {
     /// Which fields of the secret become which keys of the Secret; at most 256. Default: every top-level field becomes a key
     /// under its own name.
     #[schemars(length(max = 256))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["to".into()]), validation = KEYS_GIVEN)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<Vec<KeySpec>>,
+
+    /// Put before the name of every key that the secret gives, such as DB_: up to 128 of the characters a-z A-Z 0-9 - _ and '.'.
+    /// Default: nothing.
+    #[schemars(length(max = 128))]
+    #[x_kube(validation = PREFIX_ALPHABET)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+
+    /// Several secrets that become one Secret, at most 16, instead of path. All are read after the change that made it
+    /// necessary, so that a certificate and its key in two paths change together.
+    #[schemars(length(max = 16))]
     #[x_kube(
-        merge_strategy = ListMerge::Map(vec!["to".into()]),
+        merge_strategy = ListMerge::Atomic,
         validation = (
             "self.size() > 0",
-            "name at least one key, or leave keys out: then every field of the secret becomes a key"
+            "name at least one source, or leave sources out and give path"
         ),
     )]
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub keys: Option<Vec<KeySpec>>,
+    pub sources: Option<Vec<SourceSpec>>,
+
+    /// What happens when two sources give the same key: Error writes nothing and names both, LastWins takes that of the later
+    /// source. Default: Error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_key_conflict: Option<OnKeyConflict>,
 
     /// How often the source is checked for a new version or a deactivation, such as 30s, 1m or 1h30m. 0s: only when the spec
     /// changes. Default: the store's refreshInterval. What is below the operator's own minimum (10s, unless it was
@@ -101,6 +118,67 @@ pub struct OkmsSecretSpec {
     /// The Secret to write. Default: one of type Opaque with the name of the OkmsSecret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<TargetSpec>,
+}
+
+const PATH_ALPHABET: (&str, &str) = (
+    "self.matches('^[a-zA-Z0-9_.:/=@-]*$')",
+    "a path has only the characters a-z A-Z 0-9 _ . : / = @ -: write it as it is in OKMS, not percent-encoded",
+);
+const PATH_SLASHES: (&str, &str) = (
+    "!self.startsWith('/') && !self.endsWith('/') && !self.contains('//')",
+    "a path has no leading, trailing or double slash: write it like prod/shop/db",
+);
+const PATH_DOTS: (&str, &str) =
+    ("!self.matches('(^|/)[.][.]?(/|$)')", "a path has no '.' or '..' segment: write the full path of the secret");
+const KEYS_GIVEN: (&str, &str) =
+    ("self.size() > 0", "name at least one key, or leave keys out: then every field of the secret becomes a key");
+const PREFIX_ALPHABET: (&str, &str) = (
+    "self.matches('^[-._a-zA-Z0-9]*$') && self != '.' && !self.startsWith('..')",
+    "a prefix has only the characters a-z A-Z 0-9 - _ '.', as the keys that it begins, and does not begin with '..': write one \
+     such as DB_",
+);
+
+/// One secret of several that become one Secret.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceSpec {
+    /// The path of the secret in OKMS, such as prod/shop/db: 1 to 255 of the characters a-z A-Z 0-9 _ . : / = @ -, segments
+    /// separated by single slashes.
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = PATH_ALPHABET, validation = PATH_SLASHES, validation = PATH_DOTS)]
+    pub path: String,
+
+    /// Pins the secret to this version, 1 to 24000. Default: follow the current version.
+    #[schemars(range(min = 1, max = 24000))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<i32>,
+
+    /// Which fields of the secret become which keys of the Secret; at most 256. Default: every top-level field becomes a key
+    /// under its own name.
+    #[schemars(length(max = 256))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["to".into()]), validation = KEYS_GIVEN)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<Vec<KeySpec>>,
+
+    /// Put before the name of every key that the secret gives, such as SMTP_: up to 128 of the characters a-z A-Z 0-9 - _ and
+    /// '.'. Default: nothing.
+    #[schemars(length(max = 128))]
+    #[x_kube(validation = PREFIX_ALPHABET)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+
+    /// Whether the source contributes nothing, instead of failing the whole, while OKMS has no such secret or took it back. One
+    /// that cannot be read still fails the whole. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub optional: Option<bool>,
+}
+
+/// What happens when two sources give the same key.
+#[derive(JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum OnKeyConflict {
+    #[default]
+    Error,
+    LastWins,
 }
 
 /// Names a store.
@@ -138,6 +216,10 @@ impl From<StoreRefKind> for StoreKind {
 /// One key of the Secret and what it is made from.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "!has(self.decode) || has(self.from)",
+    "decode works on one field: name the field in from, or leave decode out"
+))]
 pub struct KeySpec {
     /// The key in the Secret, such as DB_PASSWORD or tls.crt: 1 to 253 of the characters a-z A-Z 0-9 - _ and '.'.
     #[schemars(length(min = 1, max = 253))]
@@ -157,6 +239,21 @@ pub struct KeySpec {
     /// Whether the key is left out when the secret has no such field; otherwise that is an error. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub optional: Option<bool>,
+
+    /// How the field is decoded before it becomes the key: Base64 (the standard alphabet), Base64URL, or Auto, which tries
+    /// Base64, then Base64URL, and else takes the text as it is. Auto also decodes a plain text that happens to be Base64.
+    /// Default: not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decode: Option<Decode>,
+}
+
+/// How a field is decoded.
+#[derive(JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Decode {
+    Base64,
+    #[serde(rename = "Base64URL")]
+    Base64Url,
+    Auto,
 }
 
 /// What becomes of a Secret whose source was withdrawn.
@@ -359,8 +456,29 @@ impl OkmsSecretSpec {
         }
     }
 
+    /// What is read: the entries of `sources`, or the one that `path` and what stands beside it mean.
+    pub fn sources(&self) -> Cow<'_, [SourceSpec]> {
+        match (&self.sources, &self.path) {
+            (Some(sources), _) => Cow::Borrowed(sources),
+            (None, Some(path)) => Cow::Owned(vec![SourceSpec {
+                path: path.clone(),
+                version: self.version,
+                keys: self.keys.clone(),
+                prefix: self.prefix.clone(),
+                optional: None,
+            }]),
+            (None, None) => Cow::Borrowed(&[]),
+        }
+    }
+
     pub fn is_suspended(&self) -> bool {
         self.suspend.unwrap_or(false)
+    }
+}
+
+impl SourceSpec {
+    pub fn is_optional(&self) -> bool {
+        self.optional.unwrap_or(false)
     }
 }
 

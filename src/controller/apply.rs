@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     api::{Reason, TargetChange},
-    feed::Admission,
+    feed::{Admission, Answer},
     k8s::WriteError,
     model::{Finding, Mark},
     plan::{self, Condition, Decision, Owner, Ownership, Wanted},
@@ -26,11 +26,25 @@ impl Run<'_> {
         wanted: &Wanted,
         owner: &Owner,
         found: &Found,
-        findings: Option<&[Finding]>,
+        answer: &Answer,
         decision: Decision,
     ) -> Result<Ended, WriteError> {
+        let findings = match answer {
+            Answer::Known { findings, .. } => Some(findings.as_slice()),
+            Answer::Down { .. } | Answer::Pending => None,
+        };
+        // A failure says nothing of what was withdrawn; any other answer that withdraws nothing takes it back.
+        let answered = findings.is_some_and(|findings| !findings.iter().any(|finding| finding.verdict.is_trouble()));
+        let withdraws = match &decision {
+            Decision::Withdraw { .. } | Decision::Keep | Decision::Read => true,
+            Decision::Write { drops, .. } => *drops,
+            Decision::Report { .. } | Decision::Synced { .. } => false,
+        };
+        if answered && !withdraws {
+            self.context.feed.clear_withdrawal(&access.name, self.id);
+        }
         let again = match decision {
-            Decision::Keep => {
+            Decision::Keep | Decision::Read => {
                 self.context.feed.settle(&access.name, self.id, &found.marks);
                 None
             }
@@ -38,38 +52,38 @@ impl Run<'_> {
                 if does_not_render(reason) {
                     self.row.unrenderable = Some(self.generation);
                 }
-                if findings.is_some_and(|findings| !findings.iter().any(|finding| finding.verdict.is_trouble())) {
+                if answered {
                     self.context.feed.settle(&access.name, self.id, &found.marks);
                 }
                 self.say(Said::new(reason, message).about(findings, &found.marks)).await?;
                 None
             }
             Decision::Synced { marks } => {
-                let held: Vec<Option<Mark>> = marks.iter().copied().map(Some).collect();
                 if let Some(secret) = &found.secret {
-                    self.remember(secret, held.clone());
+                    self.remember(secret, marks.clone());
                 }
-                self.synced(access, wanted, owner, findings, held, None).await?;
+                self.synced(access, wanted, owner, findings, marks, None).await?;
                 None
             }
-            Decision::Write { secret, marks } => {
-                let held: Vec<Option<Mark>> = marks.into_iter().map(Some).collect();
-                match self.write(wanted, found, &secret).await {
-                    Ok((written, change)) => {
-                        self.remember(&written, held.clone());
-                        self.synced(access, wanted, owner, findings, held, change).await?;
-                        None
-                    }
-                    Err(WriteError::Refused(words)) => {
-                        self.row.refused = true;
-                        self.context.feed.settle(&access.name, self.id, &found.marks);
-                        let message = format!("the API server refuses the Secret: {}", without_values(words, &secret));
-                        self.say(Said::new(Reason::TargetRefused, message).about(findings, &found.marks)).await?;
-                        Some(self.context.config.retry_refused)
-                    }
-                    Err(error) => return Err(error),
-                }
+            Decision::Write { drops: true, .. } if !self.may_withdraw(access) => {
+                self.held(access, found, findings).await?;
+                None
             }
+            Decision::Write { secret, marks, .. } => match self.write(wanted, found, &secret).await {
+                Ok((written, change)) => {
+                    self.remember(&written, marks.clone());
+                    self.synced(access, wanted, owner, findings, marks, change).await?;
+                    None
+                }
+                Err(WriteError::Refused(words)) => {
+                    self.row.refused = true;
+                    self.context.feed.settle(&access.name, self.id, &found.marks);
+                    let message = format!("the API server refuses the Secret: {}", without_values(words, &secret));
+                    self.say(Said::new(Reason::TargetRefused, message).about(findings, &found.marks)).await?;
+                    Some(self.context.config.retry_refused)
+                }
+                Err(error) => return Err(error),
+            },
             Decision::Withdraw { reason, message } => self.withdraw(access, found, findings, reason, message).await?,
         };
         Ok(Ended::settled(again))
@@ -127,8 +141,8 @@ impl Run<'_> {
         let sources: Vec<String> = wanted
             .sources
             .iter()
-            .zip(held.iter().flatten())
-            .map(|(wanted, mark)| format!("{}@{}", wanted.source.path, mark.version))
+            .zip(&held)
+            .filter_map(|(wanted, mark)| Some(format!("{}@{}", wanted.source.path, mark.as_ref()?.version)))
             .collect();
         let sources = sources.join(", ");
         if let Some(change) = change {
@@ -155,6 +169,22 @@ impl Run<'_> {
         }
     }
 
+    /// Whether the store's budget lets something be taken away now.
+    fn may_withdraw(&self, access: &Access) -> bool {
+        let was_held = self.previous() == Some(Reason::WithdrawalHeld);
+        self.context.feed.admit_withdrawal(&access.name, self.id, was_held) == Admission::Granted
+    }
+
+    async fn held(&mut self, access: &Access, found: &Found, findings: Option<&[Finding]>) -> Result<(), WriteError> {
+        let message = format!(
+            "the Secret is kept, although its source was withdrawn, because too many are at once: look at {} and confirm \
+             there (spec.maxWithdrawalsPerHour)",
+            access.name
+        );
+        self.context.feed.settle(&access.name, self.id, &found.marks);
+        self.say(Said::new(Reason::WithdrawalHeld, message).about(findings, &found.marks)).await
+    }
+
     async fn withdraw(
         &mut self,
         access: &Access,
@@ -163,15 +193,8 @@ impl Run<'_> {
         reason: Reason,
         message: String,
     ) -> Result<Option<Duration>, WriteError> {
-        let was_held = self.previous() == Some(Reason::WithdrawalHeld);
-        if self.context.feed.admit_withdrawal(&access.name, self.id, was_held) == Admission::Held {
-            let message = format!(
-                "the Secret is kept, although its source was withdrawn, because too many are at once: look at {} and confirm \
-                 there (spec.maxWithdrawalsPerHour)",
-                access.name
-            );
-            self.context.feed.settle(&access.name, self.id, &found.marks);
-            self.say(Said::new(Reason::WithdrawalHeld, message).about(findings, &found.marks)).await?;
+        if !self.may_withdraw(access) {
+            self.held(access, found, findings).await?;
             return Ok(None);
         }
         if let Some(secret) = &found.secret {

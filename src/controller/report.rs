@@ -8,7 +8,8 @@ use kube::{Api, Resource};
 use super::secret::Run;
 use crate::{
     api::{
-        ClusterOkmsStore, Interval, OkmsSecret, OkmsSecretStatus, Reason, SourceStatus, TargetChange, TargetStatus,
+        ClusterOkmsStore, Interval, OkmsSecret, OkmsSecretStatus, Reason, SourceSpec, SourceStatus, TargetChange,
+        TargetStatus,
         condition::{self, Statement, Status, kind},
     },
     k8s::{WriteError, patch_status},
@@ -44,7 +45,7 @@ fn source_status(finding: &Finding, held: Option<&Mark>) -> SourceStatus {
     let number = |version: Version| i32::try_from(version.get()).unwrap_or(i32::MAX);
     let version =
         held.map(|mark| mark.version).or(finding.verdict.mark().map(|mark| mark.version)).or(finding.source.pin);
-    let (state, deactivates_at) = match plan::source_state(finding) {
+    let (state, deactivates_at) = match plan::source_state(finding, held.is_some()) {
         Some((state, at)) => (Some(state.to_owned()), at.map(condition::time)),
         None => (None, None),
     };
@@ -95,7 +96,7 @@ impl Run<'_> {
         if let Some(sources) = &said.sources {
             status.sources = Some(sources.clone());
         }
-        status.summary = Some(summary(status.sources.as_deref(), &self.object.spec.path));
+        status.summary = Some(summary(status.sources.as_deref(), &self.object.spec.sources()));
         let keys = match &self.row.target {
             Some(known) => known.keys,
             None if said.target_is_gone => 0,
@@ -117,15 +118,15 @@ impl Run<'_> {
     }
 }
 
-/// The first source with its version, and how many more there are.
-fn summary(sources: Option<&[SourceStatus]>, path: &str) -> String {
-    let sources = sources.unwrap_or_default();
-    let first = match sources.first() {
+/// The first source with its version, where it is known, and how many more there are.
+fn summary(known: Option<&[SourceStatus]>, asked: &[SourceSpec]) -> String {
+    let known = known.unwrap_or_default();
+    let first = match known.first() {
         Some(SourceStatus { path, version: Some(version), .. }) => format!("{path}@{version}"),
         Some(source) => source.path.clone(),
-        None => path.to_owned(),
+        None => asked.first().map(|source| source.path.clone()).unwrap_or_default(),
     };
-    match sources.len() {
+    match known.len().max(asked.len()) {
         0 | 1 => first,
         more => format!("{first} +{}", more - 1),
     }

@@ -146,28 +146,34 @@ impl Run<'_> {
         }
         self.row.reads_from = Some(access.name.clone());
         let owner = Owner { name: self.id.name.to_string(), uid: self.id.uid.to_string() };
-        let sources: Vec<Source> = wanted.sources.iter().map(|wanted| wanted.source.clone()).collect();
         let mut found = match self.remembered(&wanted) {
             Some(found) => found,
-            None => match self.look(&wanted, &owner, &access, &sources).await? {
+            None => match self.look(&wanted, &owner, &access).await? {
                 Ok(found) => found,
                 Err(said) => return self.not_ours(said).await,
             },
         };
+        let mut need = self.need(&wanted, &found);
         loop {
-            let answer = self.ask(&access, &sources, &found);
+            let answer = self.ask(&access, &wanted, &found, need);
             if let Answer::Pending = answer {
                 return self.wait(&found).await;
             }
-            if found.remembered && !at_rest(&answer, &found.marks) {
-                found = match self.look(&wanted, &owner, &access, &sources).await? {
+            if found.remembered && !at_rest(&answer, &wanted, &found.marks) {
+                found = match self.look(&wanted, &owner, &access).await? {
                     Ok(found) => found,
                     Err(said) => return self.not_ours(said).await,
                 };
+                need = self.need(&wanted, &found);
+                continue;
+            }
+            let decision = self.decide(&wanted, &owner, &access, &found, &answer);
+            if matches!(decision, Decision::Read) && need == Need::Check && !self.is_unrenderable() {
+                need = Need::Data;
                 continue;
             }
             self.row.pending = None;
-            return self.decide(&wanted, &owner, &access, &found, &answer).await;
+            return self.act(&access, &wanted, &owner, &found, &answer, decision).await;
         }
     }
 
@@ -228,9 +234,9 @@ impl Run<'_> {
         wanted: &Wanted,
         owner: &Owner,
         access: &Access,
-        sources: &[Source],
     ) -> Result<Result<Found, Said>, WriteError> {
         let name = &wanted.target.name;
+        let sources: Vec<&Source> = wanted.sources.iter().map(|wanted| &wanted.source).collect();
         let Some(secret) = self.context.targets.read(&self.id.namespace, name).await? else {
             let marks = vec![None; sources.len()];
             return Ok(Ok(Found { secret: None, condition: Condition::Unrendered, marks, remembered: false }));
@@ -244,7 +250,7 @@ impl Run<'_> {
                 ),
             )));
         }
-        let marks = plan::evidence(&secret.metadata, &access.okms_id, sources);
+        let marks = plan::evidence(&secret.metadata, &access.okms_id, &sources);
         let fingerprint = plan::fingerprint(&self.context.fingerprinter, &secret);
         let written = self.row.target.as_ref().filter(|known| known.name == *name).map(|known| &known.written);
         let condition = plan::condition(&secret, self.generation, written, self.told_keys(), fingerprint);
@@ -297,20 +303,34 @@ impl Run<'_> {
         rendered || matches!(self.previous(), Some(Reason::Synced | Reason::TargetDrifted))
     }
 
-    fn ask(&self, access: &Access, sources: &[Source], found: &Found) -> Answer {
-        let complete = found.condition == Condition::Intact && found.marks.iter().all(Option::is_some);
-        let known_not_to_render = self.row.unrenderable == Some(self.generation);
-        let need = if (complete && !self.row.refused) || known_not_to_render { Need::Check } else { Need::Data };
+    /// This generation was found not to render: it is read again when its sources change, not to find out the same.
+    fn is_unrenderable(&self) -> bool {
+        self.row.unrenderable == Some(self.generation)
+    }
+
+    /// Whether the values are needed whatever a check says.
+    fn need(&self, wanted: &Wanted, found: &Found) -> Need {
+        let mut sources = wanted.sources.iter().zip(&found.marks);
+        let complete =
+            found.condition == Condition::Intact && sources.all(|(wanted, held)| held.is_some() || wanted.optional);
+        if (complete && !self.row.refused) || self.is_unrenderable() { Need::Check } else { Need::Data }
+    }
+
+    fn ask(&self, access: &Access, wanted: &Wanted, found: &Found, need: Need) -> Answer {
         let lane = match found.condition {
             Condition::Intact => Lane::Verify,
             Condition::Drifted => Lane::Drift,
             Condition::Unrendered => Lane::Change,
         };
-        let wishes = sources.iter().zip(&found.marks);
+        let wishes = wanted.sources.iter().zip(&found.marks).map(|(wanted, held)| Wish {
+            source: wanted.source.clone(),
+            held: *held,
+            optional: wanted.optional,
+        });
         let ask = Ask {
             object: self.id.clone(),
             generation: self.generation,
-            sources: wishes.map(|(source, held)| Wish { source: source.clone(), held: *held }).collect(),
+            sources: wishes.collect(),
             need,
             interval: self.interval(Some(&access.store)),
             lane,
@@ -377,61 +397,45 @@ impl Run<'_> {
         Ok(Ended::settled(Some(self.context.config.retry_refused)))
     }
 
-    async fn decide(
-        &mut self,
-        wanted: &Wanted,
-        owner: &Owner,
-        access: &Access,
-        found: &Found,
-        answer: &Answer,
-    ) -> Result<Ended, WriteError> {
+    fn decide(&self, wanted: &Wanted, owner: &Owner, access: &Access, found: &Found, answer: &Answer) -> Decision {
         let (known, stale) = match answer {
-            Answer::Pending => return Ok(Ended::pending(None)),
+            Answer::Pending => return Decision::Keep,
             Answer::Down { trouble, stale } => (Known::Down(trouble), *stale),
+            Answer::Known { .. } if found.remembered => {
+                // At rest: the target is as it was, and so are its sources.
+                return Decision::Synced { marks: found.marks.clone() };
+            }
             Answer::Known { findings, stale } => (Known::Findings(findings), *stale),
         };
-        let findings = match &known {
-            Known::Down(_) => None,
-            Known::Findings(findings) => Some(*findings),
+        let policy = self.object.spec.withdrawal_policy.unwrap_or_else(|| access.store.spec.withdrawal_policy());
+        let snapshot = Snapshot {
+            owner,
+            namespace: &self.id.namespace,
+            wanted,
+            okms_id: &access.okms_id,
+            policy,
+            target: found.secret.as_ref(),
+            condition: found.condition,
+            evidence: &found.marks,
+            synced: self.was_synced(),
+            previous: self.previous(),
         };
-        let decision = if found.remembered && findings.is_some() {
-            // At rest: the target is as it was, and so is its source.
-            Decision::Synced { marks: found.marks.iter().flatten().copied().collect() }
-        } else {
-            let policy = self.object.spec.withdrawal_policy.unwrap_or_else(|| access.store.spec.withdrawal_policy());
-            let snapshot = Snapshot {
-                owner,
-                namespace: &self.id.namespace,
-                wanted,
-                okms_id: &access.okms_id,
-                policy,
-                target: found.secret.as_ref(),
-                condition: found.condition,
-                evidence: &found.marks,
-                synced: self.was_synced(),
-                previous: self.previous(),
-            };
-            plan::decide(&snapshot, &known, stale)
-        };
-        // A failure says nothing of what was withdrawn; any other answer that withdraws nothing takes it back.
-        let answered = findings.is_some_and(|findings| !findings.iter().any(|finding| finding.verdict.is_trouble()));
-        if answered && !matches!(decision, Decision::Withdraw { .. } | Decision::Keep) {
-            self.context.feed.clear_withdrawal(&access.name, self.id);
-        }
-        self.act(access, wanted, owner, found, findings, decision).await
+        plan::decide(&snapshot, &known, stale)
     }
 }
 
 /// Whether nothing follows from an answer for a target that is intact.
-fn at_rest(answer: &Answer, held: &[Option<Mark>]) -> bool {
+fn at_rest(answer: &Answer, wanted: &Wanted, held: &[Option<Mark>]) -> bool {
     match answer {
         Answer::Pending => true,
         // Believed for now.
         Answer::Down { stale, .. } => !stale,
         Answer::Known { findings, stale } => {
+            let mut sources = wanted.sources.iter().zip(findings).zip(held);
             !stale
-                && findings.iter().zip(held).all(|(finding, held)| match &finding.verdict {
-                    Verdict::Active { mark, .. } => held.is_some_and(|held| held.is_same_as(mark)),
+                && sources.all(|((wanted, finding), held)| match (&finding.verdict, held) {
+                    (Verdict::Active { mark, .. }, Some(held)) => held.is_same_as(mark),
+                    (verdict, None) => wanted.optional && verdict.is_absence(),
                     _ => false,
                 })
         }

@@ -96,6 +96,11 @@ impl Verdict {
         }
     }
 
+    /// Whether OKMS says that there is nothing to be read.
+    pub fn is_absence(&self) -> bool {
+        !matches!(self, Self::Active { .. } | Self::Trouble(_))
+    }
+
     /// Whether this is not an answer of OKMS, but the lack of one.
     pub fn is_trouble(&self) -> bool {
         matches!(self, Self::Trouble(_))

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 
-use super::{Condition, Owner, RenderErrorKind, Wanted, desired, differs, render, target::made_from};
+use super::{
+    Condition, Owner, Place, RenderErrorKind, Wanted, WantedSource, desired, differs, render, target::made_from,
+};
 use crate::{
     api::{Reason, WithdrawalPolicy},
     model::{Finding, Mark, OkmsId, Source, StoreTrouble, Trouble, TroubleKind, Verdict, Withdrawal},
@@ -42,12 +44,15 @@ pub enum Known<'a> {
 pub enum Decision {
     /// Nothing is known that the status does not say already.
     Keep,
+    /// The target is to be made anew, and the values were not read for that: ask for them.
+    Read,
     /// Say this; the target stays as it is.
     Report { reason: Reason, message: String },
-    /// Write the target, which differs from this; then it is synced.
-    Write { secret: Box<Secret>, marks: Vec<Mark> },
+    /// Write the target, which differs from this; then it is synced. `marks`: what it is made from then, for each source that
+    /// contributes. `drops`: what an optional source gave is taken away, which the store's budget for withdrawals has to allow.
+    Write { secret: Box<Secret>, marks: Vec<Option<Mark>>, drops: bool },
     /// The target is what it shall be.
-    Synced { marks: Vec<Mark> },
+    Synced { marks: Vec<Option<Mark>> },
     /// Delete the target, if the store's budget for withdrawals allows it; then say this.
     Withdraw { reason: Reason, message: String },
 }
@@ -83,27 +88,82 @@ impl Snapshot<'_> {
     }
 
     fn judge(&self, findings: &[Finding], stale: bool) -> Decision {
-        for (finding, evidence) in findings.iter().zip(self.evidence) {
-            if let Some(decision) = self.unless_active(finding, *evidence, stale) {
-                return decision;
-            }
+        let parts: Vec<Result<Option<Mark>, Decision>> = self
+            .sources(findings)
+            .map(|(wanted, finding, evidence)| self.contribution(wanted, finding, evidence, stale))
+            .collect();
+        // What was taken back leaves the cluster, whatever keeps another source from being read.
+        if parts.iter().any(Result::is_err) {
+            let mut stops: Vec<Decision> = parts.into_iter().filter_map(Result::err).collect();
+            let first = stops.iter().position(|stop| matches!(stop, Decision::Withdraw { .. })).unwrap_or(0);
+            return stops.swap_remove(first);
         }
-        let marks: Vec<Mark> = findings.iter().filter_map(mark).collect();
-        let values: Option<Vec<_>> =
-            self.wanted.sources.iter().zip(findings).map(|(wanted, finding)| Some((wanted, value(finding)?))).collect();
-        let Some(values) = values else { return self.without_values(findings, marks, stale) };
-        match render(&values, &self.wanted.target.type_) {
+        let marks: Vec<Option<Mark>> = parts.into_iter().flatten().collect();
+        if marks.iter().all(Option::is_none) {
+            return self.nothing_left(findings, stale);
+        }
+        let contributing = self.wanted.sources.iter().zip(findings).zip(&marks).filter(|(_, mark)| mark.is_some());
+        let readings: Option<Vec<_>> =
+            contributing.map(|((wanted, finding), _)| Some((wanted, value(finding)?))).collect();
+        let Some(readings) = readings else { return self.without_values(findings, marks, stale) };
+        match render(self.wanted, &readings) {
             Ok(rendering) => self.write(marks, rendering.into_data()),
-            Err(error) => self.not_rendered(findings, self.evidence, reason_of(error.kind), error.message),
+            // If what the target still holds was withdrawn, that counts.
+            Err(error) => self
+                .held_withdrawn(self.sources(findings))
+                .unwrap_or(Decision::Report { reason: reason_of(error.kind), message: error.message }),
         }
     }
 
+    fn sources<'f>(
+        &'f self,
+        findings: &'f [Finding],
+    ) -> impl Iterator<Item = (&'f WantedSource, &'f Finding, Option<Mark>)> {
+        let sources = self.wanted.sources.iter().zip(findings).zip(self.evidence);
+        sources.map(|((wanted, finding), evidence)| (wanted, finding, *evidence))
+    }
+
+    /// What a source gives to the Secret: the content of this mark, or nothing, where it is optional; else what follows from that.
+    fn contribution(
+        &self,
+        wanted: &WantedSource,
+        finding: &Finding,
+        evidence: Option<Mark>,
+        stale: bool,
+    ) -> Result<Option<Mark>, Decision> {
+        let stop = self.unless_active(wanted, finding, evidence, stale);
+        match (stop, &finding.verdict) {
+            (None, Verdict::Active { mark, .. }) => Ok(Some(*mark)),
+            // What was never read from there is not missed, and what was goes once OKMS has proved that it was taken back.
+            (Some(Decision::Withdraw { .. }), _) if wanted.optional => Ok(None),
+            (Some(_), verdict) if wanted.optional && evidence.is_none() && verdict.is_absence() => Ok(None),
+            (Some(decision), _) => Err(decision),
+            (None, _) => Ok(None),
+        }
+    }
+
+    /// Every source is optional, and none of them has anything to give: that is a withdrawal of what was there.
+    fn nothing_left(&self, findings: &[Finding], stale: bool) -> Decision {
+        let stops = self
+            .sources(findings)
+            .filter_map(|(wanted, finding, evidence)| self.unless_active(wanted, finding, evidence, stale));
+        let mut stops: Vec<Decision> = stops.collect();
+        let first = stops.iter().position(|stop| matches!(stop, Decision::Withdraw { .. })).unwrap_or(0);
+        if stops.is_empty() { Decision::Keep } else { stops.swap_remove(first) }
+    }
+
     /// What follows when a source is anything but a version that can be read; `None` when it is one.
-    fn unless_active(&self, finding: &Finding, evidence: Option<Mark>, stale: bool) -> Option<Decision> {
-        let source = &finding.source;
+    fn unless_active(
+        &self,
+        wanted: &WantedSource,
+        finding: &Finding,
+        evidence: Option<Mark>,
+        stale: bool,
+    ) -> Option<Decision> {
+        let (place, source) = (wanted.place, &finding.source);
         let report = |reason, message| Some(Decision::Report { reason, message });
         if let (Some(mark), Some(held)) = (finding.verdict.mark(), &evidence)
-            && let Some(decision) = unless_current(finding, mark, held)
+            && let Some(decision) = unless_current(place, finding, mark, held)
         {
             return Some(decision);
         }
@@ -111,12 +171,13 @@ impl Snapshot<'_> {
             Verdict::Trouble(trouble) if trouble.kind == TroubleKind::TooLarge => {
                 // It was read, and is not to be had: that is known at once, as of a secret that does not render.
                 let message = format!("{}: {}", source.path, trouble.message);
-                Some(self.not_rendered(std::slice::from_ref(finding), &[evidence], Reason::TooLarge, message))
+                let held = self.held_withdrawn(std::iter::once((wanted, finding, evidence)));
+                Some(held.unwrap_or(Decision::Report { reason: Reason::TooLarge, message }))
             }
             Verdict::Trouble(trouble) => Some(self.trouble(source, trouble, stale)),
-            Verdict::Withdrawn { how, .. } => Some(self.withdraw(source, *how, finding, evidence.is_some())),
+            Verdict::Withdrawn { how, .. } => Some(self.withdraw(place, source, *how, finding, evidence.is_some())),
             Verdict::Missing { confirmed: true } if evidence.is_some() => {
-                Some(self.withdraw(source, Withdrawal::SecretDeleted, finding, true))
+                Some(self.withdraw(place, source, Withdrawal::SecretDeleted, finding, true))
             }
             Verdict::Missing { .. } if evidence.is_some() && self.is_held() => Some(Decision::Keep),
             Verdict::Missing { .. } if evidence.is_some() => report(
@@ -128,11 +189,11 @@ impl Snapshot<'_> {
             ),
             // The target went with the secret that it was made from: that stays the reason until there is a secret again.
             Verdict::Missing { .. } if self.previous == Some(Reason::SecretDeleted) => {
-                Some(self.withdraw(source, Withdrawal::SecretDeleted, finding, false))
+                Some(self.withdraw(place, source, Withdrawal::SecretDeleted, finding, false))
             }
             Verdict::Missing { .. } => report(
                 Reason::PathNotFound,
-                format!("OKMS has no secret at {}: correct spec.path, or create the secret", source.path),
+                format!("OKMS has no secret at {}: correct {place}.path, or create the secret", source.path),
             ),
             Verdict::NoVersion => report(
                 Reason::NoVersion,
@@ -142,14 +203,14 @@ impl Snapshot<'_> {
                 Reason::VersionNotFound,
                 format!(
                     "{source}, which the Secret was made from, is not there any more{}: if {} was made again, correct \
-                     spec.version; the Secret is kept",
+                     {place}.version; the Secret is kept",
                     current(finding),
                     source.path
                 ),
             ),
             Verdict::VersionNotFound => report(
                 Reason::VersionNotFound,
-                format!("{source} was never made{}: correct spec.version", current(finding)),
+                format!("{source} was never made{}: correct {place}.version", current(finding)),
             ),
             Verdict::Active { .. } => None,
         }
@@ -171,17 +232,24 @@ impl Snapshot<'_> {
         self.unless_believed(stale, trouble.kind.into(), message)
     }
 
-    fn withdraw(&self, source: &Source, how: Withdrawal, finding: &Finding, proven_origin: bool) -> Decision {
+    fn withdraw(
+        &self,
+        place: Place,
+        source: &Source,
+        how: Withdrawal,
+        finding: &Finding,
+        proven_origin: bool,
+    ) -> Decision {
         let reason = Reason::from(how);
         let said = withdrawn(source, how, finding);
         match (self.target, self.policy) {
             // The same sentence as when the Secret was deleted, so that the status does not change once more.
             (None, WithdrawalPolicy::Delete) => {
-                Decision::Report { reason, message: no_secret(&said, how, &finding.source) }
+                Decision::Report { reason, message: no_secret(&said, how, place, &finding.source) }
             }
             (None, WithdrawalPolicy::Retain) => Decision::Report {
                 reason,
-                message: format!("{said}, and there is no Secret to retain{}", undo(how, &finding.source)),
+                message: format!("{said}, and there is no Secret to retain{}", undo(how, place, &finding.source)),
             },
             (Some(_), WithdrawalPolicy::Retain) => Decision::Report {
                 reason,
@@ -192,19 +260,30 @@ impl Snapshot<'_> {
                 message: format!("{said}; the Secret is kept, because it was not made from there"),
             },
             (Some(_), WithdrawalPolicy::Delete) => {
-                Decision::Withdraw { reason, message: no_secret(&said, how, &finding.source) }
+                Decision::Withdraw { reason, message: no_secret(&said, how, place, &finding.source) }
             }
         }
     }
 
     /// Nothing was read, because the target was said to hold these versions already, or because they were found not to render.
-    fn without_values(&self, findings: &[Finding], marks: Vec<Mark>, stale: bool) -> Decision {
-        if let Some(decision) = self.held_withdrawn(findings, self.evidence) {
+    fn without_values(&self, findings: &[Finding], marks: Vec<Option<Mark>>, stale: bool) -> Decision {
+        if let Some(decision) = self.held_withdrawn(self.sources(findings)) {
             return decision;
         }
-        let holds = marks.iter().zip(self.evidence).all(|(mark, held)| held.is_some_and(|held| held.is_same_as(mark)));
+        let (mut holds, mut drops) = (true, false);
+        for (mark, held) in marks.iter().zip(self.evidence) {
+            match (mark, held) {
+                (Some(mark), Some(held)) => holds &= held.is_same_as(mark),
+                (Some(_), None) => holds = false,
+                (None, Some(_)) => drops = true,
+                (None, None) => {}
+            }
+        }
         if !holds || self.condition != Condition::Intact {
             return Decision::Keep;
+        }
+        if drops {
+            return Decision::Read;
         }
         if stale {
             return Decision::Report {
@@ -217,43 +296,36 @@ impl Snapshot<'_> {
         self.write(marks, data)
     }
 
-    fn write(&self, marks: Vec<Mark>, data: BTreeMap<String, ByteString>) -> Decision {
+    fn write(&self, marks: Vec<Option<Mark>>, data: BTreeMap<String, ByteString>) -> Decision {
         let evidence = made_from(self.wanted, self.okms_id, &marks);
+        let drops = marks.iter().zip(self.evidence).any(|(mark, held)| mark.is_none() && held.is_some());
         let secret = desired(self.owner, self.namespace, &self.wanted.target, data, &evidence, self.target);
         match self.target {
             Some(existing) if !differs(existing, &secret) => Decision::Synced { marks },
-            _ => Decision::Write { secret: Box::new(secret), marks },
+            _ => Decision::Write { secret: Box::new(secret), marks, drops },
         }
     }
 
-    /// The new content does not render. If what the target still holds was withdrawn, that counts.
-    fn not_rendered(
-        &self,
-        findings: &[Finding],
-        evidence: &[Option<Mark>],
-        reason: Reason,
-        message: String,
-    ) -> Decision {
-        self.held_withdrawn(findings, evidence).unwrap_or(Decision::Report { reason, message })
-    }
-
     /// What follows when a version that the target holds, while the one meant now cannot replace it, was taken back.
-    fn held_withdrawn(&self, findings: &[Finding], evidence: &[Option<Mark>]) -> Option<Decision> {
-        findings.iter().zip(evidence).find_map(|(finding, evidence)| {
-            let source = Source { path: finding.source.path.clone(), pin: Some(evidence.as_ref()?.version) };
-            Some(self.withdraw(&source, finding.held?, finding, true))
+    fn held_withdrawn<'f>(
+        &self,
+        mut sources: impl Iterator<Item = (&'f WantedSource, &'f Finding, Option<Mark>)>,
+    ) -> Option<Decision> {
+        sources.find_map(|(wanted, finding, evidence)| {
+            let source = Source { path: finding.source.path.clone(), pin: Some(evidence?.version) };
+            Some(self.withdraw(wanted.place, &source, finding.held?, finding, true))
         })
     }
 }
 
 /// What follows when the content that OKMS shows, readable or withdrawn, is not what became of the content in the target: `None`
 /// when it is.
-fn unless_current(finding: &Finding, mark: &Mark, held: &Mark) -> Option<Decision> {
+fn unless_current(place: Place, finding: &Finding, mark: &Mark, held: &Mark) -> Option<Decision> {
     let source = &finding.source;
     if source.pin.is_some() && mark.is_newer_creation_than(held) {
         let message = format!(
             "{} was deleted in OKMS and made again, so {source} now means other content; the Secret is kept. To take the \
-             new content, delete the Secret or change spec.version",
+             new content, delete the Secret or change {place}.version",
             source.path
         );
         return Some(Decision::Report { reason: Reason::PinnedVersionReplaced, message });
@@ -280,13 +352,6 @@ fn reason_of(kind: RenderErrorKind) -> Reason {
     }
 }
 
-fn mark(finding: &Finding) -> Option<Mark> {
-    match &finding.verdict {
-        Verdict::Active { mark, .. } => Some(*mark),
-        _ => None,
-    }
-}
-
 fn value(finding: &Finding) -> Option<&crate::model::Value> {
     match &finding.verdict {
         Verdict::Active { value, .. } => value.as_ref(),
@@ -310,20 +375,24 @@ fn withdrawn(source: &Source, how: Withdrawal, finding: &Finding) -> String {
 }
 
 /// The same sentence when the Secret is deleted and ever after, so that the status does not change once more.
-fn no_secret(said: &str, how: Withdrawal, source: &Source) -> String {
-    format!("{said}, so the Secret is deleted{}", undo(how, source))
+fn no_secret(said: &str, how: Withdrawal, place: Place, source: &Source) -> String {
+    format!("{said}, so the Secret is deleted{}", undo(how, place, source))
 }
 
 /// What brings the Secret back. A new version does nothing for a pin.
-fn undo(how: Withdrawal, source: &Source) -> &'static str {
+fn undo(how: Withdrawal, place: Place, source: &Source) -> String {
     match (how, source.pin) {
-        (Withdrawal::VersionDeactivated, None) => ". Reactivate the version or write a new one to have it back",
-        (Withdrawal::VersionDeactivated, Some(_)) => ". Reactivate the version or change spec.version to have it back",
+        (Withdrawal::VersionDeactivated, None) => {
+            ". Reactivate the version or write a new one to have it back".to_owned()
+        }
+        (Withdrawal::VersionDeactivated, Some(_)) => {
+            format!(". Reactivate the version or change {place}.version to have it back")
+        }
         (Withdrawal::VersionDestroyed, None) | (Withdrawal::SecretDeleted, _) => {
-            ". Write a new version to have it back"
+            ". Write a new version to have it back".to_owned()
         }
         (Withdrawal::VersionDestroyed, Some(_)) | (Withdrawal::VersionPruned, _) => {
-            ". Change spec.version to have it back"
+            format!(". Change {place}.version to have it back")
         }
     }
 }
@@ -332,13 +401,14 @@ fn current(finding: &Finding) -> String {
     finding.current.map(|current| format!("; the current version is {current}")).unwrap_or_default()
 }
 
-/// How the state of a source is shown in a status, with the time at which it will end.
-pub fn source_state(finding: &Finding) -> Option<(&'static str, Option<Timestamp>)> {
+/// How the state of a source is shown in a status, with the time at which it will end. `held`: the target was made from it.
+pub fn source_state(finding: &Finding, held: bool) -> Option<(&'static str, Option<Timestamp>)> {
     match &finding.verdict {
         Verdict::Active { deactivates_at, .. } => Some(("Active", *deactivates_at)),
         Verdict::Withdrawn { how: Withdrawal::VersionDeactivated, .. } => Some(("Deactivated", None)),
         Verdict::Withdrawn { how: Withdrawal::VersionDestroyed, .. } => Some(("Destroyed", None)),
-        Verdict::Withdrawn { .. } | Verdict::Missing { confirmed: true } => Some(("Deleted", None)),
+        Verdict::Withdrawn { .. } => Some(("Deleted", None)),
+        Verdict::Missing { confirmed: true } if held => Some(("Deleted", None)),
         _ => None,
     }
 }

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::*;
 use crate::{
-    api::{Reason, WithdrawalPolicy},
+    api::{OnKeyConflict, Reason, WithdrawalPolicy},
     model::{
         Evidence, Finding, Mark, OkmsId, Source, StoreTrouble, StoreTroubleKind, Trouble, TroubleKind, Value, Verdict,
         Withdrawal,
@@ -42,6 +42,10 @@ fn source(pin: Option<u32>) -> Source {
     Source { path: "db".parse().unwrap(), pin: pin.map(|pin| pin.try_into().unwrap()) }
 }
 
+fn wanted_source(source: Source, optional: bool) -> WantedSource {
+    WantedSource { place: Place::Spec, source, keys: KeyPlan::All, prefix: String::new(), optional }
+}
+
 fn active(mark: Mark, text: Option<&str>) -> Verdict {
     Verdict::Active { mark, deactivates_at: None, value: text.map(value) }
 }
@@ -65,7 +69,11 @@ impl Case {
             [Evidence { okms_id: okms_id.clone(), path: "db".parse().unwrap(), pin: source(pin).pin, mark: held }];
         let data: BTreeMap<String, ByteString> = [("v".to_owned(), ByteString(b"1".to_vec()))].into();
         let target = desired(&owner, "shop", &shape, data, &evidence, None);
-        let wanted = Wanted { sources: WantedSource { source: source(pin), keys: KeyPlan::All }.into(), target: shape };
+        let wanted = Wanted {
+            sources: wanted_source(source(pin), false).into(),
+            on_key_conflict: OnKeyConflict::Error,
+            target: shape,
+        };
         Self {
             owner,
             wanted,
@@ -117,6 +125,27 @@ impl Case {
         self.decide(&Known::Findings(&[Finding { source, verdict, current: None, held }]))
     }
 
+    /// With a second source `smtp`, of which the target was made too, or not.
+    fn with_second(mut self, optional: bool, held: bool) -> Self {
+        let first = self.wanted.sources.iter().next().unwrap().clone();
+        let second = Source { path: "smtp".parse().unwrap(), pin: None };
+        self.wanted.sources = SourceSet::new(first, vec![wanted_source(second, optional)]);
+        self.evidence.push(held.then(|| mark(1, 100)));
+        if let Some(target) = &self.target {
+            let made_from = target::made_from(&self.wanted, &self.okms_id, &self.evidence);
+            let data = target.data.clone().unwrap();
+            self.target = Some(desired(&self.owner, "shop", &self.wanted.target, data, &made_from, None));
+        }
+        self
+    }
+
+    fn found_both(&self, first: Verdict, second: Verdict) -> Decision {
+        let sources = self.wanted.sources.iter().map(|wanted| wanted.source.clone());
+        let finding = |(source, verdict)| Finding { source, verdict, current: None, held: None };
+        let findings: Vec<Finding> = sources.zip([first, second]).map(finding).collect();
+        self.decide(&Known::Findings(&findings))
+    }
+
     fn down(&self) -> Decision {
         let trouble = StoreTrouble { kind: StoreTroubleKind::OkmsUnavailable, message: "no answer".into() };
         self.decide(&Known::Down(&trouble))
@@ -127,6 +156,7 @@ impl Case {
 #[derive(Debug, PartialEq)]
 enum Gist {
     Keep,
+    Read,
     Report(Reason),
     Write,
     Synced,
@@ -136,6 +166,7 @@ enum Gist {
 fn gist(decision: &Decision) -> Gist {
     match decision {
         Decision::Keep => Gist::Keep,
+        Decision::Read => Gist::Read,
         Decision::Report { reason, .. } => Gist::Report(*reason),
         Decision::Write { .. } => Gist::Write,
         Decision::Synced { .. } => Gist::Synced,
@@ -154,13 +185,8 @@ fn new_content_is_written_and_known_content_is_not() {
 fn what_was_written_is_not_written_again() {
     let fresh = Case::fresh(None);
     let verdict = || active(mark(7, 100), Some(r#"{"v":"1","w":[1,2]}"#));
-    let Decision::Write { secret, marks } = fresh.found(verdict()) else { panic!("not written") };
-    let after = Case {
-        target: Some(*secret),
-        condition: Condition::Intact,
-        evidence: marks.into_iter().map(Some).collect(),
-        ..Case::new(None)
-    };
+    let Decision::Write { secret, marks, .. } = fresh.found(verdict()) else { panic!("not written") };
+    let after = Case { target: Some(*secret), condition: Condition::Intact, evidence: marks, ..Case::new(None) };
     assert_eq!(gist(&after.found(verdict())), Gist::Synced);
 }
 
@@ -258,6 +284,80 @@ fn what_is_held_stays_held_until_there_is_another_answer() {
     assert_eq!(gist(&held.down()), Gist::Keep);
     assert_eq!(gist(&held.found(Verdict::Missing { confirmed: false })), Gist::Keep);
     assert_eq!(gist(&held.found(active(mark(2, 200), Some(r#"{"v":"2"}"#)))), Gist::Write);
+}
+
+#[test]
+fn a_withdrawn_source_takes_the_whole_target_with_it_whatever_the_other_says() {
+    let gone = || withdrawn(Withdrawal::VersionDeactivated, 1);
+    let forbidden = || Verdict::Trouble(Trouble { kind: TroubleKind::Forbidden, message: "403".into() });
+    for other in [active(mark(1, 100), None), active(mark(2, 200), Some("{}")), Verdict::NoVersion, forbidden()] {
+        let case = Case::new(None).with_second(false, true);
+        assert_eq!(gist(&case.found_both(other, gone())), Gist::Withdraw(Reason::VersionDeactivated));
+    }
+}
+
+#[test]
+fn an_optional_source_gives_nothing_while_there_is_nothing() {
+    let first = || active(mark(1, 100), Some(r#"{"v":"1"}"#));
+    for nothing in [
+        Verdict::Missing { confirmed: false },
+        Verdict::Missing { confirmed: true },
+        Verdict::NoVersion,
+        Verdict::VersionNotFound,
+        withdrawn(Withdrawal::VersionDestroyed, 3),
+    ] {
+        let fresh = Case::fresh(None).with_second(true, false);
+        let Decision::Write { marks, drops, .. } = fresh.found_both(first(), nothing) else { panic!("not written") };
+        assert_eq!((marks, drops), (vec![Some(mark(1, 100)), None], false));
+    }
+    let forbidden = Verdict::Trouble(Trouble { kind: TroubleKind::Forbidden, message: "403".into() });
+    let fresh = Case::fresh(None).with_second(true, false);
+    assert_eq!(gist(&fresh.found_both(first(), forbidden)), Gist::Report(Reason::Forbidden), "that it fails counts");
+    let at_rest = Case::new(None).with_second(true, false);
+    let nothing = Verdict::Missing { confirmed: true };
+    assert_eq!(gist(&at_rest.found_both(active(mark(1, 100), None), nothing)), Gist::Synced);
+}
+
+#[test]
+fn what_an_optional_source_gave_goes_once_it_is_proven_to_be_taken_back() {
+    let gone = || withdrawn(Withdrawal::VersionDeactivated, 1);
+    let case = || Case::new(None).with_second(true, true);
+    let first = || active(mark(1, 100), Some(r#"{"v":"1"}"#));
+    assert_eq!(gist(&case().found_both(active(mark(1, 100), None), gone())), Gist::Read, "to be made without it");
+    let Decision::Write { secret, marks, drops } = case().found_both(first(), gone()) else { panic!("not written") };
+    assert_eq!((marks, drops), (vec![Some(mark(1, 100)), None], true));
+    assert!(!secret.metadata.annotations.unwrap()["okms-operator.io/source"].contains("smtp"));
+
+    let unproven = Verdict::Missing { confirmed: false };
+    assert_eq!(gist(&case().found_both(first(), unproven)), Gist::Report(Reason::WithdrawalUnconfirmed));
+    for kept in [Verdict::NoVersion, Verdict::VersionNotFound] {
+        assert!(matches!(case().found_both(first(), kept), Decision::Report { .. }), "no proof");
+    }
+    let retain = Case { policy: WithdrawalPolicy::Retain, ..case() };
+    assert_eq!(gist(&retain.found_both(first(), gone())), Gist::Report(Reason::VersionDeactivated));
+}
+
+#[test]
+fn where_no_optional_source_is_left_the_target_is_withdrawn() {
+    let mut case = Case::new(None).with_second(true, false);
+    let sources: Vec<_> = case.wanted.sources.iter().map(|wanted| wanted_source(wanted.source.clone(), true)).collect();
+    case.wanted.sources = SourceSet::from_list(sources).unwrap();
+    let (gone, missing) = (withdrawn(Withdrawal::VersionDestroyed, 1), Verdict::Missing { confirmed: true });
+    assert_eq!(gist(&case.found_both(gone, missing)), Gist::Withdraw(Reason::VersionDestroyed));
+    let fresh = Case { target: None, condition: Condition::Unrendered, evidence: vec![None, None], ..case };
+    let missing = || Verdict::Missing { confirmed: true };
+    assert_eq!(gist(&fresh.found_both(missing(), missing())), Gist::Report(Reason::PathNotFound));
+}
+
+#[test]
+fn a_message_names_the_entry_that_it_is_about() {
+    let mut case = Case::fresh(None).with_second(false, false);
+    let sources = case.wanted.sources.iter().cloned().enumerate();
+    let sources: Vec<_> = sources.map(|(n, source)| WantedSource { place: Place::Entry(n), ..source }).collect();
+    case.wanted.sources = SourceSet::from_list(sources).unwrap();
+    let missing = Verdict::Missing { confirmed: true };
+    let Decision::Report { message, .. } = case.found_both(active(mark(1, 100), Some("{}")), missing) else { panic!() };
+    assert!(message.contains("correct spec.sources[1].path"), "{message}");
 }
 
 /// A verdict that can be printed: a value cannot.

@@ -7,6 +7,7 @@ mod access;
 mod decide;
 #[cfg(test)]
 mod decisions;
+mod decode;
 mod fingerprint;
 mod json;
 mod parse;
@@ -27,4 +28,6 @@ pub use target::{
     Condition, Owner, Ownership, Written, condition, desired, differs, evidence, fingerprint, is_dressed,
     only_we_wrote_data, ownership,
 };
-pub use wanted::{KeyPlan, KeyRule, ParseError, SecretKey, Selector, SourceSet, TargetShape, Wanted, WantedSource};
+pub use wanted::{
+    KeyPlan, KeyRule, ParseError, Place, SecretKey, Selector, SourceSet, TargetShape, Wanted, WantedSource,
+};

@@ -7,7 +7,10 @@ use serde_json::Value as Tree;
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::model::{Path, Source, Value};
+use crate::{
+    api::{Decode, OnKeyConflict},
+    model::{Path, Source, Value},
+};
 
 /// Planted in every string and number of a secret; not in names, which messages may show.
 const CANARY: &str = "77345993";
@@ -61,13 +64,12 @@ fn plan() -> impl Strategy<Value = KeyPlan> {
 }
 
 fn rule() -> impl Strategy<Value = KeyRule> {
-    ("[a-c.]{1,3}", option::of(prop_oneof![name(), pointer(), any::<String>()]), any::<bool>()).prop_filter_map(
-        "an illegal key",
-        |(to, from, optional)| {
-            let from = from.map_or(Selector::Whole, Selector::Field);
-            Some(KeyRule { to: to.parse().ok()?, from, optional })
-        },
-    )
+    let from = option::of(prop_oneof![name(), pointer(), any::<String>()]);
+    let decode = prop::sample::select(vec![None, Some(Decode::Base64), Some(Decode::Base64Url), Some(Decode::Auto)]);
+    ("[a-c.]{1,3}", from, any::<bool>(), decode).prop_filter_map("an illegal key", |(to, from, optional, decode)| {
+        let from = from.map_or(Selector::Whole, Selector::Field);
+        Some(KeyRule { to: to.parse().ok()?, from, optional, decode })
+    })
 }
 
 fn pointer() -> impl Strategy<Value = String> {
@@ -87,16 +89,25 @@ fn path() -> Path {
 }
 
 fn render_all(secrets: &[(KeyPlan, String)], type_: &SecretType) -> Result<Rendering, RenderError> {
-    let source = Source { path: path(), pin: None };
-    let wanted = |keys: &KeyPlan| WantedSource { source: source.clone(), keys: keys.clone() };
+    let wanted = |keys: &KeyPlan| source(keys.clone());
     let value = |text: &str| Value::from_json_object(Zeroizing::new(text.as_bytes().to_vec()));
     let sources: Vec<_> = secrets.iter().map(|(keys, text)| (wanted(keys), value(text))).collect();
     let sources: Vec<_> = sources.iter().map(|(wanted, value)| (wanted, value)).collect();
-    render(&sources, type_)
+    render(&of_type(type_), &sources)
+}
+
+fn source(keys: KeyPlan) -> WantedSource {
+    let source = Source { path: path(), pin: None };
+    WantedSource { place: Place::Spec, source, keys, prefix: String::new(), optional: false }
+}
+
+fn of_type(type_: &SecretType) -> Wanted {
+    let target = TargetShape { type_: type_.clone(), ..TargetShape::default() };
+    Wanted { sources: source(KeyPlan::All).into(), on_key_conflict: OnKeyConflict::Error, target }
 }
 
 fn select(to: &str, from: Selector) -> KeyPlan {
-    KeyPlan::Selected(vec![KeyRule { to: to.parse().unwrap(), from, optional: true }])
+    KeyPlan::Selected(vec![KeyRule { to: to.parse().unwrap(), from, optional: true, decode: None }])
 }
 
 /// The one key of a rendering of one rule, or `None` where the secret does not have that part.
@@ -137,9 +148,10 @@ proptest! {
 
     #[test]
     fn any_bytes_give_an_answer(text in vec(any::<u8>(), 0..64), keys in plan(), type_ in type_()) {
-        let wanted = WantedSource { source: Source { path: path(), pin: None }, keys };
+        let wanted = source(keys);
         let is_object = serde_json::from_slice::<Tree>(&text).is_ok_and(|tree| tree.is_object());
-        let result = render(&[(&wanted, &Value::from_json_object(Zeroizing::new(text)))], &type_);
+        let value = Value::from_json_object(Zeroizing::new(text));
+        let result = render(&of_type(&type_), &[(&wanted, &value)]);
         prop_assert!(is_object || result.is_err_and(|error| error.kind == RenderErrorKind::DecodeFailed));
     }
 

@@ -10,22 +10,26 @@ use k8s_openapi::ByteString;
 use zeroize::Zeroizing;
 
 use super::{
-    KeyPlan, KeyRule, SecretKey, SecretType, Selector, WantedSource,
-    json::{MAX_DEPTH, Malformed, Object},
+    KeyPlan, KeyRule, SecretKey, Selector, Wanted, WantedSource,
+    decode::decode,
+    json::{Json, MAX_DEPTH, Malformed, Object},
 };
-use crate::model::{Path, Value};
+use crate::{
+    api::{Decode, OnKeyConflict},
+    model::{Path, Value},
+};
 
 /// The most bytes that the values of one Secret may have together: `MaxSecretSize` of Kubernetes, whose API server counts the values
 /// alone (`ValidateSecret`).
 pub const MAX_DATA_SIZE: usize = 1024 * 1024;
 
-/// Makes the data of a Secret of this type from one reading of each of its sources.
-pub fn render(sources: &[(&WantedSource, &Value)], type_: &SecretType) -> Result<Rendering, RenderError> {
-    let mut draft = Draft::default();
-    for (wanted, value) in sources {
-        draft.add_source(wanted, value)?;
+/// Makes the data of a Secret from one reading of each source that contributes to it, in the order of the spec.
+pub fn render(wanted: &Wanted, readings: &[(&WantedSource, &Value)]) -> Result<Rendering, RenderError> {
+    let mut draft = Draft { on_key_conflict: wanted.on_key_conflict, ..Draft::default() };
+    for (source, value) in readings {
+        draft.add_source(source, value)?;
     }
-    draft.finish(sources, type_)
+    draft.finish(wanted, readings)
 }
 
 /// The data of a Secret, complete and fit for its type; never empty. It has no `Debug`.
@@ -82,6 +86,7 @@ fn error(kind: RenderErrorKind, message: String) -> RenderError {
 /// The keys that are there so far, each with the path that gave it.
 #[derive(Default)]
 struct Draft<'a> {
+    on_key_conflict: OnKeyConflict,
     data: BTreeMap<SecretKey, (&'a Path, Zeroizing<Vec<u8>>)>,
     size: usize,
 }
@@ -90,25 +95,29 @@ impl<'a> Draft<'a> {
     fn add_source(&mut self, wanted: &'a WantedSource, value: &Value) -> Result<(), RenderError> {
         let path = &wanted.source.path;
         if value.is_null() {
+            if wanted.optional {
+                return Ok(());
+            }
             let message = format!("{path} has no data: write a version with at least one field");
             return Err(error(RenderErrorKind::EmptySource, message));
         }
         let object = Object::parse(value.expose()).map_err(|malformed| unreadable(path, malformed))?;
         match &wanted.keys {
-            KeyPlan::All => self.add_fields(path, &object),
+            KeyPlan::All => self.add_fields(wanted, &object),
             KeyPlan::Selected(rules) => rules.iter().try_for_each(|rule| self.add_selected(path, &object, rule)),
         }
     }
 
-    fn add_fields(&mut self, path: &'a Path, object: &Object<'_>) -> Result<(), RenderError> {
-        if object.fields().len() == 0 {
+    fn add_fields(&mut self, wanted: &'a WantedSource, object: &Object<'_>) -> Result<(), RenderError> {
+        let path = &wanted.source.path;
+        if object.fields().len() == 0 && !wanted.optional {
             return Err(error(
                 RenderErrorKind::EmptySource,
                 format!("{path} has no fields: write at least one into it"),
             ));
         }
         object.fields().try_for_each(|(name, value)| {
-            let key = name.parse().map_err(|_| illegal_name(path, name))?;
+            let key = format!("{}{name}", wanted.prefix).parse().map_err(|_| illegal_name(wanted, name))?;
             self.add(path, key, value.to_bytes())
         })
     }
@@ -117,7 +126,7 @@ impl<'a> Draft<'a> {
         let bytes = match &rule.from {
             Selector::Whole => object.to_compact(),
             Selector::Field(from) => match object.find(from) {
-                Some(value) => value.to_bytes(),
+                Some(value) => decoded(path, rule, from, value)?,
                 None if rule.optional => return Ok(()),
                 None => return Err(not_found(path, &rule.to, from, object)),
             },
@@ -126,8 +135,11 @@ impl<'a> Draft<'a> {
     }
 
     fn add(&mut self, path: &'a Path, key: SecretKey, bytes: Zeroizing<Vec<u8>>) -> Result<(), RenderError> {
-        if let Some((first, _)) = self.data.get(&key) {
-            return Err(conflict(&key, first, path));
+        if let Some((first, old)) = self.data.get(&key) {
+            if self.on_key_conflict == OnKeyConflict::Error {
+                return Err(conflict(&key, first, path));
+            }
+            self.size -= old.len();
         }
         self.size += bytes.len();
         if self.size > MAX_DATA_SIZE {
@@ -144,8 +156,9 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    fn finish(self, sources: &[(&WantedSource, &Value)], type_: &SecretType) -> Result<Rendering, RenderError> {
-        let paths = || enumerate(sources.iter().map(|(wanted, _)| wanted.source.path.as_str()), str::to_owned);
+    fn finish(self, wanted: &Wanted, readings: &[(&WantedSource, &Value)]) -> Result<Rendering, RenderError> {
+        let type_ = &wanted.target.type_;
+        let paths = || enumerate(readings.iter().map(|(wanted, _)| wanted.source.path.as_str()), str::to_owned);
         if self.data.is_empty() {
             let message =
                 format!("{} has nothing for any of the keys, all of them optional: make one required", paths());
@@ -174,7 +187,30 @@ fn unreadable(path: &Path, malformed: Malformed) -> RenderError {
     }
 }
 
-fn illegal_name(path: &Path, name: &str) -> RenderError {
+/// What a key gets: the field as it is, or what it stands for.
+fn decoded(path: &Path, rule: &KeyRule, from: &str, value: &Json<'_>) -> Result<Zeroizing<Vec<u8>>, RenderError> {
+    let Some(how) = rule.decode else { return Ok(value.to_bytes()) };
+    let bytes = match value {
+        Json::Text(_) => decode(how, value.to_bytes()),
+        Json::Object(_) | Json::Array(_) | Json::Plain(_) => None,
+    };
+    bytes.ok_or_else(|| {
+        let name = match how {
+            Decode::Base64 => "Base64",
+            Decode::Base64Url => "Base64URL",
+            Decode::Auto => "text",
+        };
+        let message = format!(
+            "{} of {path}, for the key {}, is not {name}: correct it, or the decode of the key",
+            quote(from),
+            rule.to
+        );
+        error(RenderErrorKind::DecodeFailed, message)
+    })
+}
+
+fn illegal_name(wanted: &WantedSource, name: &str) -> RenderError {
+    let path = &wanted.source.path;
     let (shown, suggestion) = (quote(name), SecretKey::suggestion(name));
     error(
         RenderErrorKind::InvalidKey,
@@ -204,7 +240,12 @@ fn conflict(key: &SecretKey, first: &Path, second: &Path) -> RenderError {
     } else {
         format!("comes from {first} and from {second}")
     };
-    error(RenderErrorKind::KeyConflict, format!("the key {key} {from}: give one of them another name with keys"))
+    error(
+        RenderErrorKind::KeyConflict,
+        format!(
+            "the key {key} {from}: give one of them another name with keys or prefix, or set onKeyConflict to LastWins"
+        ),
+    )
 }
 
 /// Lists the first ten, each shown by `show`, and the number of the others.
@@ -229,10 +270,28 @@ fn quote(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Source;
+    use crate::{
+        model::Source,
+        plan::{Place, SecretType, TargetShape},
+    };
 
     fn source(path: &str, keys: KeyPlan) -> WantedSource {
-        WantedSource { source: Source { path: path.parse().unwrap(), pin: None }, keys }
+        let source = Source { path: path.parse().unwrap(), pin: None };
+        WantedSource { place: Place::Spec, source, keys, prefix: String::new(), optional: false }
+    }
+
+    fn render(readings: &[(&WantedSource, &Value)], type_: &SecretType) -> Result<Rendering, RenderError> {
+        render_with(readings, OnKeyConflict::Error, type_)
+    }
+
+    fn render_with(
+        readings: &[(&WantedSource, &Value)],
+        on_key_conflict: OnKeyConflict,
+        type_: &SecretType,
+    ) -> Result<Rendering, RenderError> {
+        let first = source("unused", KeyPlan::All);
+        let target = TargetShape { type_: type_.clone(), ..TargetShape::default() };
+        super::render(&Wanted { sources: first.into(), on_key_conflict, target }, readings)
     }
 
     /// `to: from`, or `to` alone for the whole secret; a `?` at the end makes it optional.
@@ -244,7 +303,7 @@ mod tests {
         let (text, optional) = rule.strip_suffix('?').map_or((rule, false), |text| (text, true));
         let (to, from) =
             text.split_once(": ").map_or((text, Selector::Whole), |(to, from)| (to, Selector::Field(from.into())));
-        KeyRule { to: to.parse().unwrap(), from, optional }
+        KeyRule { to: to.parse().unwrap(), from, optional, decode: None }
     }
 
     fn value(text: &str) -> Value {
@@ -363,7 +422,7 @@ mod tests {
         assert_eq!(kind, RenderErrorKind::KeyConflict);
         assert_eq!(
             message,
-            "the key user comes from prod/db and from prod/smtp: give one of them another name with keys"
+            "the key user comes from prod/db and from prod/smtp: give one of them another name with keys or prefix, or set onKeyConflict to LastWins"
         );
         assert!(
             render(&[(&db, &a), (&smtp, &a)], &SecretType::Opaque).is_ok(),
@@ -373,6 +432,65 @@ mod tests {
         let (kind, message) = refusal(one(r#"{"a":1,"b":2}"#, selected(&["x: a", "x: b"])));
         assert_eq!(kind, RenderErrorKind::KeyConflict);
         assert!(message.contains("comes twice from prod/db"), "{message}");
+    }
+
+    #[test]
+    fn the_last_source_wins_where_that_is_asked_for() {
+        let (db, smtp) = (source("prod/db", KeyPlan::All), source("prod/smtp", KeyPlan::All));
+        let (a, b) = (value(r#"{"user":"a","host":"h"}"#), value(r#"{"user":"b"}"#));
+        let rendering = render_with(&[(&db, &a), (&smtp, &b)], OnKeyConflict::LastWins, &SecretType::Opaque);
+        assert_eq!(data(&rendering.ok().unwrap()), [("host", "h"), ("user", "b")]);
+        let large = value(&format!(r#"{{"user":"{}"}}"#, "x".repeat(MAX_DATA_SIZE)));
+        assert!(
+            render_with(&[(&db, &large), (&smtp, &large)], OnKeyConflict::LastWins, &SecretType::Opaque).is_ok(),
+            "what was replaced does not count"
+        );
+    }
+
+    #[test]
+    fn a_prefix_stands_before_every_key_of_its_source() {
+        let smtp = WantedSource { prefix: "SMTP_".to_owned(), ..source("prod/smtp", KeyPlan::All) };
+        let text = value(r#"{"USER":"a"}"#);
+        assert_eq!(data(&render(&[(&smtp, &text)], &SecretType::Opaque).ok().unwrap()), [("SMTP_USER", "a")]);
+        let dot = WantedSource { prefix: ".".to_owned(), ..smtp };
+        let (kind, message) = refusal(render(&[(&dot, &value(r#"{".x":"a"}"#))], &SecretType::Opaque));
+        assert_eq!(kind, RenderErrorKind::InvalidKey, "{message}");
+    }
+
+    #[test]
+    fn a_field_is_decoded_where_that_is_asked_for() {
+        let keys = |from: &str, decode| {
+            let rule = parse_rule(&format!("k: {from}"));
+            KeyPlan::Selected(vec![KeyRule { decode: Some(decode), ..rule }])
+        };
+        let text = r#"{"good":"aGk=","bad":"canary!","number":7}"#;
+        let rendering = one(text, keys("good", Decode::Base64)).ok().unwrap();
+        assert_eq!(data(&rendering), [("k", "hi")]);
+        for from in ["bad", "number"] {
+            let (kind, message) = refusal(one(text, keys(from, Decode::Base64)));
+            assert_eq!(kind, RenderErrorKind::DecodeFailed);
+            assert_eq!(
+                message,
+                format!("\"{from}\" of prod/db, for the key k, is not Base64: correct it, or the decode of the key")
+            );
+        }
+        assert!(one(text, keys("bad", Decode::Auto)).is_ok(), "Auto leaves what it cannot decode");
+    }
+
+    #[test]
+    fn an_optional_source_without_content_gives_nothing() {
+        let empty = WantedSource { optional: true, ..source("prod/none", KeyPlan::All) };
+        let db = source("prod/db", KeyPlan::All);
+        let (none, text) = (Value::null(), value(r#"{"a":"1"}"#));
+        for nothing in [&none, &value("{}")] {
+            let rendering = render(&[(&empty, nothing), (&db, &text)], &SecretType::Opaque).ok().unwrap();
+            assert_eq!(data(&rendering), [("a", "1")]);
+            assert_eq!(
+                refusal(render(&[(&empty, nothing)], &SecretType::Opaque)).0,
+                RenderErrorKind::EmptySource,
+                "all of nothing is nothing"
+            );
+        }
     }
 
     #[test]

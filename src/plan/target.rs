@@ -92,12 +92,12 @@ fn last_manager(metadata: &ObjectMeta) -> Option<&str> {
 
 /// What the `source` annotation says for each of the given sources: the content that the target was made from, where it was made
 /// from exactly this source of this domain. Nothing else may ever be the ground for a deletion.
-pub fn evidence(metadata: &ObjectMeta, okms_id: &OkmsId, sources: &[Source]) -> Vec<Option<Mark>> {
+pub fn evidence(metadata: &ObjectMeta, okms_id: &OkmsId, sources: &[&Source]) -> Vec<Option<Mark>> {
     let written: Vec<Evidence> = annotation(metadata, names::SOURCE_ANNOTATION)
         .and_then(|text| serde_json::from_str(text).ok())
         .unwrap_or_default();
     let of = |source: &Source| written.iter().find(|one| one.names(okms_id, source)).map(|one| one.mark);
-    sources.iter().map(of).collect()
+    sources.iter().map(|source| of(source)).collect()
 }
 
 /// What is known of the target when a decision is made.
@@ -152,23 +152,21 @@ pub fn is_dressed(
     secret: &Secret,
     marks: &[Option<Mark>],
 ) -> bool {
-    let marks: Option<Vec<Mark>> = marks.iter().copied().collect();
-    marks.is_some_and(|marks| {
+    let complete = wanted.sources.iter().zip(marks).all(|(source, mark)| mark.is_some() || source.optional);
+    complete && {
         let data = secret.data.clone().unwrap_or_default();
-        let made_from = made_from(wanted, okms_id, &marks);
+        let made_from = made_from(wanted, okms_id, marks);
         !differs(secret, &desired(owner, namespace, &wanted.target, data, &made_from, Some(secret)))
-    })
+    }
 }
 
 /// What the annotation says of a target that is made from these versions.
-pub(super) fn made_from(wanted: &Wanted, okms_id: &OkmsId, marks: &[Mark]) -> Vec<Evidence> {
+pub(super) fn made_from(wanted: &Wanted, okms_id: &OkmsId, marks: &[Option<Mark>]) -> Vec<Evidence> {
     let sources = wanted.sources.iter().map(|wanted| &wanted.source).zip(marks);
     sources
-        .map(|(source, mark)| Evidence {
-            okms_id: okms_id.clone(),
-            path: source.path.clone(),
-            pin: source.pin,
-            mark: *mark,
+        .filter_map(|(source, mark)| {
+            let (okms_id, path) = (okms_id.clone(), source.path.clone());
+            Some(Evidence { okms_id, path, pin: source.pin, mark: (*mark)? })
         })
         .collect()
 }
@@ -347,7 +345,7 @@ mod tests {
             path: path.parse().unwrap(),
             pin: pin.map(|pin| pin.try_into().unwrap()),
         };
-        let found = |okms_id, source| evidence(&metadata, okms_id, &[source])[0].is_some();
+        let found = |okms_id, source| evidence(&metadata, okms_id, &[&source])[0].is_some();
         assert!(found(&okms_id, source("db", Some(7))));
         assert!(!found(&okms_id, source("db", Some(8))), "a mistyped pin");
         assert!(!found(&okms_id, source("db", None)));

@@ -6,7 +6,10 @@
 use std::{borrow::Borrow, collections::BTreeMap, fmt, iter, str::FromStr, sync::Arc};
 
 use super::SecretType;
-use crate::model::Source;
+use crate::{
+    api::{Decode, OnKeyConflict},
+    model::Source,
+};
 
 /// Why a key or type of a Secret cannot be one. The message says what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -17,6 +20,7 @@ pub struct ParseError(pub(super) &'static str);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
     pub sources: SourceSet,
+    pub on_key_conflict: OnKeyConflict,
     pub target: TargetShape,
 }
 
@@ -30,6 +34,12 @@ pub struct SourceSet {
 impl SourceSet {
     pub fn new(first: WantedSource, more: Vec<WantedSource>) -> Self {
         Self { first, more }
+    }
+
+    /// The same, from a list that may be empty.
+    pub fn from_list(sources: Vec<WantedSource>) -> Option<Self> {
+        let mut sources = sources.into_iter();
+        Some(Self { first: sources.next()?, more: sources.collect() })
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &WantedSource> {
@@ -46,8 +56,32 @@ impl From<WantedSource> for SourceSet {
 /// One source and the keys to make of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedSource {
+    /// Where the spec names it, for messages.
+    pub place: Place,
     pub source: Source,
     pub keys: KeyPlan,
+    /// Put before the name of every key of this source; made of characters that a key may have.
+    pub prefix: String,
+    /// Whether it contributes nothing, instead of failing the whole, while there is nothing to be read.
+    pub optional: bool,
+}
+
+/// Where a spec names a source: shown as `spec` or `spec.sources[1]`, before the name of a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In the short form, beside everything else.
+    Spec,
+    /// In the n-th entry of `sources`.
+    Entry(usize),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Spec => f.write_str("spec"),
+            Self::Entry(n) => write!(f, "spec.sources[{n}]"),
+        }
+    }
 }
 
 /// Which keys a source becomes.
@@ -66,6 +100,8 @@ pub struct KeyRule {
     pub from: Selector,
     /// Whether the key is left out, instead of failing the whole, where the source has no such part.
     pub optional: bool,
+    /// How the part is decoded; absent: not at all.
+    pub decode: Option<Decode>,
 }
 
 /// A part of a source.
@@ -78,7 +114,7 @@ pub enum Selector {
 }
 
 /// The target as it shall look, but for its data.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TargetShape {
     pub name: String,
     pub type_: SecretType,
@@ -101,7 +137,7 @@ impl SecretKey {
         &self.0
     }
 
-    fn allows(c: char) -> bool {
+    pub(super) fn allows(c: char) -> bool {
         c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_')
     }
 

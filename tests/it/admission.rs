@@ -65,7 +65,57 @@ fn a_path_that_okms_cannot_hold_is_refused() {
     for path in ["a", "a..b", "prod/shop/db", "x@y=z:1_2.3-4", &long[..255]] {
         taken("OkmsSecret", &secret(json!({ "path": path })));
     }
-    refused("OkmsSecret", &json!({}), "spec.path", "Required");
+}
+
+#[test]
+fn what_is_read_is_said_in_one_way() {
+    let both = json!({"path": "a", "sources": [{"path": "a"}]});
+    for spec in [json!({}), both] {
+        refused("OkmsSecret", &spec, "spec", "exactly one of path");
+    }
+    for (field, value) in [("version", json!(7)), ("keys", json!([{"to": "a"}])), ("prefix", json!("A_"))] {
+        let spec = json!({"sources": [{"path": "a"}], field: value});
+        refused("OkmsSecret", &spec, "spec", "write them into the entries of sources");
+    }
+    refused("OkmsSecret", &json!({"sources": []}), "spec.sources", "leave sources out");
+    refused("OkmsSecret", &json!({"sources": [{"version": 1}]}), "spec.sources[0].path", "Required");
+    let many: Vec<_> = (0..17).map(|n| json!({"path": format!("p{n}")})).collect();
+    refused("OkmsSecret", &json!({ "sources": many }), "spec.sources", "at most 16");
+    taken("OkmsSecret", &json!({ "sources": many[..16] }));
+}
+
+#[test]
+fn an_entry_of_sources_is_held_to_the_same_rules_as_the_short_form() {
+    for (entry, field, remedy) in [
+        (json!({"path": "/a"}), "path", "write it like prod/shop/db"),
+        (json!({"path": "a/../b"}), "path", "write the full path"),
+        (json!({"path": "a b"}), "path", "not percent-encoded"),
+        (json!({"path": "a", "version": 0}), "version", "greater than or equal to 1"),
+        (json!({"path": "a", "keys": []}), "keys", "leave keys out"),
+        (json!({"path": "a", "keys": [{"to": "a b"}]}), "keys[0].to", "choose another name"),
+        (json!({"path": "a", "keys": [{"to": "a"}, {"to": "a"}]}), "keys[1]", "Duplicate"),
+        (json!({"path": "a", "prefix": "a b"}), "prefix", "such as DB_"),
+        (json!({"path": "a", "prefix": ".."}), "prefix", "such as DB_"),
+    ] {
+        refused("OkmsSecret", &json!({"sources": [{"path": "x"}, entry]}), &format!("spec.sources[1].{field}"), remedy);
+        if entry["path"] == "a" {
+            refused("OkmsSecret", &entry, &format!("spec.{field}"), remedy);
+        }
+    }
+    let keys: Vec<_> = (0..256).map(|n| json!({"to": format!("k{n}"), "from": "x"})).collect();
+    let full: Vec<_> = (0..16).map(|n| json!({"path": format!("p{n}"), "prefix": "P_", "keys": keys})).collect();
+    taken("OkmsSecret", &json!({ "sources": full, "onKeyConflict": "LastWins" }));
+}
+
+#[test]
+fn what_is_decoded_is_one_field() {
+    let key = |fields: Value| secret(json!({"keys": [merged(json!({"to": "a"}), fields)]}));
+    refused("OkmsSecret", &key(json!({"decode": "Base64"})), "spec.keys[0]", "name the field in from");
+    refused("OkmsSecret", &key(json!({"decode": "base64", "from": "x"})), "decode", r#""Base64", "Base64URL", "Auto""#);
+    for decode in ["Base64", "Base64URL", "Auto"] {
+        taken("OkmsSecret", &key(json!({"decode": decode, "from": "x"})));
+    }
+    refused("OkmsSecret", &secret(json!({"onKeyConflict": "First"})), "onKeyConflict", r#""Error", "LastWins""#);
 }
 
 #[test]

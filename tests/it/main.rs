@@ -17,6 +17,7 @@ mod lifecycle;
 mod okms_client;
 mod process;
 mod rooms;
+mod sources;
 mod story;
 mod tapped;
 mod withdrawals;

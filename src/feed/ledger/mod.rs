@@ -84,6 +84,8 @@ pub struct Wish {
     pub source: Source,
     /// What the target was made from, if it was made from this source.
     pub held: Option<Mark>,
+    /// Whether there may be nothing to read: then the others are read without it.
+    pub optional: bool,
 }
 
 /// Whether the target needs to be rendered whatever the check says.

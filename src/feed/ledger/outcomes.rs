@@ -370,6 +370,7 @@ impl Ledger {
     fn seen(&mut self, now: Now, source: &Source, started: Instant) {
         let interval = self.interval_of(source);
         let evidence = self.held_of(source).next().is_some();
+        let optional = self.is_optional(source);
         let timing = self.timing.clone();
         let Some(entry) = self.entries.get_mut(source) else { return };
         let first = entry.checked.is_none();
@@ -386,7 +387,9 @@ impl Ledger {
             _ => false,
         };
         entry.slow = if needs_a_person { entry.slow + 1 } else { 0 };
-        let slow = timing.slow(entry.slow, interval);
+        // Where nothing need be there, nobody is called: it is checked like any other.
+        let usual = interval.filter(|_| optional);
+        let slow = usual.unwrap_or_else(|| timing.slow(entry.slow, interval));
         let interval = interval.map(|interval| if first { phase(interval) } else { interval });
         let confirm = if evidence { timing.confirm_after } else { slow };
         let due = entry.next_due(started, interval, slow, confirm);

@@ -44,10 +44,13 @@ impl Ledger {
         Some(Finding { source: wish.source.clone(), verdict, current: entry.current, held })
     }
 
-    /// Adds the values that the object waits for; `None` while one is missing. Where a source is not active none is needed.
+    /// Adds the values that the object waits for; `None` while one is missing. Where nothing can be rendered none is needed.
     fn with_values(&self, object: &Object, mut findings: Vec<Finding>) -> Option<Vec<Finding>> {
-        let all_active = findings.iter().all(|finding| matches!(finding.verdict, Verdict::Active { .. }));
-        if object.round_with_data().is_none() || !all_active {
+        let renders = object.wishes.iter().zip(&findings).all(|(wish, finding)| match &finding.verdict {
+            Verdict::Active { .. } => true,
+            verdict => wish.optional && verdict.is_absence(),
+        });
+        if object.round_with_data().is_none() || !renders {
             return Some(findings);
         }
         for finding in &mut findings {
@@ -146,10 +149,18 @@ impl Ledger {
 
     /// What targets were made from this source.
     pub(super) fn held_of<'a>(&'a self, source: &'a Source) -> impl Iterator<Item = Mark> + 'a {
+        self.wishes_for(source).filter_map(|wish| wish.held)
+    }
+
+    /// Whether somebody can do without this source.
+    pub(super) fn is_optional(&self, source: &Source) -> bool {
+        self.wishes_for(source).any(|wish| wish.optional)
+    }
+
+    fn wishes_for<'a>(&'a self, source: &'a Source) -> impl Iterator<Item = &'a Wish> + 'a {
         let users = self.entries.get(source).into_iter().flat_map(|entry| entry.users.iter());
         users
             .filter_map(|id| self.objects.get(id))
             .flat_map(move |object| object.wishes.iter().filter(move |wish| wish.source == *source))
-            .filter_map(|wish| wish.held)
     }
 }

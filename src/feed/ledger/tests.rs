@@ -179,7 +179,7 @@ impl World {
 
     /// Asks whether all is as it was.
     fn ask_every(&mut self, name: &str, text: &str, held: Option<Mark>, interval: Option<Duration>) -> Answer {
-        let sources = vec![Wish { source: Source { path: path(text), pin: None }, held }];
+        let sources = vec![Wish { source: Source { path: path(text), pin: None }, held, optional: false }];
         let (object, need) = (object(name), Need::Check);
         self.ledger.ask(self.now, Ask { object, generation: 1, sources, need, interval, lane: Lane::Verify })
     }
@@ -191,7 +191,7 @@ impl World {
             Ask {
                 object: object(name),
                 generation: 1,
-                sources: vec![Wish { source, held }],
+                sources: vec![Wish { source, held, optional: false }],
                 need,
                 interval: Some(MINUTE),
                 lane: Lane::Change,
@@ -505,8 +505,8 @@ fn two_sources_of_one_rendering_are_both_checked_after_the_trigger() {
     world.put("key");
     let wishes = |crt, key| {
         vec![
-            Wish { source: Source { path: path("crt"), pin: None }, held: crt },
-            Wish { source: Source { path: path("key"), pin: None }, held: key },
+            Wish { source: Source { path: path("crt"), pin: None }, held: crt, optional: false },
+            Wish { source: Source { path: path("key"), pin: None }, held: key, optional: false },
         ]
     };
     let ask = |sources, need| Ask {
@@ -539,6 +539,35 @@ fn two_sources_of_one_rendering_are_both_checked_after_the_trigger() {
         })
         .collect();
     assert_eq!(versions, [2, 2]);
+}
+
+#[test]
+fn the_others_are_read_without_an_optional_source_which_is_checked_at_its_interval() {
+    let mut world = World::new();
+    world.put("db");
+    let ask = |optional| Ask {
+        object: object("a"),
+        generation: 1,
+        sources: vec![
+            Wish { source: Source { path: path("db"), pin: None }, held: None, optional: false },
+            Wish { source: Source { path: path("more"), pin: None }, held: None, optional },
+        ],
+        need: Need::Data,
+        interval: Some(MINUTE),
+        lane: Lane::Change,
+    };
+    world.ledger.ask(world.now, ask(true));
+    world.until_woken();
+    let Answer::Known { findings, .. } = world.ledger.ask(world.now, ask(true)) else { panic!("not known") };
+    let Verdict::Active { mark, value: Some(_), .. } = &findings[0].verdict else { panic!("not read") };
+    assert!(matches!(findings[1].verdict, Verdict::Missing { .. }));
+    world.ledger.settle(&object("a"), &[Some(*mark), None]);
+    world.calls.clear();
+    world.pass(MINUTE * 60);
+    assert!((100..=130).contains(&world.metadata_calls()), "{} checks in an hour", world.metadata_calls());
+    world.put("more");
+    world.wakes.clear();
+    world.until_woken();
 }
 
 #[test]
@@ -591,7 +620,7 @@ fn an_object_without_an_interval_is_checked_only_when_asked() {
     let ask = Ask {
         object: object("a"),
         generation: 1,
-        sources: vec![Wish { source: Source { path: path("db"), pin: None }, held: Some(mark) }],
+        sources: vec![Wish { source: Source { path: path("db"), pin: None }, held: Some(mark), optional: false }],
         need: Need::Check,
         interval: None,
         lane: Lane::Change,

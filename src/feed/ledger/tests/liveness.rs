@@ -285,7 +285,11 @@ fn timers_do_not_grow_with_the_generations_of_an_object() {
             Ask {
                 object: object("a"),
                 generation,
-                sources: vec![Wish { source: Source { path: path("db"), pin: None }, held: Some(mark) }],
+                sources: vec![Wish {
+                    source: Source { path: path("db"), pin: None },
+                    held: Some(mark),
+                    optional: false,
+                }],
                 need: Need::Check,
                 interval: Some(MINUTE),
                 lane: Lane::Change,

@@ -1,0 +1,214 @@
+//! Several secrets of OKMS that become one native Secret: what each gives, what happens where two give the same, and what becomes of
+//! the whole when one of them is taken back, is missing, or cannot be read.
+
+use futures::future::join_all;
+use kube::ResourceExt;
+use okms_sim::{Action, Grants, Validity};
+use serde_json::{Value, json};
+
+use crate::{
+    bad_input::fails,
+    kept::Kept,
+    world::{World, eventually, holds},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_secrets_become_one_and_each_is_followed() {
+    let world = World::new("several").await;
+    world.domain.put("db", json!({"user": "app", "password": "one"}));
+    world.domain.put("smtp", json!({"user": "mail", "key": "aGk="}));
+    let keys = json!([{"to": "KEY", "from": "key", "decode": "Base64"}, {"to": "all.json"}]);
+    let sources = json!([
+        {"path": "db"},
+        {"path": "smtp", "prefix": "SMTP_", "keys": keys},
+        {"path": "db", "version": 1, "keys": [{"to": "first-password", "from": "password"}]},
+    ]);
+    world.apply("app", json!({ "sources": sources })).await;
+    let (hi, ho) = (r#"{"key":"aGk=","user":"mail"}"#, r#"{"key":"aG8=","user":"mail"}"#);
+    let data = |password, key, all| {
+        [("user", "app"), ("password", password), ("first-password", "one"), ("SMTP_KEY", key), ("SMTP_all.json", all)]
+    };
+    let secret = world.synced("app", &data("one", "hi", hi)).await;
+    let evidence: Value = serde_json::from_str(&secret.annotations()["okms-operator.io/source"]).unwrap();
+    let named: Vec<_> = evidence.as_array().unwrap().iter().map(|one| (&one["path"], &one["pin"])).collect();
+    assert_eq!(named, [(&json!("db"), &json!(null)), (&json!("smtp"), &json!(null)), (&json!("db"), &json!(1))]);
+    let status = world.object("app").await.status.unwrap();
+    assert_eq!(status.summary.as_deref(), Some("db@1 +2"));
+    assert_eq!(status.sources.unwrap().len(), 3);
+
+    world.domain.put("smtp", json!({"user": "mail", "key": "aG8="}));
+    world.synced("app", &data("one", "ho", ho)).await;
+    world.domain.put("db", json!({"user": "app", "password": "two"}));
+    world.synced("app", &data("two", "ho", ho)).await;
+
+    world.domain.deactivate("smtp", 2).unwrap();
+    fails(&world, "app", "VersionDeactivated", &["smtp@2 was deactivated", "the Secret is deleted"]).await;
+    world.gone("app").await;
+    world.domain.activate("smtp", 2).unwrap();
+    world.synced("app", &data("two", "ho", ho)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_sources_with_one_key_are_refused_unless_the_last_shall_win() {
+    let world = World::new("conflict").await;
+    world.domain.put("a", json!({"user": "a", "host": "h"}));
+    world.domain.put("b", json!({"user": "b"}));
+    let spec = json!({"sources": [{"path": "a"}, {"path": "b"}]});
+    world.apply("app", spec.clone()).await;
+    let words = ["the key user comes from a and from b", "prefix", "onKeyConflict"];
+    fails(&world, "app", "KeyConflict", &words).await;
+    assert!(world.secret("app").await.is_none());
+    let mut wins = spec;
+    wins["onKeyConflict"] = json!("LastWins");
+    world.apply("app", wins).await;
+    world.synced("app", &[("user", "b"), ("host", "h")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_optional_source_comes_and_goes_and_a_failing_one_fails_the_whole() {
+    let mut world = World::new("optional").await;
+    world.domain.put("db", json!({"v": "1"}));
+    let sources = json!([{"path": "db"}, {"path": "more", "optional": true}]);
+    world.apply("app", json!({ "sources": sources })).await;
+    world.synced("app", &[("v", "1")]).await;
+
+    world.domain.put("more", json!({"w": "1"}));
+    world.synced("app", &[("v", "1"), ("w", "1")]).await;
+    world.domain.deactivate("more", 1).unwrap();
+    world.synced("app", &[("v", "1")]).await;
+    let status = world.object("app").await.status.unwrap();
+    let state = |n: usize| status.sources.as_ref().unwrap()[n].state.clone();
+    assert_eq!((state(0).as_deref(), state(1).as_deref()), (Some("Active"), Some("Deactivated")));
+    world.domain.activate("more", 1).unwrap();
+    world.synced("app", &[("v", "1"), ("w", "1")]).await;
+
+    // It goes while nobody looks.
+    world.stop().await;
+    world.domain.delete("more").unwrap();
+    world.start();
+    world.synced("app", &[("v", "1")]).await;
+    world.domain.put("more", json!({"w": "2"}));
+    world.synced("app", &[("v", "1"), ("w", "2")]).await;
+    let kept = Kept::of(&world, "app").await;
+
+    // Refused is not missing: what was read from there stays, and a new object is not made without it.
+    let grants = Grants::nothing().and(&[Action::SecretGet, Action::VersionGetData], &["db"]);
+    world.domain.grant(&world.certificate.serial, grants).unwrap();
+    world.apply("new", json!({ "sources": sources })).await;
+    fails(&world, "new", "Forbidden", &["refuses to read more"]).await;
+    assert!(world.secret("new").await.is_none());
+    fails(&world, "app", "Forbidden", &["refuses to read more"]).await;
+    kept.assert(&world, "refused").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_retain_what_an_optional_source_gave_stays() {
+    let world = World::new("optional-retain").await;
+    world.domain.put("db", json!({"v": "1"}));
+    world.domain.put("more", json!({"w": "1"}));
+    let sources = json!([{"path": "db"}, {"path": "more", "optional": true}]);
+    world.patch_store(json!({"spec": {"withdrawalPolicy": "Retain"}})).await;
+    world.apply("app", json!({ "sources": sources })).await;
+    world.synced("app", &[("v", "1"), ("w", "1")]).await;
+    world.domain.deactivate("more", 1).unwrap();
+    fails(&world, "app", "VersionDeactivated", &["more@1", "Retain"]).await;
+    assert!(holds(&world.secret("app").await.unwrap(), &[("v", "1"), ("w", "1")]));
+    // The store's policy changes without a new generation of the object.
+    world.patch_store(json!({"spec": {"withdrawalPolicy": "Delete"}})).await;
+    world.synced("app", &[("v", "1")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_last_optional_source_goes_the_secret_goes() {
+    let world = World::new("all-optional").await;
+    world.domain.put("a", json!({"v": "1"}));
+    let sources = json!([{"path": "a", "optional": true}, {"path": "b", "optional": true}]);
+    world.apply("app", json!({ "sources": sources })).await;
+    world.synced("app", &[("v", "1")]).await;
+    world.domain.deactivate("a", 1).unwrap();
+    fails(&world, "app", "VersionDeactivated", &["a@1", "the Secret is deleted"]).await;
+    world.gone("app").await;
+    world.domain.put("b", json!({"w": "1"}));
+    world.synced("app", &[("w", "1")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_optional_sources_gave_goes_within_the_budget_for_withdrawals() {
+    let world = World::new("optional-budget").await;
+    world.domain.put("db", json!({"v": "1"}));
+    let names: Vec<String> = (0..12).map(|n| format!("s{n:02}")).collect();
+    for name in &names {
+        world.domain.put(name, json!({"w": "1"}));
+        let sources = json!([{"path": "db"}, {"path": name, "optional": true}]);
+        world.apply(name, json!({ "sources": sources })).await;
+    }
+    join_all(names.iter().map(|name| world.synced(name, &[("v", "1"), ("w", "1")]))).await;
+    for name in &names {
+        world.domain.deactivate(name, 1).unwrap();
+    }
+    let id = eventually("two are held", async || {
+        let status = world.stores().get(&world.name).await.unwrap().status.unwrap();
+        status.withdrawal_held.filter(|held| held.count == 2).map(|held| held.id).ok_or("they are not")
+    })
+    .await;
+    let smaller = eventually("ten have lost what was deactivated", async || {
+        let secrets = join_all(names.iter().map(|name| world.secret(name))).await;
+        let smaller = secrets.iter().flatten().filter(|secret| holds(secret, &[("v", "1")])).count();
+        if smaller == 10 { Ok(smaller) } else { Err(smaller) }
+    })
+    .await;
+    assert_eq!(smaller, 10);
+    world.patch_store(json!({"metadata": {"annotations": {"okms-operator.io/confirm-withdrawal": id}}})).await;
+    join_all(names.iter().map(|name| world.synced(name, &[("v", "1")]))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_and_its_key_in_two_paths_never_stand_mixed() {
+    let world = World::new("pair").await;
+    let pairs = [(); 4].map(|()| world.domain.issue_client_certificate(Validity::days(1)).unwrap());
+    let put = |n: usize| {
+        world.domain.put("web/crt", json!({"crt": pairs[n].cert_pem}));
+        world.domain.put("web/key", json!({"key": pairs[n].key_pem}));
+    };
+    put(0);
+    let sources = json!([
+        {"path": "web/crt", "keys": [{"to": "tls.crt", "from": "crt"}]},
+        {"path": "web/key", "keys": [{"to": "tls.key", "from": "key"}]},
+    ]);
+    world.apply("web", json!({"sources": sources, "target": {"type": "kubernetes.io/tls"}})).await;
+    let data = |n: usize| [("tls.crt", pairs[n].cert_pem.as_str()), ("tls.key", pairs[n].key_pem.as_str())];
+    world.synced("web", &data(0)).await;
+    for n in 1..pairs.len() {
+        put(n);
+        world.synced("web", &data(n)).await;
+    }
+    // Half a rotation is told, and the whole pair that was there stays.
+    world.domain.put("web/crt", json!({"crt": pairs[0].cert_pem}));
+    fails(&world, "web", "InvalidForType", &["web/crt, web/key", "tls.key is not the key of the first certificate"])
+        .await;
+    assert!(holds(&world.secret("web").await.unwrap(), &data(3)));
+    world.domain.put("web/key", json!({"key": pairs[0].key_pem}));
+    world.synced("web", &data(0)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_field_that_is_not_what_is_to_be_decoded_is_named() {
+    let world = World::new("decode").await;
+    world.domain.put("store", json!({"jks": "/u3+7Q==", "bad": "not base64!", "number": 7}));
+    let key = |from: &str, decode: &str| json!([{"to": "k", "from": from, "decode": decode}]);
+    world.apply("good", json!({"path": "store", "keys": key("jks", "Base64")})).await;
+    eventually("the bytes are there", async || {
+        let bytes = world.secret("good").await.and_then(|secret| secret.data?.remove("k"));
+        bytes.filter(|bytes| bytes.0 == [0xfe, 0xed, 0xfe, 0xed]).map(drop).ok_or("they are not")
+    })
+    .await;
+    world.apply("auto", json!({"path": "store", "keys": key("bad", "Auto")})).await;
+    world.synced("auto", &[("k", "not base64!")]).await;
+    for (name, from, decode) in [("bad", "bad", "Base64"), ("number", "number", "Base64"), ("url", "jks", "Base64URL")]
+    {
+        world.apply(name, json!({"path": "store", "keys": key(from, decode)})).await;
+        fails(&world, name, "DecodeFailed", &[&format!("\"{from}\" of store"), "the key k", decode, "correct it"])
+            .await;
+        assert!(world.secret(name).await.is_none());
+    }
+}
