@@ -1,7 +1,8 @@
 //! The JSON of a secret, taken apart without losing how its numbers were written.
 //!
 //! `serde_json::Value` would make a float of `1.0` or `12345678901234567890123`; here a number stays the text that OKMS sent. Copies of
-//! values are overwritten when they are dropped, and no error here, nor any type, can show one. Used by [`render`](super::render()) alone.
+//! values are overwritten when they are dropped, and no error here, nor any type, can show one. Used by [`render`](super::render())
+//! and by templates.
 
 use std::{borrow::Cow, collections::BTreeMap, io};
 
@@ -47,6 +48,11 @@ impl<'a> Object<'a> {
         }
     }
 
+    /// The fields, sorted by name, to keep.
+    pub(super) fn into_fields(self) -> impl Iterator<Item = (String, Json<'a>)> {
+        self.0.into_iter()
+    }
+
     /// The fields, sorted by name.
     pub(super) fn fields(&self) -> impl ExactSizeIterator<Item = (&str, &Json<'a>)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
@@ -70,6 +76,11 @@ impl<'a> Object<'a> {
 }
 
 impl<'a> Json<'a> {
+    /// Any value, where [`Object::parse`] takes only an object.
+    pub(super) fn parse_any(text: &'a [u8]) -> Result<Self, Malformed> {
+        Self::parse(serde_json::from_slice(text).map_err(|_| Malformed::NotAnObject)?, MAX_DEPTH)
+    }
+
     /// Takes apart a text whose grammar `serde_json` has checked.
     fn parse(raw: &'a RawValue, depth: usize) -> Result<Self, Malformed> {
         let text = raw.get();

@@ -249,7 +249,7 @@ fn conflict(key: &SecretKey, first: &Path, second: &Path) -> RenderError {
 }
 
 /// Lists the first ten, each shown by `show`, and the number of the others.
-fn enumerate<'n>(names: impl ExactSizeIterator<Item = &'n str>, show: impl Fn(&str) -> String) -> String {
+pub(super) fn enumerate<'n>(names: impl ExactSizeIterator<Item = &'n str>, show: impl Fn(&str) -> String) -> String {
     const SHOWN: usize = 10;
     let others = names.len().saturating_sub(SHOWN);
     let mut list = names.take(SHOWN).map(show).collect::<Vec<_>>().join(", ");
@@ -260,7 +260,7 @@ fn enumerate<'n>(names: impl ExactSizeIterator<Item = &'n str>, show: impl Fn(&s
 }
 
 /// A name of any length and characters, fit for a message: quoted, escaped, cut after 64 characters.
-fn quote(name: &str) -> String {
+pub(super) fn quote(name: &str) -> String {
     match name.char_indices().nth(64) {
         Some((end, _)) => format!("{:?}", format!("{}…", name.split_at(end).0)),
         None => format!("{name:?}"),
