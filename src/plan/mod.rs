@@ -16,6 +16,7 @@ mod properties;
 mod render;
 mod secret_type;
 mod target;
+mod template;
 mod wanted;
 
 pub use access::grants;
@@ -25,6 +26,9 @@ pub use parse::wanted;
 pub use render::{MAX_DATA_SIZE, RenderError, RenderErrorKind, Rendering, render};
 pub use secret_type::SecretType;
 pub use target::{Claim, Condition, Leftover, Owner, Ownership, Written, claimants, other_writer, taken_out, type_of};
+pub use template::{
+    FunctionDoc, FunctionKind, Renderer, TemplateError, TemplateErrorKind, functions as template_functions,
+};
 pub use wanted::{
     KeyPlan, KeyRule, ParseError, Place, SecretKey, Selector, SourceSet, TargetShape, Wanted, WantedSource,
 };
