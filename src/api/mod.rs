@@ -19,7 +19,8 @@ pub use crd::crds;
 pub use interval::{Interval, IntervalError};
 pub use okms_secret::{
     CreationPolicy, Decode, KeySpec, OkmsSecret, OkmsSecretSpec, OkmsSecretStatus, OnKeyConflict, SourceSpec,
-    SourceStatus, StoreRef, StoreRefKind, TargetSpec, TargetStatus, WithdrawalPolicy,
+    SourceStatus, StoreRef, StoreRefKind, TargetSpec, TargetStatus, TemplateConfigMap, TemplateMetadata, TemplateMode,
+    TemplateSource, TemplateSpec, WithdrawalPolicy,
 };
 pub use reason::{Reason, StoreReason, TargetChange};
 pub use store::{

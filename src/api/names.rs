@@ -21,6 +21,9 @@ pub const OWNER_ANNOTATION: &str = "okms-operator.io/owner";
 /// Annotation of a target: what it was made from, a JSON list of [`crate::model::Evidence`].
 pub const SOURCE_ANNOTATION: &str = "okms-operator.io/source";
 
+/// Annotation of a target that was made by templates of a `ConfigMap`: a hash of their text.
+pub const TEMPLATE_ANNOTATION: &str = "okms-operator.io/template";
+
 /// Annotations of a Secret that keys are merged into: this and the uid of the `OkmsSecret`, for each one that does.
 pub const MERGED_ANNOTATION_PREFIX: &str = "merged.okms-operator.io/";
 

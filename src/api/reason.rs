@@ -73,6 +73,7 @@ reasons! {
         InvalidKey Stalled "A field name cannot be a key of a Secret: name a legal one under spec.keys. The Secret is kept."
         KeyConflict Stalled "Two values claim the same key of the Secret. The Secret is kept."
         DecodeFailed Stalled "The secret cannot be taken apart as JSON; the message says where. The Secret is kept."
+        TemplateFailed Stalled "A template cannot be rendered; the message says which, where and why. The Secret is kept."
         TooLarge Stalled "The content is larger than a Secret, or an answer of OKMS, may be. The Secret is kept."
         InvalidForType Stalled "The content does not fit the type of the Secret; the message names the missing or wrong key. The Secret is kept."
         EmptySource Stalled "The secret has no content, and an empty Secret is never written. The Secret is kept."

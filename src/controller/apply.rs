@@ -17,7 +17,7 @@ use crate::{
     feed::{Admission, Answer},
     k8s::WriteError,
     model::{Finding, Mark},
-    plan::{self, Claim, Condition, Decision, Leftover},
+    plan::{self, Claim, Condition, Content, Decision, Leftover},
 };
 
 impl Run<'_> {
@@ -50,7 +50,7 @@ impl Run<'_> {
             }
             Decision::Report { reason, message } => {
                 if does_not_render(reason) {
-                    self.row.unrenderable = Some(self.generation);
+                    self.row.unrenderable = Some(self.made_by(claim));
                 }
                 if answered {
                     self.context.feed.settle(&access.name, self.id, &found.marks);
@@ -115,9 +115,7 @@ impl Run<'_> {
     /// Whether the target may be written now. What was written before, and is written again, was undone by somebody.
     fn may_write(&mut self, claim: &Claim, marks: &[Option<Mark>]) -> bool {
         let again = self.row.target.as_ref().is_some_and(|known| {
-            known.written.generation == self.generation
-                && known.name == claim.wanted.target.name
-                && known.marks == marks
+            known.made_by == self.made_by(claim) && known.name == claim.wanted.target.name && known.marks == marks
         });
         !again || self.row.fight.may_repair(Instant::now(), &self.context.config)
     }
@@ -167,7 +165,7 @@ impl Run<'_> {
             return Ok((written, Some(if known { TargetChange::Repaired } else { TargetChange::Created })));
         };
         let empty = BTreeMap::new();
-        let content = claim.data(existing) != *desired.data.as_ref().unwrap_or(&empty);
+        let content = claim.content(existing).data != *desired.data.as_ref().unwrap_or(&empty);
         let change = match found.condition {
             Condition::Drifted => Some(TargetChange::Repaired),
             Condition::Intact if !content => None,
@@ -208,7 +206,8 @@ impl Run<'_> {
         let predecessors = claim.predecessors(existing);
         let mut desired = desired.clone();
         for predecessor in &predecessors {
-            let mut part = predecessor.desired(desired.data.clone().unwrap_or_default(), &[], Some(existing));
+            let content = Content { data: desired.data.clone().unwrap_or_default(), ..Content::default() };
+            let mut part = predecessor.desired(content, &[], Some(existing));
             part.metadata.resource_version.clone_from(&desired.metadata.resource_version);
             let written = targets.apply(term, namespace, &predecessor.owner.field_manager(), &part).await?;
             desired.metadata.resource_version = written.metadata.resource_version;
@@ -373,6 +372,7 @@ fn does_not_render(reason: Reason) -> bool {
             | Reason::InvalidKey
             | Reason::KeyConflict
             | Reason::DecodeFailed
+            | Reason::TemplateFailed
             | Reason::TooLarge
             | Reason::InvalidForType
             | Reason::EmptySource

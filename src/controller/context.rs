@@ -1,6 +1,9 @@
 //! What reconciles share: the watches' stores, the feed, the rows, and the ways to wake one another.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+};
 
 use futures::channel::mpsc::UnboundedSender;
 use k8s_openapi::api::core::v1::Secret;
@@ -10,11 +13,18 @@ use kube::{
     runtime::reflector::{ObjectRef, Store},
 };
 
-use super::{Config, health::Health, metrics::Metrics, row::Rows, store::Stores};
+use super::{
+    Config,
+    health::Health,
+    metrics::Metrics,
+    named::{Follow, Named, Reference},
+    row::Rows,
+    store::Stores,
+};
 use crate::{
     api::{ClusterOkmsStore, OkmsSecret, names},
     feed::{Feed, ObjectId},
-    k8s::{Events, Targets, Term},
+    k8s::{ConfigMaps, Events, Targets, Term},
     model::{StoreKind, StoreName},
     plan::{Fingerprinter, Owner},
 };
@@ -36,11 +46,15 @@ pub(super) struct Context {
     pub feed: Feed,
     pub rows: Rows,
     pub targets: Targets,
+    pub config_maps: ConfigMaps,
     pub events: Events,
     pub fingerprinter: Fingerprinter,
     pub metrics: Arc<Metrics>,
     pub health: Arc<Health>,
     pub stores: Stores,
+    pub named: Named,
+    /// For the tasks that outlive the call that starts them, and are owned by what is here.
+    pub this: Weak<Context>,
     pub cluster_stores: Store<ClusterOkmsStore>,
     pub wake_stores: UnboundedSender<ObjectRef<ClusterOkmsStore>>,
     /// By namespace; under "" where all namespaces are served.
@@ -73,6 +87,19 @@ impl Context {
         for object in self.all_secrets().filter(|object| object.spec.store_name() == *store) {
             self.wake(&object.namespace().unwrap_or_default(), &object.name_any());
         }
+    }
+
+    /// Follows an object of a namespace for those `OkmsSecret`s there that depend on it, which are looked at when it changes.
+    pub fn follow(&self, reference: &Reference) -> Option<Follow> {
+        let (weak, followed) = (self.this.clone(), reference.clone());
+        self.named.follow(&self.client, reference, move || {
+            let Some(context) = weak.upgrade() else { return };
+            let namespace = followed.namespace();
+            let Some(known) = context.known(namespace) else { return };
+            for object in known.secrets.state_filter(|object| followed.matters_to(object)) {
+                context.wake(namespace, &object.name_any());
+            }
+        })
     }
 
     /// Whether a store, and what reads from it, is this operator's business.

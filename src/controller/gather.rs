@@ -6,7 +6,12 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
 
-use super::{report::Said, row::KnownTarget, secret::Run};
+use super::{
+    named::Reference,
+    report::Said,
+    row::{KnownTarget, MadeBy},
+    secret::Run,
+};
 use crate::{
     api::{ClusterOkmsStore, Reason},
     k8s::WriteError,
@@ -84,7 +89,7 @@ impl Run<'_> {
     pub(super) fn remembered(&self, claim: &Claim) -> Option<Found> {
         let known = self.row.target.as_ref()?;
         let (uid, version) = (known.uid.as_deref(), known.resource_version.as_deref());
-        let same = known.written.generation == self.generation
+        let same = known.made_by == self.made_by(claim)
             && known.name == claim.wanted.target.name
             && self.context.target_is_unchanged(&self.id.namespace, &known.name, uid, version);
         same.then(|| Found { secret: None, condition: Condition::Intact, marks: known.marks.clone(), remembered: true })
@@ -138,8 +143,48 @@ impl Run<'_> {
                 fingerprint: claim.fingerprint(&self.context.fingerprinter, secret),
             },
             marks,
-            keys: claim.data(secret).len(),
+            keys: claim.content(secret).data.len(),
+            made_by: self.made_by(claim),
         });
+    }
+
+    /// Adds the templates of `ConfigMap`s to what is wanted, and follows these.
+    pub(super) async fn add_templates(&mut self, claim: &mut Claim) -> Result<(), WriteError> {
+        let asked: Vec<_> = self.object.spec.template_config_maps().collect();
+        let mut maps = Vec::with_capacity(asked.len());
+        for map in &asked {
+            self.follow(&Reference::ConfigMap { namespace: self.id.namespace.clone(), name: map.name.clone() });
+            let held = match self.context.config_maps.read(&self.id.namespace, &map.name).await {
+                Ok(Some(held)) => Ok(held),
+                Ok(None) => Err(format!(
+                    "ConfigMap {} with templates does not exist: create it in the same namespace, or correct templateFrom",
+                    map.name
+                )),
+                Err(WriteError::Refused(_)) => Err(format!(
+                    "ConfigMap {} with templates may not be read: grant the operator get, list and watch on configmaps",
+                    map.name
+                )),
+                Err(error) => return Err(error),
+            };
+            maps.push(held);
+        }
+        let maps = asked.iter().zip(maps).map(|(map, held)| (map.name.as_str(), map.keys.as_deref(), held));
+        claim.wanted.templates.add(maps);
+        Ok(())
+    }
+
+    /// Has the object looked at when this one changes; if that cannot be, now and then.
+    pub(super) fn follow(&mut self, reference: &Reference) {
+        match self.context.follow(reference) {
+            Some(follow) => self.row.follows.push(follow),
+            None => self.look_again = Some(self.context.config.retry_refused),
+        }
+    }
+
+    /// What the target is made by, beside its sources.
+    pub(super) fn made_by(&self, claim: &Claim) -> MadeBy {
+        let added = claim.wanted.templates.added.as_ref();
+        MadeBy { generation: self.generation, templates: added.map(|added| added.digest.clone()) }
     }
 
     /// How many keys the status says that the target has, if it shows this generation as synced.

@@ -10,6 +10,7 @@ mod credentials;
 mod gather;
 pub mod health;
 pub mod metrics;
+mod named;
 mod refresh;
 mod report;
 pub mod rights;
@@ -47,13 +48,14 @@ use self::{
     context::{Context, Known, TargetMeta},
     health::Health,
     metrics::{Metrics, ReconcileOutcome, Snapshot, StoreSnapshot},
+    named::Named,
     row::Rows,
     store::Stores,
 };
 use crate::{
     api::{ClusterOkmsStore, OkmsSecret, Reason, condition, names},
     feed::{self, Feed, Wake},
-    k8s::{Events, Scope, Seen, Targets, Term, Watch},
+    k8s::{ConfigMaps, Events, Scope, Seen, Targets, Term, Watch},
     plan::{self, Fingerprinter},
 };
 
@@ -98,11 +100,14 @@ pub async fn run(
         feed: Feed::new(config.timing.clone(), sink(weak.clone()), cancel.child_token()),
         rows: Rows::default(),
         targets: Targets::new(client.clone()),
+        config_maps: ConfigMaps::new(client.clone()),
         events: Events::new(client.clone()),
         fingerprinter: Fingerprinter::new(),
         metrics: metrics.clone(),
         health: health.clone(),
         stores: Stores::default(),
+        named: Named::default(),
+        this: weak.clone(),
         cluster_stores: stores.store.clone(),
         wake_stores,
         known,

@@ -8,7 +8,7 @@ use std::{
 
 use rand::RngExt;
 
-use super::Config;
+use super::{Config, named::Follow};
 use crate::{
     api::OkmsSecretStatus,
     model::{Mark, StoreName},
@@ -22,10 +22,12 @@ pub(super) struct Row {
     pub target: Option<KnownTarget>,
     /// The status as it was last written: the watch may still show an older one.
     pub status: Option<OkmsSecretStatus>,
-    /// The generation for which the content was found not to render: it is read again when it changes, not to find out the same.
-    pub unrenderable: Option<i64>,
+    /// What the content was found not to render by: it is read again when it changes, not to find out the same.
+    pub unrenderable: Option<MadeBy>,
     /// The API server refused the last write: the values are wanted again for the next try.
     pub refused: bool,
+    /// What the object depends on beside its store and its target.
+    pub follows: Vec<Follow>,
     /// How often somebody undid what was written.
     pub fight: Fight,
     /// The check that somebody last asked for, and how many were.
@@ -50,6 +52,15 @@ pub(super) struct KnownTarget {
     /// What it was made from, for each source.
     pub marks: Vec<Option<Mark>>,
     pub keys: usize,
+    pub made_by: MadeBy,
+}
+
+/// What a target is made by, beside its sources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct MadeBy {
+    pub generation: i64,
+    /// Names the templates that do not stand in the spec.
+    pub templates: Option<String>,
 }
 
 /// A check that somebody asked for.

@@ -16,6 +16,7 @@ use super::{
     context::{Context, object_id},
     gather::{Access, Found, Unreadable},
     metrics::ReconcileOutcome,
+    named::Reference,
     report::Said,
     row::Row,
 };
@@ -72,16 +73,20 @@ pub(super) async fn reconcile(object: Arc<OkmsSecret>, context: &Context) -> End
         Ended::failed(wait)
     } else {
         let generation = object.metadata.generation.unwrap_or(0);
-        let mut run = Run { context, object: &object, id: &id, generation, row: &mut row };
+        let mut run = Run { context, object: &object, id: &id, generation, row: &mut row, look_again: None };
         let refresh = run.take_refresh(now);
+        // Those of before go only after what is still followed is followed again, so that no watch is made anew.
+        let before = std::mem::take(&mut run.row.follows);
         let mut result = run.run().await;
+        drop(before);
         if let Err(WriteError::Refused(words)) = result {
             result = run.refused(&words).await;
         }
+        let look_again = run.look_again;
         match result {
             Ok(ended) => {
                 row.succeeded();
-                ended.within(refresh)
+                ended.within(refresh).within(look_again)
             }
             Err(error) => {
                 let wait = row.failed(now, &context.config);
@@ -106,6 +111,8 @@ pub(super) struct Run<'a> {
     pub id: &'a ObjectId,
     pub generation: i64,
     pub row: &'a mut Row,
+    /// When to come back, because something that matters cannot be followed.
+    pub look_again: Option<Duration>,
 }
 
 impl Run<'_> {
@@ -121,7 +128,7 @@ impl Run<'_> {
             self.say(Said::meanwhile(Reason::Suspended, said)).await?;
             return Ok(Ended::settled(None));
         }
-        let (claim, access) = match self.may_read() {
+        let (mut claim, access) = match self.may_read() {
             Ok(found) => found,
             Err(Unreadable::NotYet) => return self.wait_for_store().await,
             Err(Unreadable::Said(said)) => {
@@ -134,14 +141,15 @@ impl Run<'_> {
             self.stop_reading();
         }
         self.row.reads_from = Some(access.name.clone());
+        self.add_templates(&mut claim).await?;
         let mut found = match self.remembered(&claim) {
             Some(found) => found,
             None => match self.look(&claim).await? {
                 Ok(found) => found,
-                Err(said) => return self.not_ours(said).await,
+                Err(said) => return self.not_ours(&claim, said).await,
             },
         };
-        let mut need = self.need(&claim.wanted, &found);
+        let mut need = self.need(&claim, &found);
         loop {
             let answer = self.ask(&access, &claim.wanted, &found, need);
             if let Answer::Pending = answer {
@@ -150,13 +158,13 @@ impl Run<'_> {
             if found.remembered && !at_rest(&answer, &claim.wanted, &found.marks) {
                 found = match self.look(&claim).await? {
                     Ok(found) => found,
-                    Err(said) => return self.not_ours(said).await,
+                    Err(said) => return self.not_ours(&claim, said).await,
                 };
-                need = self.need(&claim.wanted, &found);
+                need = self.need(&claim, &found);
                 continue;
             }
             let decision = self.decide(&claim, &access, &found, &answer);
-            if matches!(decision, Decision::Read) && need == Need::Check && !self.is_unrenderable() {
+            if matches!(decision, Decision::Read) && need == Need::Check && !self.is_unrenderable(&claim) {
                 need = Need::Data;
                 continue;
             }
@@ -191,20 +199,20 @@ impl Run<'_> {
         rendered || matches!(self.previous(), Some(Reason::Synced | Reason::TargetDrifted))
     }
 
-    /// This generation was found not to render: it is read again when its sources change, not to find out the same.
-    fn is_unrenderable(&self) -> bool {
-        self.row.unrenderable == Some(self.generation)
+    /// This was found not to render: it is read again when its sources change, not to find out the same.
+    fn is_unrenderable(&self, claim: &Claim) -> bool {
+        self.row.unrenderable.as_ref() == Some(&self.made_by(claim))
     }
 
     /// Whether the values are needed whatever a check says.
-    fn need(&self, wanted: &Wanted, found: &Found) -> Need {
-        let mut sources = wanted.sources.iter().zip(&found.marks);
+    fn need(&self, claim: &Claim, found: &Found) -> Need {
+        let mut sources = claim.wanted.sources.iter().zip(&found.marks);
         let complete =
             found.condition == Condition::Intact && sources.all(|(wanted, held)| held.is_some() || wanted.optional);
         let in_step = complete && !self.row.refused;
         // Nor where it would not be written, because somebody undoes that.
         let in_vain = self.row.fight.rests(Instant::now(), &self.context.config).is_some();
-        if in_step || in_vain || self.is_unrenderable() { Need::Check } else { Need::Data }
+        if in_step || in_vain || self.is_unrenderable(claim) { Need::Check } else { Need::Data }
     }
 
     fn ask(&self, access: &Access, wanted: &Wanted, found: &Found, need: Need) -> Answer {
@@ -276,7 +284,10 @@ impl Run<'_> {
         Ok(Ended::pending(Some(left)))
     }
 
-    async fn not_ours(&mut self, said: Said) -> Result<Ended, WriteError> {
+    /// The target is somebody else's, or is not there: it is followed until that changes.
+    async fn not_ours(&mut self, claim: &Claim, said: Said) -> Result<Ended, WriteError> {
+        let name = claim.wanted.target.name.clone();
+        self.follow(&Reference::Secret { namespace: self.id.namespace.clone(), name });
         self.stop_reading();
         self.row.target = None;
         self.say(said).await?;
@@ -309,7 +320,11 @@ impl Run<'_> {
             synced: self.was_synced(),
             previous: self.previous(),
         };
-        plan::decide(&snapshot, &known, stale)
+        if claim.wanted.templates.is_empty() {
+            return plan::decide(&snapshot, &known, stale);
+        }
+        // Templates may take as long as a hash of a password does: others go on meanwhile.
+        tokio::task::block_in_place(|| plan::decide(&snapshot, &known, stale))
     }
 }
 

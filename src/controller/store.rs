@@ -10,14 +10,13 @@ use std::{
 };
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, ResourceExt, runtime::controller::Action};
-use tokio::task::AbortHandle;
 
 use super::{
     context::Context,
     credentials::{self, CredentialProblem},
     metrics::StoreMetrics,
+    named::{AbortOnDrop, Reference},
 };
 use crate::{
     api::{
@@ -26,7 +25,7 @@ use crate::{
         names,
     },
     feed::{Domain, Health, Limits, Standing, WithdrawalLimit},
-    k8s::{patch_status, watch_named},
+    k8s::patch_status,
     model::{OkmsId, StoreKind, StoreName, StoreTrouble, StoreTroubleKind},
     okms::{Client, ClientOptions, Endpoint, Identity, Observer, Operation, Outcome, Roots},
 };
@@ -58,20 +57,6 @@ struct Proposal {
     roots: Roots,
     identity: Identity,
     options: ClientOptions,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Reference {
-    Secret(String),
-    ConfigMap(String),
-}
-
-struct AbortOnDrop(AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl Stores {
@@ -343,10 +328,13 @@ fn propose(context: &Arc<Context>, name: &str, proposal: Proposal) {
 fn watch_references(context: &Arc<Context>, store: &ClusterOkmsStore, name: &str) {
     let spec = &store.spec;
     let ca = spec.ca.as_ref();
+    let namespace: Arc<str> = context.config.namespace.as_str().into();
+    let secret = |name: &String| Reference::Secret { namespace: namespace.clone(), name: name.clone() };
+    let config_map = |name: &String| Reference::ConfigMap { namespace: namespace.clone(), name: name.clone() };
     let wanted: Vec<Reference> = [
-        spec.auth.client_certificate.secret_ref.as_ref().map(|reference| Reference::Secret(reference.name.clone())),
-        ca.and_then(|ca| ca.secret_ref.as_ref()).map(|reference| Reference::Secret(reference.name.clone())),
-        ca.and_then(|ca| ca.config_map_ref.as_ref()).map(|reference| Reference::ConfigMap(reference.name.clone())),
+        spec.auth.client_certificate.secret_ref.as_ref().map(|reference| secret(&reference.name)),
+        ca.and_then(|ca| ca.secret_ref.as_ref()).map(|reference| secret(&reference.name)),
+        ca.and_then(|ca| ca.config_map_ref.as_ref()).map(|reference| config_map(&reference.name)),
     ]
     .into_iter()
     .flatten()
@@ -355,20 +343,11 @@ fn watch_references(context: &Arc<Context>, store: &ClusterOkmsStore, name: &str
         row.watches.retain(|reference, _| wanted.contains(reference));
         for reference in wanted {
             row.watches.entry(reference.clone()).or_insert_with(|| {
-                let (client, namespace) = (context.client.clone(), context.config.namespace.clone());
                 // Weak, because the task is owned by what the context owns.
-                let (context, name) = (Arc::downgrade(context), name.to_owned());
-                let changed = move || {
-                    if let Some(context) = context.upgrade() {
+                let (weak, name) = (Arc::downgrade(context), name.to_owned());
+                reference.watch(context.client.clone(), move || {
+                    if let Some(context) = weak.upgrade() {
                         context.wake_store(&name);
-                    }
-                };
-                AbortOnDrop(match reference {
-                    Reference::Secret(secret) => {
-                        tokio::spawn(watch_named::<Secret>(client, namespace, secret, changed)).abort_handle()
-                    }
-                    Reference::ConfigMap(map) => {
-                        tokio::spawn(watch_named::<ConfigMap>(client, namespace, map, changed)).abort_handle()
                     }
                 })
             });

@@ -13,6 +13,6 @@ mod watch;
 pub use error::WriteError;
 pub use events::Events;
 pub use status::{Stated, patch_status};
-pub use targets::Targets;
+pub use targets::{ConfigMaps, Targets};
 pub use term::Term;
 pub use watch::{Scope, Seen, Watch, watch_named};

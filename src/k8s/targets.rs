@@ -1,6 +1,8 @@
 //! Reads and writes target Secrets. The only code in this program that writes a Secret.
 
-use k8s_openapi::api::core::v1::Secret;
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{
     Api, Client,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
@@ -73,6 +75,23 @@ impl Targets {
 
     fn api(&self, namespace: &str) -> Api<Secret> {
         Api::namespaced(self.client.clone(), namespace)
+    }
+}
+
+/// Reads ConfigMaps with templates.
+pub struct ConfigMaps {
+    client: Client,
+}
+
+impl ConfigMaps {
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// What the ConfigMap holds as text; `None` when there is none.
+    pub async fn read(&self, namespace: &str, name: &str) -> Result<Option<BTreeMap<String, String>>, WriteError> {
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
+        Ok(api.get_opt(name).await?.map(|map| map.data.unwrap_or_default()))
     }
 }
 

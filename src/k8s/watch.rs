@@ -105,7 +105,7 @@ where
             Ok(Event::Init | Event::InitApply(_)) => {}
             Ok(Event::InitDone | Event::Apply(_) | Event::Delete(_)) => changed(),
             Err(error) => {
-                tracing::warn!(namespace, name, %error, "the watch of a credential failed and is tried again");
+                tracing::warn!(namespace, name, %error, "the watch of an object failed and is tried again");
             }
         }
     }

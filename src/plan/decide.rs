@@ -3,12 +3,10 @@
 //! It decides and does nothing. It never decides to delete unless OKMS proved the withdrawal *and* the target's own evidence names
 //! what was withdrawn, and it never says `Synced` of a target that does not equal the rendering of the versions it shows.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
-use k8s_openapi::{ByteString, api::core::v1::Secret};
+use k8s_openapi::api::core::v1::Secret;
 
-use super::{Claim, Condition, Place, RenderErrorKind, WantedSource, render};
+use super::{Claim, Condition, Content, Place, RenderErrorKind, WantedSource, render};
 use crate::{
     api::{Reason, WithdrawalPolicy},
     model::{Finding, Mark, Source, StoreTrouble, Trouble, TroubleKind, Verdict, Withdrawal},
@@ -102,8 +100,8 @@ impl Snapshot<'_> {
         let readings: Option<Vec<_>> =
             contributing.map(|((wanted, finding), _)| Some((wanted, value(finding)?))).collect();
         let Some(readings) = readings else { return self.without_values(findings, marks, stale) };
-        match render(&self.claim.wanted, &readings) {
-            Ok(rendering) => self.write(marks, rendering.into_data()),
+        match render(&self.claim.wanted, &readings, &self.claim.salt()) {
+            Ok(rendering) => self.write(marks, rendering.into_content()),
             // If what the target still holds was withdrawn, that counts.
             Err(error) => self
                 .held_withdrawn(self.sources(findings))
@@ -287,13 +285,13 @@ impl Snapshot<'_> {
             };
         }
         // Only what is around the data may differ.
-        let data = self.target.map(|secret| self.claim.data(secret)).unwrap_or_default();
-        self.write(marks, data)
+        let content = self.target.map(|secret| self.claim.content(secret)).unwrap_or_default();
+        self.write(marks, content)
     }
 
-    fn write(&self, marks: Vec<Option<Mark>>, data: BTreeMap<String, ByteString>) -> Decision {
+    fn write(&self, marks: Vec<Option<Mark>>, content: Content) -> Decision {
         let drops = marks.iter().zip(self.evidence).any(|(mark, held)| mark.is_none() && held.is_some());
-        let secret = self.claim.desired(data, &marks, self.target);
+        let secret = self.claim.desired(content, &marks, self.target);
         match self.target {
             Some(existing) if !self.claim.differs(existing, &secret) => Decision::Synced { marks },
             _ => Decision::Write { secret: Box::new(secret), marks, drops },
@@ -340,6 +338,7 @@ fn reason_of(kind: RenderErrorKind) -> Reason {
         RenderErrorKind::InvalidKey => Reason::InvalidKey,
         RenderErrorKind::KeyConflict => Reason::KeyConflict,
         RenderErrorKind::DecodeFailed => Reason::DecodeFailed,
+        RenderErrorKind::TemplateFailed => Reason::TemplateFailed,
         RenderErrorKind::TooLarge => Reason::TooLarge,
         RenderErrorKind::InvalidForType => Reason::InvalidForType,
         RenderErrorKind::EmptySource => Reason::EmptySource,

@@ -39,6 +39,10 @@ fn source(pin: Option<u32>) -> Source {
     Source { path: "db".parse().unwrap(), pin: pin.map(|pin| pin.try_into().unwrap()) }
 }
 
+fn content(data: BTreeMap<String, ByteString>) -> Content {
+    Content { data, ..Content::default() }
+}
+
 fn wanted_source(source: Source, optional: bool) -> WantedSource {
     WantedSource { place: Place::Spec, source, keys: KeyPlan::All, prefix: String::new(), optional }
 }
@@ -61,10 +65,11 @@ impl Case {
         let wanted = Wanted {
             sources: wanted_source(source(pin), false).into(),
             on_key_conflict: OnKeyConflict::Error,
+            templates: Templates::default(),
             target: shape,
         };
         let claim = Claim { owner, namespace: "shop".into(), wanted, okms_id };
-        let target = claim.desired(data, &[Some(held)], None);
+        let target = claim.desired(content(data), &[Some(held)], None);
         Self {
             claim,
             policy: WithdrawalPolicy::Delete,
@@ -119,7 +124,7 @@ impl Case {
         self.evidence.push(held.then(|| mark(1, 100)));
         if let Some(target) = &self.target {
             let data = target.data.clone().unwrap();
-            self.target = Some(self.claim.desired(data, &self.evidence, None));
+            self.target = Some(self.claim.desired(content(data), &self.evidence, None));
         }
         self
     }

@@ -3,12 +3,11 @@
 //! A fingerprint is keyed by its [`Fingerprinter`], made afresh by each operator: it can neither be guessed at from outside nor compared
 //! with that of another process, so it is never written anywhere.
 
-use std::{
-    collections::BTreeMap,
-    hash::{BuildHasher, Hash, Hasher, RandomState},
-};
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 
 use k8s_openapi::ByteString;
+
+use super::Content;
 
 /// What a Secret holds, as 64 bits: equal content has equal fingerprints, and different content has, but for one chance in 2⁶⁴, different ones.
 ///
@@ -25,12 +24,14 @@ impl Fingerprinter {
         Self::default()
     }
 
-    /// The fingerprint of a Secret's `type` and `data`.
-    pub fn of(&self, type_: &str, data: &BTreeMap<String, ByteString>) -> Fingerprint {
+    /// The fingerprint of a Secret's `type` and of its content.
+    pub fn of(&self, type_: &str, content: &Content) -> Fingerprint {
         let mut hasher = self.0.build_hasher();
         type_.hash(&mut hasher);
-        hasher.write_usize(data.len());
-        for (key, ByteString(bytes)) in data {
+        content.labels.hash(&mut hasher);
+        content.annotations.hash(&mut hasher);
+        hasher.write_usize(content.data.len());
+        for (key, ByteString(bytes)) in &content.data {
             // Each part ends in a way of its own (a str with a byte that UTF-8 never has, a slice after its length), so that no two maps
             // feed the hasher the same bytes.
             key.hash(&mut hasher);
@@ -44,8 +45,16 @@ impl Fingerprinter {
 mod tests {
     use super::*;
 
-    fn data<V: AsRef<[u8]>>(fields: &[(&str, V)]) -> BTreeMap<String, ByteString> {
-        fields.iter().map(|(key, value)| ((*key).to_owned(), ByteString(value.as_ref().to_vec()))).collect()
+    fn data<V: AsRef<[u8]>>(fields: &[(&str, V)]) -> Content {
+        let data = fields.iter().map(|(key, value)| ((*key).to_owned(), ByteString(value.as_ref().to_vec())));
+        Content { data: data.collect(), ..Content::default() }
+    }
+
+    fn labelled(labels: &[(&str, &str)], annotations: &[(&str, &str)]) -> Content {
+        let map = |fields: &[(&str, &str)]| {
+            fields.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        };
+        Content { labels: map(labels), annotations: map(annotations), ..Content::default() }
     }
 
     #[test]
@@ -71,6 +80,9 @@ mod tests {
             ("Opaque", data::<&[u8]>(&[("a", b"b\xff"), ("b", b"")])),
             ("Opaque", data::<&[u8]>(&[("a", b""), ("b", b"b\xff")])),
             ("Opaquea", data(&[("", "1"), ("b", "2")])),
+            ("Opaque", labelled(&[("a", "1")], &[])),
+            ("Opaque", labelled(&[], &[("a", "1")])),
+            ("Opaque", labelled(&[("a", "2")], &[])),
             ("kubernetes.io/tls", data(&[("a", "1"), ("b", "2")])),
         ];
         let fingerprinter = Fingerprinter::new();

@@ -25,10 +25,12 @@ pub use fingerprint::{Fingerprint, Fingerprinter};
 pub use parse::wanted;
 pub use render::{MAX_DATA_SIZE, RenderError, RenderErrorKind, Rendering, render};
 pub use secret_type::SecretType;
-pub use target::{Claim, Condition, Leftover, Owner, Ownership, Written, claimants, other_writer, taken_out, type_of};
+pub use target::{
+    Claim, Condition, Content, Leftover, Owner, Ownership, Written, claimants, other_writer, taken_out, type_of,
+};
 pub use template::{
     FunctionDoc, FunctionKind, Renderer, TemplateError, TemplateErrorKind, functions as template_functions,
 };
 pub use wanted::{
-    KeyPlan, KeyRule, ParseError, Place, SecretKey, Selector, SourceSet, TargetShape, Wanted, WantedSource,
+    KeyPlan, KeyRule, ParseError, Place, SecretKey, Selector, SourceSet, TargetShape, Templates, Wanted, WantedSource,
 };

@@ -3,9 +3,9 @@
 //! The API server has refused most mistakes already; what is refused here is what its rules cannot see, or what rules of an older CRD
 //! let through.
 
-use super::{KeyPlan, KeyRule, Place, SecretKey, Selector, SourceSet, TargetShape, Wanted, WantedSource};
+use super::{KeyPlan, KeyRule, Place, SecretKey, Selector, SourceSet, TargetShape, Templates, Wanted, WantedSource};
 use crate::{
-    api::{KeySpec, OkmsSecret, SourceSpec},
+    api::{KeySpec, OkmsSecret, SourceSpec, TemplateSpec},
     model::{Source, Version},
 };
 
@@ -30,7 +30,26 @@ pub fn wanted(object: &OkmsSecret) -> Result<Wanted, String> {
     Ok(Wanted {
         sources: SourceSet::from_list(sources).ok_or("spec.sources: name at least one source")?,
         on_key_conflict: spec.on_key_conflict.unwrap_or_default(),
+        templates: target
+            .and_then(|target| target.template.as_ref())
+            .map_or_else(|| Ok(Templates::default()), templates)?,
         target: shape,
+    })
+}
+
+/// Those of the spec itself; what ConfigMaps hold is added by whoever can read them.
+fn templates(spec: &TemplateSpec) -> Result<Templates, String> {
+    let parse = |(key, text): (&String, &String)| {
+        let key = key.parse().map_err(|error| format!("spec.target.template.data: {key:?}: {error}"))?;
+        Ok((key, text.clone()))
+    };
+    let metadata = spec.metadata.as_ref();
+    Ok(Templates {
+        data: spec.data.iter().flatten().map(parse).collect::<Result<_, String>>()?,
+        mode: spec.mode.unwrap_or_default(),
+        labels: metadata.and_then(|metadata| metadata.labels.clone()).unwrap_or_default(),
+        annotations: metadata.and_then(|metadata| metadata.annotations.clone()).unwrap_or_default(),
+        added: None,
     })
 }
 

@@ -93,7 +93,7 @@ fn render_all(secrets: &[(KeyPlan, String)], type_: &SecretType) -> Result<Rende
     let value = |text: &str| Value::from_json_object(Zeroizing::new(text.as_bytes().to_vec()));
     let sources: Vec<_> = secrets.iter().map(|(keys, text)| (wanted(keys), value(text))).collect();
     let sources: Vec<_> = sources.iter().map(|(wanted, value)| (wanted, value)).collect();
-    render(&of_type(type_), &sources)
+    render(&of_type(type_), &sources, "shop/db")
 }
 
 fn source(keys: KeyPlan) -> WantedSource {
@@ -103,7 +103,8 @@ fn source(keys: KeyPlan) -> WantedSource {
 
 fn of_type(type_: &SecretType) -> Wanted {
     let target = TargetShape { type_: type_.clone(), ..TargetShape::default() };
-    Wanted { sources: source(KeyPlan::All).into(), on_key_conflict: OnKeyConflict::Error, target }
+    let templates = Templates::default();
+    Wanted { sources: source(KeyPlan::All).into(), on_key_conflict: OnKeyConflict::Error, templates, target }
 }
 
 fn select(to: &str, from: Selector) -> KeyPlan {
@@ -151,7 +152,7 @@ proptest! {
         let wanted = source(keys);
         let is_object = serde_json::from_slice::<Tree>(&text).is_ok_and(|tree| tree.is_object());
         let value = Value::from_json_object(Zeroizing::new(text));
-        let result = render(&of_type(&type_), &[(&wanted, &value)]);
+        let result = render(&of_type(&type_), &[(&wanted, &value)], "shop/db");
         prop_assert!(is_object || result.is_err_and(|error| error.kind == RenderErrorKind::DecodeFailed));
     }
 

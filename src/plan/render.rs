@@ -10,12 +10,13 @@ use k8s_openapi::ByteString;
 use zeroize::Zeroizing;
 
 use super::{
-    KeyPlan, KeyRule, SecretKey, Selector, Wanted, WantedSource,
+    Content, KeyPlan, KeyRule, SecretKey, Selector, Templates, Wanted, WantedSource,
     decode::decode,
     json::{Json, MAX_DEPTH, Malformed, Object},
+    template::{Renderer, TemplateError, TemplateErrorKind},
 };
 use crate::{
-    api::{Decode, OnKeyConflict},
+    api::{Decode, OnKeyConflict, TemplateMode},
     model::{Path, Value},
 };
 
@@ -23,32 +24,41 @@ use crate::{
 /// alone (`ValidateSecret`).
 pub const MAX_DATA_SIZE: usize = 1024 * 1024;
 
-/// Makes the data of a Secret from one reading of each source that contributes to it, in the order of the spec.
-pub fn render(wanted: &Wanted, readings: &[(&WantedSource, &Value)]) -> Result<Rendering, RenderError> {
+/// Makes the content of a Secret from one reading of each source that contributes to it, in the order of the spec.
+///
+/// `salt` is what makes hashed passwords of templates differ between objects, such as their namespace and name. It is not secret.
+pub fn render(wanted: &Wanted, readings: &[(&WantedSource, &Value)], salt: &str) -> Result<Rendering, RenderError> {
     let mut draft = Draft { on_key_conflict: wanted.on_key_conflict, ..Draft::default() };
     for (source, value) in readings {
         draft.add_source(source, value)?;
     }
-    draft.finish(wanted, readings)
+    draft.finish(wanted, readings, salt)
 }
 
-/// The data of a Secret, complete and fit for its type; never empty. It has no `Debug`.
-pub struct Rendering(BTreeMap<SecretKey, Zeroizing<Vec<u8>>>);
+/// The content of a Secret, complete and fit for its type; its data is never empty. It has no `Debug`.
+#[derive(Default)]
+pub struct Rendering {
+    data: BTreeMap<SecretKey, Zeroizing<Vec<u8>>>,
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+}
 
 impl Rendering {
     pub fn get(&self, key: &str) -> Option<&[u8]> {
-        self.0.get(key).map(|bytes| bytes.as_slice())
+        self.data.get(key).map(|bytes| bytes.as_slice())
     }
 
     /// The keys, sorted.
     pub fn keys(&self) -> impl ExactSizeIterator<Item = &SecretKey> {
-        self.0.keys()
+        self.data.keys()
     }
 
-    /// The data as the Kubernetes types have it. From here on nobody overwrites it, so make it only for a comparison or a write.
-    pub fn into_data(self) -> BTreeMap<String, ByteString> {
+    /// The content as the Kubernetes types have it. From here on nobody overwrites it, so make it only for a comparison or a write.
+    pub fn into_content(self) -> Content {
         // The buffer itself moves on, so that no copy is left behind.
-        self.0.into_iter().map(|(key, mut bytes)| (key.into(), ByteString(std::mem::take(&mut *bytes)))).collect()
+        let bytes =
+            |(key, mut bytes): (SecretKey, Zeroizing<Vec<u8>>)| (key.into(), ByteString(std::mem::take(&mut *bytes)));
+        Content { data: self.data.into_iter().map(bytes).collect(), labels: self.labels, annotations: self.annotations }
     }
 }
 
@@ -69,8 +79,10 @@ pub enum RenderErrorKind {
     InvalidKey,
     /// Two rules give the same key.
     KeyConflict,
-    /// The text of a secret is not a JSON object of Unicode strings.
+    /// The text of a secret is not a JSON object of Unicode strings, or a field is not what is to be decoded.
     DecodeFailed,
+    /// A template cannot be rendered.
+    TemplateFailed,
     /// More bytes than a Secret can have, or nested too deeply.
     TooLarge,
     /// The content is not what the type of the Secret asks for.
@@ -156,21 +168,93 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    fn finish(self, wanted: &Wanted, readings: &[(&WantedSource, &Value)]) -> Result<Rendering, RenderError> {
+    fn finish(
+        self,
+        wanted: &Wanted,
+        readings: &[(&WantedSource, &Value)],
+        salt: &str,
+    ) -> Result<Rendering, RenderError> {
         let type_ = &wanted.target.type_;
         let paths = || enumerate(readings.iter().map(|(wanted, _)| wanted.source.path.as_str()), str::to_owned);
-        if self.data.is_empty() {
+        let keys = self.data.into_iter().map(|(key, (_, bytes))| (key, bytes)).collect();
+        let rendering = shaped(&wanted.templates, keys, salt)?;
+        if rendering.data.is_empty() {
             let message =
                 format!("{} has nothing for any of the keys, all of them optional: make one required", paths());
             return Err(error(RenderErrorKind::EmptySource, message));
         }
-        let rendering = Rendering(self.data.into_iter().map(|(key, (_, bytes))| (key, bytes)).collect());
         type_.check(|key| rendering.get(key)).map_err(|problem| {
             let keys = enumerate(rendering.keys().map(SecretKey::as_str), str::to_owned);
             let message = format!("{} makes no Secret of type {type_}: {problem} (keys now: {keys})", paths());
             error(RenderErrorKind::InvalidForType, message)
         })?;
         Ok(rendering)
+    }
+}
+
+/// The keys that the sources give, as the templates shape them.
+fn shaped(
+    templates: &Templates,
+    keys: BTreeMap<SecretKey, Zeroizing<Vec<u8>>>,
+    salt: &str,
+) -> Result<Rendering, RenderError> {
+    if let Some((kind, message)) = templates.added.as_ref().and_then(|added| added.problem.clone()) {
+        return Err(error(kind, message));
+    }
+    if templates.is_empty() {
+        return Ok(Rendering { data: keys, ..Rendering::default() });
+    }
+    let mut made = Rendering::default();
+    let mut renderer = Renderer::new(keys.iter().map(|(key, bytes)| (key.as_str(), bytes.as_slice())), salt);
+    for (key, text) in &templates.data {
+        let mut text = renderer.render(&format!("the template of key {key}"), text)?;
+        made.data.insert(key.clone(), Zeroizing::new(std::mem::take(&mut *text).into_bytes()));
+    }
+    for (key, text) in &templates.labels {
+        let what = format!("the template of label {key}");
+        let value = renderer.render(&what, text)?;
+        if !is_label_value(&value) {
+            let message = format!("{what} makes no value of a label: up to 63 letters, digits, '-', '_' and '.'");
+            return Err(error(RenderErrorKind::TemplateFailed, message));
+        }
+        made.labels.insert(key.clone(), value.to_string());
+    }
+    for (key, text) in &templates.annotations {
+        let value = renderer.render(&format!("the template of annotation {key}"), text)?;
+        made.annotations.insert(key.clone(), value.to_string());
+    }
+    drop(renderer);
+    if templates.data.is_empty() || templates.mode == TemplateMode::Merge {
+        for (key, bytes) in keys {
+            made.data.entry(key).or_insert(bytes);
+        }
+    }
+    let size: usize = made.data.values().map(|bytes| bytes.len()).sum();
+    if size > MAX_DATA_SIZE {
+        let message = format!(
+            "with its templates the Secret would hold {size} bytes, and {MAX_DATA_SIZE} is all that Kubernetes takes: make less of it"
+        );
+        return Err(error(RenderErrorKind::TooLarge, message));
+    }
+    Ok(made)
+}
+
+/// What Kubernetes takes as the value of a label (`IsValidLabelValue` in apimachinery).
+fn is_label_value(text: &str) -> bool {
+    let ends = |c: char| c.is_ascii_alphanumeric();
+    let allowed = |c: char| ends(c) || matches!(c, '-' | '_' | '.');
+    text.len() <= 63
+        && text.chars().all(allowed)
+        && (text.is_empty() || (text.starts_with(ends) && text.ends_with(ends)))
+}
+
+impl From<TemplateError> for RenderError {
+    fn from(failed: TemplateError) -> Self {
+        let kind = match failed.kind {
+            TemplateErrorKind::Failed => RenderErrorKind::TemplateFailed,
+            TemplateErrorKind::TooLarge => RenderErrorKind::TooLarge,
+        };
+        error(kind, failed.message)
     }
 }
 
@@ -291,7 +375,8 @@ mod tests {
     ) -> Result<Rendering, RenderError> {
         let first = source("unused", KeyPlan::All);
         let target = TargetShape { type_: type_.clone(), ..TargetShape::default() };
-        super::render(&Wanted { sources: first.into(), on_key_conflict, target }, readings)
+        let templates = Templates::default();
+        super::render(&Wanted { sources: first.into(), on_key_conflict, templates, target }, readings, "shop/db")
     }
 
     /// `to: from`, or `to` alone for the whole secret; a `?` at the end makes it optional.
@@ -312,7 +397,7 @@ mod tests {
 
     fn data(rendering: &Rendering) -> Vec<(&str, &str)> {
         let text = |key: &SecretKey| std::str::from_utf8(rendering.get(key.as_str()).unwrap()).unwrap();
-        rendering.0.keys().map(|key| (key.as_str(), text(key))).collect()
+        rendering.data.keys().map(|key| (key.as_str(), text(key))).collect()
     }
 
     fn one(text: &str, keys: KeyPlan) -> Result<Rendering, RenderError> {
@@ -378,7 +463,7 @@ mod tests {
 
     #[test]
     fn the_data_for_kubernetes_is_the_rendering() {
-        let written = one(r#"{"a":"1","b":true}"#, KeyPlan::All).ok().unwrap().into_data();
+        let written = one(r#"{"a":"1","b":true}"#, KeyPlan::All).ok().unwrap().into_content().data;
         let expected = [("a", "1"), ("b", "true")].map(|(key, text)| (key.to_owned(), ByteString(text.into())));
         assert_eq!(written, BTreeMap::from(expected));
     }

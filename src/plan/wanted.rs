@@ -5,9 +5,11 @@
 
 use std::{borrow::Borrow, collections::BTreeMap, fmt, iter, str::FromStr, sync::Arc};
 
-use super::SecretType;
+use sha2::{Digest, Sha256};
+
+use super::{RenderErrorKind, SecretType};
 use crate::{
-    api::{CreationPolicy, Decode, OnKeyConflict},
+    api::{CreationPolicy, Decode, OnKeyConflict, TemplateMode},
     model::Source,
 };
 
@@ -21,6 +23,7 @@ pub struct ParseError(pub(super) &'static str);
 pub struct Wanted {
     pub sources: SourceSet,
     pub on_key_conflict: OnKeyConflict,
+    pub templates: Templates,
     pub target: TargetShape,
 }
 
@@ -123,6 +126,86 @@ pub struct TargetShape {
     pub annotations: BTreeMap<String, String>,
     pub immutable: bool,
     pub policy: CreationPolicy,
+}
+
+/// The templates that the content of the target is made by.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Templates {
+    /// By the key that each makes. Where there is none, the keys that the sources give stay as they are.
+    pub data: BTreeMap<SecretKey, String>,
+    pub mode: TemplateMode,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    /// What was added from ConfigMaps.
+    pub added: Option<Added>,
+}
+
+/// Templates that do not stand in the spec: they may change without it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Added {
+    /// Names exactly what was added, so that a target can be held against it. A hash; templates are no secret.
+    pub digest: String,
+    /// Why they cannot be had, or not all together. A sentence.
+    pub problem: Option<(RenderErrorKind, String)>,
+}
+
+impl Templates {
+    /// Adds the templates of ConfigMaps: for each its name, its chosen keys (none: all), and what it holds or why that is not known.
+    pub fn add<'m>(
+        &mut self,
+        maps: impl Iterator<Item = (&'m str, Option<&'m [String]>, Result<BTreeMap<String, String>, String>)>,
+    ) {
+        let (mut hash, mut problem, mut any) = (Sha256::new(), None, false);
+        for (name, keys, held) in maps {
+            any = true;
+            let held = held.map_err(|problem| (RenderErrorKind::TemplateFailed, problem));
+            let outcome = held.and_then(|held| self.add_one(&mut hash, name, keys, held));
+            if let Err(found) = outcome {
+                hash.update(found.1.as_bytes());
+                problem.get_or_insert(found);
+            }
+        }
+        let digest = hash.finalize().iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"));
+        self.added = any.then_some(Added { digest, problem });
+    }
+
+    fn add_one(
+        &mut self,
+        hash: &mut Sha256,
+        map: &str,
+        keys: Option<&[String]>,
+        held: BTreeMap<String, String>,
+    ) -> Result<(), (RenderErrorKind, String)> {
+        let failed = |what: String| (RenderErrorKind::TemplateFailed, what);
+        if let Some(key) = keys.unwrap_or_default().iter().find(|key| !held.contains_key(*key)) {
+            return Err(failed(format!("ConfigMap {map} has no key {key}: add it, or correct templateFrom")));
+        }
+        for (key, text) in held.into_iter().filter(|(key, _)| keys.is_none_or(|keys| keys.contains(key))) {
+            for part in [key.as_bytes(), text.as_bytes()] {
+                hash.update(part.len().to_le_bytes());
+                hash.update(part);
+            }
+            let key: SecretKey = key.parse().map_err(|error| failed(format!("{key} of ConfigMap {map}: {error}")))?;
+            if self.data.contains_key(&key) {
+                let message = format!(
+                    "ConfigMap {map} has a template of the key {key}, and so has another or template.data: choose keys in \
+                     templateFrom"
+                );
+                return Err((RenderErrorKind::KeyConflict, message));
+            }
+            self.data.insert(key, text);
+        }
+        Ok(())
+    }
+
+    /// Whether something is made by templates.
+    pub fn is_empty(&self) -> bool {
+        self.data.is_empty() && self.labels.is_empty() && self.annotations.is_empty() && self.added.is_none()
+    }
+
+    pub(super) fn digest(&self) -> Option<&str> {
+        self.added.as_ref().map(|added| added.digest.as_str())
+    }
 }
 
 /// A key of a Secret's `data`: 1 to 253 characters of `a-zA-Z0-9-._`, not `.`, and not beginning with `..`.

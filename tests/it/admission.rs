@@ -216,6 +216,35 @@ fn what_is_merged_has_nothing_of_its_own_but_keys() {
 }
 
 #[test]
+fn a_template_says_what_it_makes() {
+    let template = |fields: Value| secret(json!({"target": {"template": fields}}));
+    for nothing in [json!({}), json!({"mode": "Merge"})] {
+        refused("OkmsSecret", &template(nothing), "spec.target.template", "say what to make");
+    }
+    for key in ["a b", "..", "ä"] {
+        let spec = template(json!({"data": {key: "x"}}));
+        refused("OkmsSecret", &spec, "spec.target.template.data", "such as application.properties");
+    }
+    for field in ["labels", "annotations"] {
+        let spec = template(json!({"metadata": {field: {"helm.sh/chart": "x"}}}));
+        refused("OkmsSecret", &spec, &format!("spec.target.template.metadata.{field}"), "use a prefix of your own");
+    }
+    let from = |map: Value| template(json!({"templateFrom": [{"configMap": map}]}));
+    refused("OkmsSecret", &from(json!({})), "templateFrom[0].configMap.name", "Required");
+    refused("OkmsSecret", &from(json!({"name": "A"})), "templateFrom[0].configMap.name", "in the same namespace");
+    refused("OkmsSecret", &from(json!({"name": "a", "keys": ["a b"]})), "configMap.keys[0]", "a key of a ConfigMap");
+    refused("OkmsSecret", &from(json!({"name": "a", "keys": ["a", "a"]})), "configMap.keys[1]", "Duplicate");
+    let labels = json!({"creationPolicy": "Merge", "template": {"metadata": {"labels": {"team": "x"}}}});
+    refused("OkmsSecret", &secret(json!({ "target": labels })), "spec.target", "remove type, immutable and labels");
+    let many: Vec<_> = (0..8).map(|n| json!({"configMap": {"name": format!("m{n}")}})).collect();
+    let data: serde_json::Map<_, _> = (0..64).map(|n| (format!("{n:0253}"), json!("{{ x }}".repeat(500)))).collect();
+    taken("OkmsSecret", &template(json!({"templateFrom": many, "data": data, "mode": "Merge"})));
+    taken("OkmsSecret", &template(json!({"data": {"one": "x".repeat(65_536)}})));
+    let long = template(json!({"data": {"one": "x".repeat(65_537)}}));
+    refused("OkmsSecret", &long, "spec.target.template.data.one", "65536");
+}
+
+#[test]
 fn reserved_and_malformed_labels_and_annotations_are_refused() {
     for field in ["labels", "annotations"] {
         let at = format!("spec.target.{field}");
@@ -383,6 +412,12 @@ fn whole_secret() -> Value {
             "name": "db-credentials", "type": "kubernetes.io/basic-auth",
             "labels": {"team": "shop"}, "annotations": {"example.com/note": "any text"},
             "immutable": true, "creationPolicy": "Orphan",
+            "template": {
+                "data": {"app.conf": "password={{ password }}\n"},
+                "templateFrom": [{"configMap": {"name": "app", "keys": ["more.conf"]}}, {"configMap": {"name": "b"}}],
+                "metadata": {"labels": {"user": "{{ user }}"}, "annotations": {"example.com/user": "{{ user }}"}},
+                "mode": "Merge",
+            },
         },
     })
 }

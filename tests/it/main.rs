@@ -22,5 +22,6 @@ mod sources;
 mod story;
 mod tapped;
 mod targets;
+mod templates;
 mod withdrawals;
 mod world;

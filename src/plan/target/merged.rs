@@ -3,12 +3,12 @@
 //! The API server records which keys that manager wrote: these, and no others, are ours. An annotation for each `OkmsSecret` says what its
 //! keys were made from.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use serde::{Deserialize, Serialize};
 
-use super::{Claim, Owner, annotation, label, written_by};
+use super::{Claim, Content, Owner, annotation, label, written_by};
 use crate::{api::names, model::Evidence};
 
 /// What the annotation says.
@@ -16,12 +16,23 @@ use crate::{api::names, model::Evidence};
 struct Share {
     owner: String,
     sources: Vec<Evidence>,
+    /// A hash of the templates that are not in the spec.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    template: Option<String>,
 }
 
 /// What our annotation of the target says that our keys were made from.
 pub(super) fn evidence(metadata: &ObjectMeta, owner: &Owner) -> Vec<Evidence> {
-    let share = annotation(metadata, &owner.merged_annotation()).and_then(parse);
-    share.filter(|share| share.owner == owner.name).map(|share| share.sources).unwrap_or_default()
+    share(metadata, owner).map(|share| share.sources).unwrap_or_default()
+}
+
+/// What the templates that are not in the spec were when our keys were made by them.
+pub(super) fn made_by(metadata: &ObjectMeta, owner: &Owner) -> Option<String> {
+    share(metadata, owner)?.template
+}
+
+fn share(metadata: &ObjectMeta, owner: &Owner) -> Option<Share> {
+    annotation(metadata, &owner.merged_annotation()).and_then(parse).filter(|share| share.owner == owner.name)
 }
 
 /// The names of all `OkmsSecret`s that merge into the Secret.
@@ -52,16 +63,13 @@ pub(super) fn keys(metadata: &ObjectMeta, owner: &Owner) -> BTreeSet<String> {
 
 /// What to apply. Its uid and resourceVersion are those that the decision was made about, so that it can neither create a Secret nor
 /// change another one.
-pub(super) fn desired(
-    claim: &Claim,
-    data: BTreeMap<String, ByteString>,
-    evidence: &[Evidence],
-    existing: Option<&Secret>,
-) -> Secret {
+pub(super) fn desired(claim: &Claim, content: Content, evidence: &[Evidence], existing: Option<&Secret>) -> Secret {
     let (owner, shape) = (&claim.owner, claim.shape());
-    let ours = Share { owner: owner.name.clone(), sources: evidence.to_vec() };
+    let template = claim.wanted.templates.digest().map(str::to_owned);
+    let ours = Share { owner: owner.name.clone(), sources: evidence.to_vec(), template };
     let ours = serde_json::to_string(&ours).expect("plain strings and numbers are always JSON");
     let mut annotations = shape.annotations.clone();
+    annotations.extend(content.annotations);
     annotations.insert(owner.merged_annotation(), ours);
     Secret {
         metadata: ObjectMeta {
@@ -69,7 +77,7 @@ pub(super) fn desired(
             annotations: Some(annotations),
             ..identity(claim, existing)
         },
-        data: Some(data),
+        data: Some(content.data),
         ..Secret::default()
     }
 }

@@ -79,6 +79,15 @@ pub struct Written {
     pub fingerprint: Fingerprint,
 }
 
+/// What a rendering makes of a Secret. It has no `Debug`, like everything that holds values.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Content {
+    pub data: BTreeMap<String, ByteString>,
+    /// Those that are made by templates.
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+}
+
 /// What one `OkmsSecret` claims of its target.
 #[derive(Debug, Clone)]
 pub struct Claim {
@@ -122,26 +131,57 @@ impl Claim {
         self.wanted.sources.iter().map(|wanted| of(&wanted.source)).collect()
     }
 
-    /// The data of the Secret that is claimed.
-    pub fn data(&self, secret: &Secret) -> BTreeMap<String, ByteString> {
+    /// What makes hashed passwords of templates differ between objects.
+    pub fn salt(&self) -> String {
+        format!("{}/{}", self.namespace, self.owner.name)
+    }
+
+    /// The content of the Secret that is claimed.
+    pub fn content(&self, secret: &Secret) -> Content {
         let mut data = secret.data.clone().unwrap_or_default();
         if self.merges() {
             let ours = merged::keys(&secret.metadata, &self.owner);
             data.retain(|key, _| ours.contains(key));
         }
-        data
+        let made = |all: &Option<BTreeMap<String, String>>, templates: &BTreeMap<String, String>| {
+            let all = all.iter().flatten().filter(|(key, _)| templates.contains_key(*key));
+            all.map(|(key, value)| (key.clone(), value.clone())).collect()
+        };
+        let (metadata, templates) = (&secret.metadata, &self.wanted.templates);
+        Content {
+            data,
+            labels: made(&metadata.labels, &templates.labels),
+            annotations: made(&metadata.annotations, &templates.annotations),
+        }
     }
 
-    /// Whether nobody but the operator ever wrote the claimed data, as the API server recorded it.
+    /// Whether nobody but the operator ever wrote the claimed content, as the API server recorded it.
     ///
     /// What is merged has a manager of its own: a key that somebody else changes is not claimed by it any more.
-    fn only_we_wrote_data(&self, metadata: &ObjectMeta) -> bool {
-        self.merges() || only_we_wrote_data(metadata)
+    fn only_we_wrote(&self, metadata: &ObjectMeta) -> bool {
+        let manager = if self.merges() { self.owner.field_manager() } else { names::FIELD_MANAGER.to_owned() };
+        let wrote = |field: &str, templates: &BTreeMap<String, String>| {
+            let ours = written_by(metadata, &manager, &["f:metadata", field]);
+            templates.keys().all(|key| ours.contains(key))
+        };
+        let templates = &self.wanted.templates;
+        (self.merges() || only_we_wrote_data(metadata))
+            && wrote("f:labels", &templates.labels)
+            && wrote("f:annotations", &templates.annotations)
     }
 
     /// A keyed hash of what is claimed.
     pub fn fingerprint(&self, fingerprinter: &Fingerprinter, secret: &Secret) -> Fingerprint {
-        fingerprinter.of(type_of(secret), &self.data(secret))
+        fingerprinter.of(type_of(secret), &self.content(secret))
+    }
+
+    /// What the templates that are not in the spec were when the target was made by them.
+    fn made_by(&self, metadata: &ObjectMeta) -> Option<String> {
+        if self.merges() {
+            merged::made_by(metadata, &self.owner)
+        } else {
+            annotation(metadata, names::TEMPLATE_ANNOTATION).map(str::to_owned)
+        }
     }
 
     /// Judges the content of a target that is ours.
@@ -158,13 +198,16 @@ impl Claim {
         told: Option<usize>,
         fingerprint: Fingerprint,
     ) -> Condition {
+        if self.made_by(&secret.metadata).as_deref() != self.wanted.templates.digest() {
+            return Condition::Unrendered;
+        }
         match written {
             Some(written) if written.generation != generation => Condition::Unrendered,
             Some(written) if written.fingerprint == fingerprint => Condition::Intact,
             Some(_) => Condition::Drifted,
             None => match told {
                 None => Condition::Unrendered,
-                Some(keys) if keys == self.data(secret).len() && self.only_we_wrote_data(&secret.metadata) => {
+                Some(keys) if keys == self.content(secret).data.len() && self.only_we_wrote(&secret.metadata) => {
                     Condition::Intact
                 }
                 Some(_) => Condition::Drifted,
@@ -173,17 +216,12 @@ impl Claim {
     }
 
     /// The Secret as it shall be: complete, or as much of it as is claimed.
-    pub fn desired(
-        &self,
-        data: BTreeMap<String, ByteString>,
-        marks: &[Option<Mark>],
-        existing: Option<&Secret>,
-    ) -> Secret {
+    pub fn desired(&self, content: Content, marks: &[Option<Mark>], existing: Option<&Secret>) -> Secret {
         let evidence = self.made_from(marks);
         if self.merges() {
-            merged::desired(self, data, &evidence, existing)
+            merged::desired(self, content, &evidence, existing)
         } else {
-            whole::desired(self, data, &evidence, existing)
+            whole::desired(self, content, &evidence, existing)
         }
     }
 
@@ -195,7 +233,7 @@ impl Claim {
     /// Whether everything around the data is as it shall be, too.
     pub fn is_dressed(&self, secret: &Secret, marks: &[Option<Mark>]) -> bool {
         let complete = self.wanted.sources.iter().zip(marks).all(|(source, mark)| mark.is_some() || source.optional);
-        complete && !self.differs(secret, &self.desired(self.data(secret), marks, Some(secret)))
+        complete && !self.differs(secret, &self.desired(self.content(secret), marks, Some(secret)))
     }
 
     /// What the target says of itself when it is made from these versions.

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
-use super::{Claim, annotation, is_okms_secret, type_of, written_by};
+use super::{Claim, Content, annotation, is_okms_secret, type_of, written_by};
 use crate::{
     api::{CreationPolicy, names},
     model::Evidence,
@@ -16,26 +16,26 @@ pub(super) fn evidence(metadata: &ObjectMeta) -> Vec<Evidence> {
 }
 
 /// The Secret as it shall be. What others put on an existing one stays; what we put there and do not want any more goes.
-pub(super) fn desired(
-    claim: &Claim,
-    data: BTreeMap<String, ByteString>,
-    evidence: &[Evidence],
-    existing: Option<&Secret>,
-) -> Secret {
+pub(super) fn desired(claim: &Claim, content: Content, evidence: &[Evidence], existing: Option<&Secret>) -> Secret {
     let (owner, shape) = (&claim.owner, claim.shape());
     let old = existing.map(|secret| &secret.metadata);
     let mut labels = existing.map(kept_labels).unwrap_or_default();
     labels.extend(shape.labels.clone());
+    labels.extend(content.labels);
     labels.insert(names::MANAGED_LABEL.to_owned(), names::MANAGED_VALUE.to_owned());
     labels.insert(names::MANAGED_BY_LABEL.to_owned(), names::MANAGED_BY_VALUE.to_owned());
 
     let mut annotations = existing.map(kept_annotations).unwrap_or_default();
     annotations.extend(shape.annotations.clone());
+    annotations.extend(content.annotations);
     // It may have been merged into before.
     annotations.remove(&owner.merged_annotation());
     annotations.insert(names::OWNER_ANNOTATION.to_owned(), owner.name.clone());
     let source = serde_json::to_string(evidence).expect("a list of plain strings and numbers is always JSON");
     annotations.insert(names::SOURCE_ANNOTATION.to_owned(), source);
+    if let Some(digest) = claim.wanted.templates.digest() {
+        annotations.insert(names::TEMPLATE_ANNOTATION.to_owned(), digest.to_owned());
+    }
 
     let mut references = old.and_then(|metadata| metadata.owner_references.clone()).unwrap_or_default();
     references.retain(|reference| !is_okms_secret(reference));
@@ -58,7 +58,7 @@ pub(super) fn desired(
             ..ObjectMeta::default()
         },
         type_: Some(shape.type_.as_str().to_owned()),
-        data: Some(data),
+        data: Some(content.data),
         immutable: shape.immutable.then_some(true).or(theirs),
         string_data: None,
     }
