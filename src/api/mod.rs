@@ -18,8 +18,8 @@ mod store;
 pub use crd::crds;
 pub use interval::{Interval, IntervalError};
 pub use okms_secret::{
-    Decode, KeySpec, OkmsSecret, OkmsSecretSpec, OkmsSecretStatus, OnKeyConflict, SourceSpec, SourceStatus, StoreRef,
-    StoreRefKind, TargetSpec, TargetStatus, WithdrawalPolicy,
+    CreationPolicy, Decode, KeySpec, OkmsSecret, OkmsSecretSpec, OkmsSecretStatus, OnKeyConflict, SourceSpec,
+    SourceStatus, StoreRef, StoreRefKind, TargetSpec, TargetStatus, WithdrawalPolicy,
 };
 pub use reason::{Reason, StoreReason, TargetChange};
 pub use store::{

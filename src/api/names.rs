@@ -21,8 +21,14 @@ pub const OWNER_ANNOTATION: &str = "okms-operator.io/owner";
 /// Annotation of a target: what it was made from, a JSON list of [`crate::model::Evidence`].
 pub const SOURCE_ANNOTATION: &str = "okms-operator.io/source";
 
+/// Annotations of a Secret that keys are merged into: this and the uid of the `OkmsSecret`, for each one that does.
+pub const MERGED_ANNOTATION_PREFIX: &str = "merged.okms-operator.io/";
+
 /// Annotation that people set on a Secret: the names of the `OkmsSecret`s that may take it over, separated by commas.
 pub const ALLOW_ANNOTATION: &str = "okms-operator.io/allow";
+
+/// Annotation that people set on an `OkmsSecret`, to any new value: check it now.
+pub const REFRESH_ANNOTATION: &str = "okms-operator.io/refresh";
 
 /// Annotation that people set on a store: the id of the held withdrawals that may go ahead.
 pub const CONFIRM_WITHDRAWAL_ANNOTATION: &str = "okms-operator.io/confirm-withdrawal";

@@ -267,6 +267,12 @@ pub enum WithdrawalPolicy {
 /// The Secret to write.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "!has(self.creationPolicy) || self.creationPolicy != 'Merge' || (!has(self.type) && !has(self.immutable) && \
+     !has(self.labels))",
+    "with creationPolicy Merge only keys are added to a Secret of somebody else: remove type, immutable and labels, \
+     which are theirs"
+))]
 pub struct TargetSpec {
     /// The name of the Secret. Default: the name of the OkmsSecret.
     #[schemars(length(min = 1, max = 253))]
@@ -304,6 +310,26 @@ pub struct TargetSpec {
     #[x_kube(validation = NOT_RESERVED, validation = LEGAL_KEYS)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotations: Option<BTreeMap<String, String>>,
+
+    /// Whether Kubernetes refuses every change of the content, so that the Secret is deleted and created again when it has to
+    /// change. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub immutable: Option<bool>,
+
+    /// Owner: the Secret is the operator's, and is deleted with the OkmsSecret. Orphan: the same, but it outlives the
+    /// OkmsSecret. Merge: only the keys of the OkmsSecret are written, into a Secret that exists and carries the annotation
+    /// okms-operator.io/allow with the name of the OkmsSecret; they outlive it. Default: Owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub creation_policy: Option<CreationPolicy>,
+}
+
+/// Whose the Secret is.
+#[derive(JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum CreationPolicy {
+    #[default]
+    Owner,
+    Orphan,
+    Merge,
 }
 
 /// No label or annotation whose meaning belongs to us, to Kubernetes or to Helm.
@@ -382,6 +408,11 @@ pub struct OkmsSecretStatus {
     #[schemars(schema_with = "optional_time")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_sync_time: Option<Time>,
+
+    /// The value of the annotation okms-operator.io/refresh that was last acted on.
+    #[schemars(length(max = 256))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_handled_refresh: Option<String>,
 }
 
 /// As the CRD defaults it: an object that nobody looked at yet never counts as done.
@@ -396,6 +427,7 @@ impl Default for OkmsSecretStatus {
             target: None,
             refresh_interval: None,
             last_sync_time: None,
+            last_handled_refresh: None,
         }
     }
 }

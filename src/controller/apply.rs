@@ -2,29 +2,29 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use k8s_openapi::api::core::v1::Secret;
 
 use super::{
+    gather::{Access, Found},
     report::Said,
-    secret::{Access, Ended, Found, Run},
+    secret::{Ended, Run},
 };
 use crate::{
-    api::{Reason, TargetChange},
+    api::{Interval, Reason, TargetChange},
     feed::{Admission, Answer},
     k8s::WriteError,
     model::{Finding, Mark},
-    plan::{self, Condition, Decision, Owner, Ownership, Wanted},
+    plan::{self, Claim, Condition, Decision, Leftover},
 };
 
 impl Run<'_> {
     pub(super) async fn act(
         &mut self,
         access: &Access,
-        wanted: &Wanted,
-        owner: &Owner,
+        claim: &Claim,
         found: &Found,
         answer: &Answer,
         decision: Decision,
@@ -46,7 +46,7 @@ impl Run<'_> {
         let again = match decision {
             Decision::Keep | Decision::Read => {
                 self.context.feed.settle(&access.name, self.id, &found.marks);
-                None
+                self.keep(claim, found, findings).await?
             }
             Decision::Report { reason, message } => {
                 if does_not_render(reason) {
@@ -60,76 +60,172 @@ impl Run<'_> {
             }
             Decision::Synced { marks } => {
                 if let Some(secret) = &found.secret {
-                    self.remember(secret, marks.clone());
+                    self.remember(claim, secret, marks.clone());
                 }
-                self.synced(access, wanted, owner, findings, marks, None).await?;
+                self.synced(access, claim, findings, marks, None).await?;
                 None
             }
             Decision::Write { drops: true, .. } if !self.may_withdraw(access) => {
                 self.held(access, found, findings).await?;
                 None
             }
-            Decision::Write { secret, marks, .. } => match self.write(wanted, found, &secret).await {
+            Decision::Write { marks, .. } if !self.may_write(claim, &marks) => {
+                self.context.feed.settle(&access.name, self.id, &found.marks);
+                self.keep(claim, found, findings).await?
+            }
+            Decision::Write { secret, marks, .. } => match self.write(claim, found, &secret).await {
                 Ok((written, change)) => {
-                    self.remember(&written, marks.clone());
-                    self.synced(access, wanted, owner, findings, marks, change).await?;
+                    self.remember(claim, &written, marks.clone());
+                    self.synced(access, claim, findings, marks, change).await?;
                     None
                 }
-                Err(WriteError::Refused(words)) => {
-                    self.row.refused = true;
-                    self.context.feed.settle(&access.name, self.id, &found.marks);
-                    let message = format!("the API server refuses the Secret: {}", without_values(words, &secret));
-                    self.say(Said::new(Reason::TargetRefused, message).about(findings, &found.marks)).await?;
-                    Some(self.context.config.retry_refused)
-                }
-                Err(error) => return Err(error),
+                Err(error) => Some(self.not_written(access, found, findings, error, &secret).await?),
             },
-            Decision::Withdraw { reason, message } => self.withdraw(access, found, findings, reason, message).await?,
+            Decision::Withdraw { reason, message } => {
+                self.withdraw(access, claim, found, findings, reason, message).await?
+            }
         };
         Ok(Ended::settled(again))
+    }
+
+    /// Everything stays as it is, and so does what is said of it, unless somebody keeps undoing what is written.
+    async fn keep(
+        &mut self,
+        claim: &Claim,
+        found: &Found,
+        findings: Option<&[Finding]>,
+    ) -> Result<Option<Duration>, WriteError> {
+        let rest = self.row.fight.rests(Instant::now(), &self.context.config).filter(|_| !found.remembered);
+        if rest.is_none() {
+            self.acknowledge_refresh().await?;
+            return Ok(None);
+        }
+        let (name, config) = (&claim.wanted.target.name, &self.context.config);
+        let who = found.secret.as_ref().and_then(|secret| plan::other_writer(&secret.metadata));
+        let message = format!(
+            "{} keeps undoing what is written to Secret {name}, so it is written only once in {} from now on: stop it, or choose \
+             another spec.target.name",
+            who.unwrap_or("somebody"),
+            Interval::from(config.conflict_window)
+        );
+        self.say(Said::new(Reason::TargetConflict, message).about(findings, &found.marks)).await?;
+        Ok(rest)
+    }
+
+    /// Whether the target may be written now. What was written before, and is written again, was undone by somebody.
+    fn may_write(&mut self, claim: &Claim, marks: &[Option<Mark>]) -> bool {
+        let again = self.row.target.as_ref().is_some_and(|known| {
+            known.written.generation == self.generation
+                && known.name == claim.wanted.target.name
+                && known.marks == marks
+        });
+        !again || self.row.fight.may_repair(Instant::now(), &self.context.config)
+    }
+
+    /// Says why the target was not written, and answers when to try again.
+    async fn not_written(
+        &mut self,
+        access: &Access,
+        found: &Found,
+        findings: Option<&[Finding]>,
+        error: WriteError,
+        secret: &Secret,
+    ) -> Result<Duration, WriteError> {
+        let (reason, message) = match error {
+            WriteError::Refused(words) => {
+                (Reason::TargetRefused, format!("the API server refuses the Secret: {}", without_values(words, secret)))
+            }
+            WriteError::Contested { managers, fields } => (
+                Reason::TargetConflict,
+                format!(
+                    "{} of the Secret belong to {}, and are not taken from there: remove them there, or give the keys other names \
+                     with keys or prefix",
+                    fields.join(", "),
+                    managers.join(", ")
+                ),
+            ),
+            error => return Err(error),
+        };
+        self.row.refused = true;
+        self.context.feed.settle(&access.name, self.id, &found.marks);
+        self.say(Said::new(reason, message).about(findings, &found.marks)).await?;
+        Ok(self.context.config.retry_refused)
     }
 
     /// Makes the target what it shall be. Answers what it is now, and what was done where its content changed.
     async fn write(
         &self,
-        wanted: &Wanted,
+        claim: &Claim,
         found: &Found,
         desired: &Secret,
     ) -> Result<(Secret, Option<TargetChange>), WriteError> {
         let (targets, term, namespace) = (&self.context.targets, &self.context.term, &self.id.namespace);
-        let name = &wanted.target.name;
+        let name = &claim.wanted.target.name;
         let Some(existing) = &found.secret else {
             let written = targets.create(term, namespace, desired).await?;
             let known = self.row.target.as_ref().is_some_and(|known| known.name == *name);
             return Ok((written, Some(if known { TargetChange::Repaired } else { TargetChange::Created })));
         };
         let empty = BTreeMap::new();
-        let content = existing.data.as_ref().unwrap_or(&empty) != desired.data.as_ref().unwrap_or(&empty);
-        let other_type = existing.type_.as_deref().unwrap_or("Opaque") != wanted.target.type_.as_str();
-        if other_type || (content && existing.immutable == Some(true)) {
-            // Neither can be changed in place. What would be refused is refused while the old one is still there.
-            targets.would_create(namespace, desired).await?;
-            targets.delete(term, namespace, existing).await?;
-            let mut fresh = desired.clone();
-            fresh.metadata.uid = None;
-            fresh.metadata.resource_version = None;
-            return Ok((targets.create(term, namespace, &fresh).await?, Some(TargetChange::Replaced)));
-        }
-        let written = targets.replace(term, namespace, name, desired).await?;
+        let content = claim.data(existing) != *desired.data.as_ref().unwrap_or(&empty);
         let change = match found.condition {
             Condition::Drifted => Some(TargetChange::Repaired),
             Condition::Intact if !content => None,
             _ => Some(TargetChange::Updated),
         };
-        Ok((written, change))
+        if claim.merges() {
+            return Ok((self.merge(claim, existing, desired).await?, change));
+        }
+        let frozen = existing.immutable == Some(true);
+        if plan::type_of(existing) != plan::type_of(desired) || (frozen && (content || desired.immutable != Some(true)))
+        {
+            return Ok((self.replace(existing, desired).await?, Some(TargetChange::Replaced)));
+        }
+        Ok((targets.replace(term, namespace, name, desired).await?, change))
+    }
+
+    /// Deletes a Secret and creates it anew, because Kubernetes does not let it be changed in place.
+    ///
+    /// What would be refused is refused while the old one is still there, and should the API server change its mind, the old one is put
+    /// back.
+    async fn replace(&self, existing: &Secret, desired: &Secret) -> Result<Secret, WriteError> {
+        let (targets, term, namespace) = (&self.context.targets, &self.context.term, &self.id.namespace);
+        targets.would_create(namespace, desired).await?;
+        targets.delete(term, namespace, existing).await?;
+        let result = targets.create(term, namespace, &afresh(desired)).await;
+        if let Err(WriteError::Refused(_)) = &result {
+            targets.create(term, namespace, &afresh(existing)).await?;
+        }
+        result
+    }
+
+    /// Adds our keys to a Secret of somebody else.
+    ///
+    /// An `OkmsSecret` that was deleted and made again finds keys that belong to its predecessor. It has them written in its
+    /// predecessor's name first, so that both own the same, and then leaves them to itself: at no moment are they missing.
+    async fn merge(&self, claim: &Claim, existing: &Secret, desired: &Secret) -> Result<Secret, WriteError> {
+        let (targets, term, namespace) = (&self.context.targets, &self.context.term, &self.id.namespace);
+        let predecessors = claim.predecessors(existing);
+        let mut desired = desired.clone();
+        for predecessor in &predecessors {
+            let mut part = predecessor.desired(desired.data.clone().unwrap_or_default(), &[], Some(existing));
+            part.metadata.resource_version.clone_from(&desired.metadata.resource_version);
+            let written = targets.apply(term, namespace, &predecessor.owner.field_manager(), &part).await?;
+            desired.metadata.resource_version = written.metadata.resource_version;
+        }
+        let mut written = targets.apply(term, namespace, &claim.owner.field_manager(), &desired).await?;
+        for predecessor in &predecessors {
+            let manager = predecessor.owner.field_manager();
+            written = targets.apply(term, namespace, &manager, &plan::taken_out(&written)).await?;
+        }
+        Ok(written)
     }
 
     /// The target is what it shall be: frees what waited for it, removes what a renamed target left behind, says so.
     async fn synced(
         &mut self,
         access: &Access,
-        wanted: &Wanted,
-        owner: &Owner,
+        claim: &Claim,
         findings: Option<&[Finding]>,
         held: Vec<Option<Mark>>,
         change: Option<TargetChange>,
@@ -137,8 +233,9 @@ impl Run<'_> {
         self.row.unrenderable = None;
         self.row.refused = false;
         self.context.feed.settle(&access.name, self.id, &held);
-        let name = &wanted.target.name;
-        let sources: Vec<String> = wanted
+        let name = &claim.wanted.target.name;
+        let sources: Vec<String> = claim
+            .wanted
             .sources
             .iter()
             .zip(&held)
@@ -149,8 +246,8 @@ impl Run<'_> {
             self.tell_change(change, format!("Secret {name} holds {sources}")).await;
             self.observe_latency(change, &held);
         }
-        for old in self.context.other_targets(&self.id.namespace, &owner.name, name) {
-            if self.delete_if_ours(&old, owner).await?.is_some() {
+        for old in self.context.other_targets(&self.id.namespace, &claim.owner, name) {
+            if self.leave(claim, &old).await? {
                 self.tell_change(TargetChange::Deleted, format!("Secret {old} was replaced by {name}")).await;
             }
         }
@@ -188,6 +285,7 @@ impl Run<'_> {
     async fn withdraw(
         &mut self,
         access: &Access,
+        claim: &Claim,
         found: &Found,
         findings: Option<&[Finding]>,
         reason: Reason,
@@ -198,7 +296,7 @@ impl Run<'_> {
             return Ok(None);
         }
         if let Some(secret) = &found.secret {
-            match self.context.targets.delete(&self.context.term, &self.id.namespace, secret).await {
+            match self.take_away(claim, secret).await {
                 Ok(()) => {}
                 Err(WriteError::Refused(words)) => {
                     let words = without_values(words, secret);
@@ -223,19 +321,48 @@ impl Run<'_> {
         Ok(None)
     }
 
-    /// Deletes a target of a former name, if it is ours. A copy that somebody made of a target carries our annotations as well, but
-    /// it was not us who wrote its data.
-    async fn delete_if_ours(&self, name: &str, owner: &Owner) -> Result<Option<()>, WriteError> {
-        let Some(secret) = self.context.targets.read(&self.id.namespace, name).await? else { return Ok(None) };
-        if plan::ownership(&secret.metadata, owner) != Ownership::Ours || !plan::only_we_wrote_data(&secret.metadata) {
-            return Ok(None);
+    /// Takes what is claimed out of the cluster: the Secret, or our keys of it.
+    async fn take_away(&self, claim: &Claim, secret: &Secret) -> Result<(), WriteError> {
+        let (targets, term, namespace) = (&self.context.targets, &self.context.term, &self.id.namespace);
+        if claim.merges() {
+            let manager = claim.owner.field_manager();
+            targets.apply(term, namespace, &manager, &plan::taken_out(secret)).await?;
+            return Ok(());
         }
-        let deleted = self.context.targets.delete(&self.context.term, &self.id.namespace, &secret).await;
-        deleted.map(Some).map_err(|error| match error {
+        targets.delete(term, namespace, secret).await
+    }
+
+    /// Leaves a target of a former name; answers whether something was deleted.
+    async fn leave(&self, claim: &Claim, name: &str) -> Result<bool, WriteError> {
+        let (targets, term, namespace) = (&self.context.targets, &self.context.term, &self.id.namespace);
+        let Some(secret) = targets.read(namespace, name).await? else { return Ok(false) };
+        let left = match claim.leftover(&secret) {
+            Leftover::NotOurs => return Ok(false),
+            Leftover::Delete => targets.delete(term, namespace, &secret).await,
+            Leftover::Release(free) => {
+                targets.replace(term, namespace, name, &free).await?;
+                return Ok(false);
+            }
+            Leftover::TakeOut => {
+                let manager = claim.owner.field_manager();
+                targets.apply(term, namespace, &manager, &plan::taken_out(&secret)).await.map(drop)
+            }
+        };
+        left.map(|()| true).map_err(|error| match error {
             WriteError::Refused(words) => WriteError::Refused(without_values(words, &secret)),
             error => error,
         })
     }
+}
+
+/// The same content for a Secret that does not exist yet.
+fn afresh(secret: &Secret) -> Secret {
+    let mut fresh = secret.clone();
+    fresh.metadata.uid = None;
+    fresh.metadata.resource_version = None;
+    fresh.metadata.creation_timestamp = None;
+    fresh.metadata.managed_fields = None;
+    fresh
 }
 
 /// Reasons that stay until the source or the spec changes.

@@ -28,6 +28,12 @@ pub struct Config {
     pub credential_poll: Duration,
     /// When to try again what the API server refused, or what is somebody else's, if nothing tells that it changed.
     pub retry_refused: Duration,
+    /// An object is checked because somebody asked for it at most this often.
+    pub min_refresh_request: Duration,
+    /// Somebody undid what was written so many times …
+    pub conflict_repairs: usize,
+    /// … within this: then it is written only once in such a time.
+    pub conflict_window: Duration,
     /// After a failure of the Kubernetes API an object waits this long, then doubling …
     pub backoff_first: Duration,
     /// … up to this.
@@ -56,6 +62,9 @@ impl Default for Config {
             drift_after: Duration::from_secs(1),
             credential_poll: Duration::from_secs(5),
             retry_refused: Duration::from_mins(1),
+            min_refresh_request: Duration::from_secs(10),
+            conflict_repairs: 5,
+            conflict_window: Duration::from_mins(10),
             backoff_first: Duration::from_secs(1),
             backoff_cap: Duration::from_mins(5),
             retry_panicked: Duration::from_secs(30),

@@ -16,7 +16,7 @@ use crate::{
     feed::{Feed, ObjectId},
     k8s::{Events, Targets, Term},
     model::{StoreKind, StoreName},
-    plan::Fingerprinter,
+    plan::{Fingerprinter, Owner},
 };
 
 /// Metadata of targets, as the watch knows it.
@@ -97,14 +97,16 @@ impl Context {
     }
 
     /// Targets, but for `except`, that say they belong to an `OkmsSecret` of this name: what a renamed target leaves behind.
-    pub fn other_targets(&self, namespace: &str, owner: &str, except: &str) -> Vec<String> {
+    pub fn other_targets(&self, namespace: &str, owner: &Owner, except: &str) -> Vec<String> {
         let Some(known) = self.known(namespace) else { return Vec::new() };
         known
             .targets
             .state_filter(|meta| {
+                let annotations = meta.annotations();
                 meta.metadata.namespace.as_deref() == Some(namespace)
                     && meta.metadata.name.as_deref() != Some(except)
-                    && meta.annotations().get(names::OWNER_ANNOTATION).is_some_and(|name| name == owner)
+                    && (annotations.get(names::OWNER_ANNOTATION) == Some(&owner.name)
+                        || annotations.contains_key(&owner.merged_annotation()))
             })
             .iter()
             .map(|meta| meta.name_any())

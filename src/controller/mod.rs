@@ -7,8 +7,10 @@ mod apply;
 mod config;
 mod context;
 mod credentials;
+mod gather;
 pub mod health;
 pub mod metrics;
+mod refresh;
 mod report;
 pub mod rights;
 mod row;
@@ -52,7 +54,7 @@ use crate::{
     api::{ClusterOkmsStore, OkmsSecret, Reason, condition, names},
     feed::{self, Feed, Wake},
     k8s::{Events, Scope, Seen, Targets, Term, Watch},
-    plan::Fingerprinter,
+    plan::{self, Fingerprinter},
 };
 
 /// A part of the operator that never ends by itself has ended.
@@ -255,7 +257,7 @@ async fn watch_targets(
         .follow("target Secrets", watcher(api, selection), |seen| match seen {
             Seen::There(meta) | Seen::Gone(meta) => {
                 let namespace = meta.namespace().unwrap_or_default();
-                for owner in owners(meta) {
+                for owner in plan::claimants(&meta.metadata) {
                     context.wake(&namespace, &owner);
                 }
             }
@@ -263,13 +265,6 @@ async fn watch_targets(
         })
         .await;
     "the watch of target Secrets"
-}
-
-/// The names of the `OkmsSecret`s that a change of this target may matter to.
-fn owners(meta: &TargetMeta) -> HashSet<String> {
-    let annotated = meta.annotations().get(names::OWNER_ANNOTATION).cloned();
-    let references = meta.owner_references().iter().filter(|reference| reference.kind == "OkmsSecret");
-    annotated.into_iter().chain(references.map(|reference| reference.name.clone())).collect()
 }
 
 /// Serves the wakes of one kind of object until it is cancelled, and ends once those under way have ended.
@@ -324,7 +319,7 @@ async fn reconcile_secret(object: Arc<OkmsSecret>, context: Arc<Context>) -> Res
         return Ok(Action::requeue(context.config.retry_panicked));
     };
     running.ended(ended.outcome);
-    Ok(ended.action)
+    Ok(ended.action())
 }
 
 /// Ties together the lines that one reconcile logs.

@@ -25,11 +25,19 @@ pub(super) struct Said {
     sources: Option<Vec<SourceStatus>>,
     pub content_changed: bool,
     pub target_is_gone: bool,
+    /// Said while something is still going on: what somebody asked for is not done yet.
+    meanwhile: bool,
 }
 
 impl Said {
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), sources: None, content_changed: false, target_is_gone: false }
+        let message = message.into();
+        Self { reason, message, sources: None, content_changed: false, target_is_gone: false, meanwhile: false }
+    }
+
+    /// What is said while something is still going on.
+    pub fn meanwhile(reason: Reason, message: impl Into<String>) -> Self {
+        Self { meanwhile: true, ..Self::new(reason, message) }
     }
 
     /// Adds what was found out about the sources; `held` is what the target was made from.
@@ -66,8 +74,7 @@ impl Run<'_> {
         if old.as_ref() == Some(&new) {
             return Ok(());
         }
-        let api: Api<OkmsSecret> = Api::namespaced(self.context.client.clone(), &self.id.namespace);
-        patch_status(&self.context.term, &api, self.object, old.as_ref(), &new).await?;
+        self.write_status(old.as_ref(), new).await?;
         let before = old.as_ref().and_then(|status| condition::find(&status.conditions, kind::READY));
         let began = before.is_none_or(|ready| ready.reason != said.reason.as_str());
         tracing::info!(reason = said.reason.as_str(), "{}", said.message);
@@ -75,6 +82,16 @@ impl Run<'_> {
             let reference = self.object.object_ref(&());
             self.context.events.failing(&self.context.term, &reference, said.reason.as_str(), said.message).await;
         }
+        Ok(())
+    }
+
+    pub(super) async fn write_status(
+        &mut self,
+        old: Option<&OkmsSecretStatus>,
+        new: OkmsSecretStatus,
+    ) -> Result<(), WriteError> {
+        let api: Api<OkmsSecret> = Api::namespaced(self.context.client.clone(), &self.id.namespace);
+        patch_status(&self.context.term, &api, self.object, old, &new).await?;
         self.row.status = Some(new);
         Ok(())
     }
@@ -106,6 +123,9 @@ impl Run<'_> {
             Some(TargetStatus { name: self.object.target_name(), keys: i32::try_from(keys).unwrap_or(i32::MAX) });
         if said.content_changed {
             status.last_sync_time = Some(condition::time(now));
+        }
+        if let Some(refresh) = self.row.refresh.as_ref().filter(|_| !said.meanwhile) {
+            status.last_handled_refresh = Some(refresh.value.clone());
         }
         let ready = match said.reason {
             Reason::Synced => Status::True,

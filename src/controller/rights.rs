@@ -17,7 +17,7 @@ pub const RIGHTS: &[Right] = &[
     Right {
         group: "",
         resource: "secrets",
-        verbs: &["get", "list", "watch", "create", "update", "delete"],
+        verbs: &["get", "list", "watch", "create", "update", "patch", "delete"],
         scope: Scope::Watched,
     },
 ];

@@ -1,7 +1,7 @@
 //! What the operator remembers of each `OkmsSecret`, by uid: one row, dropped with the object. It holds no values.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -26,6 +26,11 @@ pub(super) struct Row {
     pub unrenderable: Option<i64>,
     /// The API server refused the last write: the values are wanted again for the next try.
     pub refused: bool,
+    /// How often somebody undid what was written.
+    pub fight: Fight,
+    /// The check that somebody last asked for, and how many were.
+    pub refresh: Option<Refresh>,
+    pub refreshes: u32,
     /// Since when this generation waits for OKMS.
     pub pending: Option<(i64, Instant)>,
     /// The store whose desk knows the object.
@@ -45,6 +50,53 @@ pub(super) struct KnownTarget {
     /// What it was made from, for each source.
     pub marks: Vec<Option<Mark>>,
     pub keys: usize,
+}
+
+/// A check that somebody asked for.
+pub(super) struct Refresh {
+    pub value: String,
+    pub at: Instant,
+}
+
+/// Somebody undoes what the operator writes, which writes it again: not for ever.
+#[derive(Default)]
+pub(super) struct Fight {
+    /// When the same content was written once more, within the last window.
+    repairs: VecDeque<Instant>,
+    /// It was given up: from then on it is tried once in a window, until one repair stands that long.
+    lost: bool,
+}
+
+impl Fight {
+    /// Asks for leave to write the same content once more.
+    pub fn may_repair(&mut self, now: Instant, config: &Config) -> bool {
+        let window = config.conflict_window;
+        let stood = self.repairs.back().is_none_or(|last| now.saturating_duration_since(*last) >= window * 2);
+        self.lost &= !stood;
+        while self.repairs.front().is_some_and(|repair| now.saturating_duration_since(*repair) >= window) {
+            // The last one is kept, to tell how long it stood.
+            if self.repairs.len() == 1 {
+                break;
+            }
+            self.repairs.pop_front();
+        }
+        if self.rests(now, config).is_some() {
+            return false;
+        }
+        let recent = self.repairs.iter().filter(|repair| now.saturating_duration_since(**repair) < window).count();
+        if recent >= config.conflict_repairs {
+            self.lost = true;
+            return false;
+        }
+        self.repairs.push_back(now);
+        true
+    }
+
+    /// How long the target is left as it is.
+    pub fn rests(&self, now: Instant, config: &Config) -> Option<Duration> {
+        let last = self.repairs.back().filter(|_| self.lost)?;
+        config.conflict_window.checked_sub(now.saturating_duration_since(*last)).filter(|rest| !rest.is_zero())
+    }
 }
 
 impl Row {
@@ -128,6 +180,28 @@ mod tests {
         assert!(row.waits(now).is_some());
         row.succeeded();
         assert!(row.waits(now).is_none());
+    }
+
+    #[test]
+    fn what_is_undone_again_and_again_is_tried_once_in_a_window() {
+        let (start, config) = (Instant::now(), Config::default());
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut fight = Fight::default();
+        let written = (0..20).filter(|second| fight.may_repair(at(*second), &config)).count();
+        assert_eq!(written, config.conflict_repairs);
+        assert_eq!(fight.rests(at(20), &config), Some(Duration::from_secs(584)), "from the last repair");
+        let tried: Vec<u64> = (20..2000).filter(|second| fight.may_repair(at(*second), &config)).collect();
+        assert_eq!(tried, [604, 1204, 1804]);
+        // One repair stood for two windows: all is well.
+        let later = (4000..4010).filter(|second| fight.may_repair(at(*second), &config)).count();
+        assert_eq!(later, config.conflict_repairs);
+    }
+
+    #[test]
+    fn repairs_that_are_far_apart_are_no_fight() {
+        let (start, config) = (Instant::now(), Config::default());
+        let mut fight = Fight::default();
+        assert!((0..50).all(|n| fight.may_repair(start + Duration::from_secs(121 * n), &config)));
     }
 
     #[test]

@@ -1,47 +1,59 @@
 //! One `OkmsSecret`: gather what is there, ask the feed, decide, do it, say it.
 //!
-//! It never waits for OKMS, and it makes at most one change to the target and one to the status. What it decides is decided in
-//! [`crate::plan`]; how it is done stands in [`super::apply`], what is said of it in [`super::report`].
+//! It never waits for OKMS, and it makes at most one change to the target and one to the status. What is there is gathered in
+//! [`super::gather`]; what it decides is decided in [`crate::plan`]; how it is done stands in [`super::apply`], what is said of it in
+//! [`super::report`].
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta};
+use k8s_openapi::apimachinery::pkg::apis::meta;
 use kube::runtime::controller::Action;
 
 use super::{
     context::{Context, object_id},
+    gather::{Access, Found, Unreadable},
     metrics::ReconcileOutcome,
     report::Said,
-    row::{KnownTarget, Row},
+    row::Row,
 };
 use crate::{
     api::{ClusterOkmsStore, Interval, OkmsSecret, Reason, condition},
     feed::{Answer, Ask, Lane, Need, ObjectId, Wish},
     k8s::WriteError,
-    model::{Mark, OkmsId, Source, StoreName, Verdict},
-    plan::{self, Condition, Decision, Known, Owner, Ownership, Snapshot, Wanted, Written},
+    model::{Mark, Verdict},
+    plan::{self, Claim, Condition, Decision, Known, Snapshot, Wanted},
 };
 
 /// How a reconcile ended, and when to come back if nothing wakes it before.
 pub(super) struct Ended {
     pub outcome: ReconcileOutcome,
-    pub action: Action,
+    again: Option<Duration>,
 }
 
 impl Ended {
     pub fn settled(again: Option<Duration>) -> Self {
-        Self { outcome: ReconcileOutcome::Settled, action: again.map_or_else(Action::await_change, Action::requeue) }
+        Self { outcome: ReconcileOutcome::Settled, again }
     }
 
     fn pending(again: Option<Duration>) -> Self {
-        Self { outcome: ReconcileOutcome::Pending, ..Self::settled(again) }
+        Self { outcome: ReconcileOutcome::Pending, again }
     }
 
     fn failed(again: Duration) -> Self {
-        Self { outcome: ReconcileOutcome::Failed, action: Action::requeue(again) }
+        Self { outcome: ReconcileOutcome::Failed, again: Some(again) }
+    }
+
+    /// The same, but no later than this.
+    fn within(mut self, bound: Option<Duration>) -> Self {
+        self.again = self.again.into_iter().chain(bound).min();
+        self
+    }
+
+    pub fn action(&self) -> Action {
+        self.again.map_or_else(Action::await_change, Action::requeue)
     }
 }
 
@@ -61,6 +73,7 @@ pub(super) async fn reconcile(object: Arc<OkmsSecret>, context: &Context) -> End
     } else {
         let generation = object.metadata.generation.unwrap_or(0);
         let mut run = Run { context, object: &object, id: &id, generation, row: &mut row };
+        let refresh = run.take_refresh(now);
         let mut result = run.run().await;
         if let Err(WriteError::Refused(words)) = result {
             result = run.refused(&words).await;
@@ -68,7 +81,7 @@ pub(super) async fn reconcile(object: Arc<OkmsSecret>, context: &Context) -> End
         match result {
             Ok(ended) => {
                 row.succeeded();
-                ended
+                ended.within(refresh)
             }
             Err(error) => {
                 let wait = row.failed(now, &context.config);
@@ -95,31 +108,6 @@ pub(super) struct Run<'a> {
     pub row: &'a mut Row,
 }
 
-/// The store of the object, ready to be asked.
-pub(super) struct Access {
-    pub name: StoreName,
-    pub okms_id: OkmsId,
-    store: Arc<ClusterOkmsStore>,
-}
-
-/// Why nothing can be read.
-enum Unreadable {
-    Said(Said),
-    /// The store was not looked at since the operator started.
-    NotYet,
-}
-
-/// The target as it was found.
-pub(super) struct Found {
-    /// Absent where there is none, or where it was not read because it is as it was.
-    pub secret: Option<Secret>,
-    pub condition: Condition,
-    /// For each source, what the target was made from.
-    pub marks: Vec<Option<Mark>>,
-    /// It was not read: the watch shows it as it was last seen.
-    remembered: bool,
-}
-
 impl Run<'_> {
     async fn run(&mut self) -> Result<Ended, WriteError> {
         if !self.context.serves(&self.object.spec.store_name()) {
@@ -129,10 +117,11 @@ impl Run<'_> {
         }
         if self.object.spec.is_suspended() {
             self.stop_reading();
-            self.say(Said::new(Reason::Suspended, "spec.suspend is true: nothing is read, written or deleted")).await?;
+            let said = "spec.suspend is true: nothing is read, written or deleted";
+            self.say(Said::meanwhile(Reason::Suspended, said)).await?;
             return Ok(Ended::settled(None));
         }
-        let (wanted, access) = match self.may_read() {
+        let (claim, access) = match self.may_read() {
             Ok(found) => found,
             Err(Unreadable::NotYet) => return self.wait_for_store().await,
             Err(Unreadable::Said(said)) => {
@@ -145,35 +134,34 @@ impl Run<'_> {
             self.stop_reading();
         }
         self.row.reads_from = Some(access.name.clone());
-        let owner = Owner { name: self.id.name.to_string(), uid: self.id.uid.to_string() };
-        let mut found = match self.remembered(&wanted) {
+        let mut found = match self.remembered(&claim) {
             Some(found) => found,
-            None => match self.look(&wanted, &owner, &access).await? {
+            None => match self.look(&claim).await? {
                 Ok(found) => found,
                 Err(said) => return self.not_ours(said).await,
             },
         };
-        let mut need = self.need(&wanted, &found);
+        let mut need = self.need(&claim.wanted, &found);
         loop {
-            let answer = self.ask(&access, &wanted, &found, need);
+            let answer = self.ask(&access, &claim.wanted, &found, need);
             if let Answer::Pending = answer {
                 return self.wait(&found).await;
             }
-            if found.remembered && !at_rest(&answer, &wanted, &found.marks) {
-                found = match self.look(&wanted, &owner, &access).await? {
+            if found.remembered && !at_rest(&answer, &claim.wanted, &found.marks) {
+                found = match self.look(&claim).await? {
                     Ok(found) => found,
                     Err(said) => return self.not_ours(said).await,
                 };
-                need = self.need(&wanted, &found);
+                need = self.need(&claim.wanted, &found);
                 continue;
             }
-            let decision = self.decide(&wanted, &owner, &access, &found, &answer);
+            let decision = self.decide(&claim, &access, &found, &answer);
             if matches!(decision, Decision::Read) && need == Need::Check && !self.is_unrenderable() {
                 need = Need::Data;
                 continue;
             }
             self.row.pending = None;
-            return self.act(&access, &wanted, &owner, &found, &answer, decision).await;
+            return self.act(&access, &claim, &found, &answer, decision).await;
         }
     }
 
@@ -182,99 +170,6 @@ impl Run<'_> {
         if self.row.reads_from.take().is_some() {
             self.context.feed.forget(self.id);
         }
-    }
-
-    /// What is wanted, and the store to read it from, if it is there and may be used for these paths.
-    fn may_read(&self) -> Result<(Wanted, Access), Unreadable> {
-        let refuse = |reason, message| Err(Unreadable::Said(Said::new(reason, message)));
-        let wanted = match plan::wanted(self.object) {
-            Ok(wanted) => wanted,
-            Err(message) => return refuse(Reason::InvalidSpec, message),
-        };
-        let name = self.object.spec.store_name();
-        let Some(store) = self.context.cluster_store(&name) else {
-            let message = format!("{name} does not exist: create it, or correct spec.storeRef");
-            return refuse(Reason::StoreNotFound, message);
-        };
-        let rules = store.spec.access.as_deref().unwrap_or_default();
-        for wanted in wanted.sources.iter() {
-            if !plan::grants(rules, &self.id.namespace, &wanted.source.path) {
-                let message = format!(
-                    "{name} does not let namespace {} read {}: have its owner add a rule to spec.access",
-                    self.id.namespace, wanted.source.path
-                );
-                return refuse(Reason::AccessDenied, message);
-            }
-        }
-        let Some(domain) = self.context.feed.domain(&name) else {
-            // Whoever opens its desk, or finds that it cannot be opened, wakes the store's objects.
-            let Some(trouble) = self.context.stores.trouble(&name.name) else { return Err(Unreadable::NotYet) };
-            // What was taken back stays so until OKMS says something else.
-            if self.previous().is_some_and(Reason::is_withdrawal) {
-                return Err(Unreadable::NotYet);
-            }
-            return refuse(Reason::StoreNotReady, format!("the store is not ready: {trouble}"));
-        };
-        Ok((wanted, Access { name, okms_id: domain.okms_id, store }))
-    }
-
-    /// The target without reading it, if the watch shows it as it was last seen.
-    fn remembered(&self, wanted: &Wanted) -> Option<Found> {
-        let known = self.row.target.as_ref()?;
-        let (uid, version) = (known.uid.as_deref(), known.resource_version.as_deref());
-        let same = known.written.generation == self.generation
-            && known.name == wanted.target.name
-            && self.context.target_is_unchanged(&self.id.namespace, &known.name, uid, version);
-        same.then(|| Found { secret: None, condition: Condition::Intact, marks: known.marks.clone(), remembered: true })
-    }
-
-    /// Reads the target. The inner error says whose it is.
-    async fn look(
-        &mut self,
-        wanted: &Wanted,
-        owner: &Owner,
-        access: &Access,
-    ) -> Result<Result<Found, Said>, WriteError> {
-        let name = &wanted.target.name;
-        let sources: Vec<&Source> = wanted.sources.iter().map(|wanted| &wanted.source).collect();
-        let Some(secret) = self.context.targets.read(&self.id.namespace, name).await? else {
-            let marks = vec![None; sources.len()];
-            return Ok(Ok(Found { secret: None, condition: Condition::Unrendered, marks, remembered: false }));
-        };
-        if let Ownership::Foreign(whose) = plan::ownership(&secret.metadata, owner) {
-            return Ok(Err(Said::new(
-                Reason::TargetNotOwned,
-                format!(
-                    "Secret {name} exists already and {whose}, so it is not touched: delete it, or choose another \
-                     spec.target.name"
-                ),
-            )));
-        }
-        let marks = plan::evidence(&secret.metadata, &access.okms_id, &sources);
-        let fingerprint = plan::fingerprint(&self.context.fingerprinter, &secret);
-        let written = self.row.target.as_ref().filter(|known| known.name == *name).map(|known| &known.written);
-        let condition = plan::condition(&secret, self.generation, written, self.told_keys(), fingerprint);
-        if condition == Condition::Intact
-            && plan::is_dressed(owner, &self.id.namespace, wanted, &access.okms_id, &secret, &marks)
-        {
-            self.remember(&secret, marks.clone());
-        }
-        Ok(Ok(Found { secret: Some(secret), condition, marks, remembered: false }))
-    }
-
-    /// Remembers a target that equals the rendering of what it was made from.
-    pub(super) fn remember(&mut self, secret: &Secret, marks: Vec<Option<Mark>>) {
-        self.row.target = Some(KnownTarget {
-            name: secret.metadata.name.clone().unwrap_or_default(),
-            uid: secret.metadata.uid.clone(),
-            resource_version: secret.metadata.resource_version.clone(),
-            written: Written {
-                generation: self.generation,
-                fingerprint: plan::fingerprint(&self.context.fingerprinter, secret),
-            },
-            marks,
-            keys: secret.data.as_ref().map_or(0, std::collections::BTreeMap::len),
-        });
     }
 
     /// What the status says of this generation.
@@ -288,13 +183,6 @@ impl Run<'_> {
     pub(super) fn previous(&self) -> Option<Reason> {
         let ready = self.ready()?;
         Reason::ALL.iter().copied().find(|reason| reason.as_str() == ready.reason)
-    }
-
-    /// How many keys the status says that the target has, if it shows this generation as synced.
-    fn told_keys(&self) -> Option<usize> {
-        let status = self.row.status.as_ref().or(self.object.status.as_ref())?;
-        let synced = self.previous() == Some(Reason::Synced);
-        status.target.as_ref().filter(|_| synced).and_then(|target| usize::try_from(target.keys).ok())
     }
 
     /// Whether the target was in step with this generation before.
@@ -313,7 +201,10 @@ impl Run<'_> {
         let mut sources = wanted.sources.iter().zip(&found.marks);
         let complete =
             found.condition == Condition::Intact && sources.all(|(wanted, held)| held.is_some() || wanted.optional);
-        if (complete && !self.row.refused) || self.is_unrenderable() { Need::Check } else { Need::Data }
+        let in_step = complete && !self.row.refused;
+        // Nor where it would not be written, because somebody undoes that.
+        let in_vain = self.row.fight.rests(Instant::now(), &self.context.config).is_some();
+        if in_step || in_vain || self.is_unrenderable() { Need::Check } else { Need::Data }
     }
 
     fn ask(&self, access: &Access, wanted: &Wanted, found: &Found, need: Need) -> Answer {
@@ -330,6 +221,7 @@ impl Run<'_> {
         let ask = Ask {
             object: self.id.clone(),
             generation: self.generation,
+            refresh: self.row.refreshes,
             sources: wishes.collect(),
             need,
             interval: self.interval(Some(&access.store)),
@@ -355,11 +247,11 @@ impl Run<'_> {
             }
             let message =
                 "the Secret was changed or deleted, and OKMS has not answered yet with what to repair it with";
-            (config.drift_after, Said::new(Reason::TargetDrifted, message))
+            (config.drift_after, Said::meanwhile(Reason::TargetDrifted, message))
         } else if self.previous().is_some() {
             return Ok(Ended::pending(None));
         } else {
-            (config.progress_after, Said::new(Reason::Progressing, "waiting for OKMS to answer"))
+            (config.progress_after, Said::meanwhile(Reason::Progressing, "waiting for OKMS to answer"))
         };
         self.say_after(bound, said).await
     }
@@ -369,7 +261,7 @@ impl Run<'_> {
         if self.previous().is_some() {
             return Ok(Ended::pending(None));
         }
-        let said = Said::new(Reason::Progressing, "waiting for the store to be looked at");
+        let said = Said::meanwhile(Reason::Progressing, "waiting for the store to be looked at");
         self.say_after(self.context.config.progress_after, said).await
     }
 
@@ -397,7 +289,7 @@ impl Run<'_> {
         Ok(Ended::settled(Some(self.context.config.retry_refused)))
     }
 
-    fn decide(&self, wanted: &Wanted, owner: &Owner, access: &Access, found: &Found, answer: &Answer) -> Decision {
+    fn decide(&self, claim: &Claim, access: &Access, found: &Found, answer: &Answer) -> Decision {
         let (known, stale) = match answer {
             Answer::Pending => return Decision::Keep,
             Answer::Down { trouble, stale } => (Known::Down(trouble), *stale),
@@ -409,10 +301,7 @@ impl Run<'_> {
         };
         let policy = self.object.spec.withdrawal_policy.unwrap_or_else(|| access.store.spec.withdrawal_policy());
         let snapshot = Snapshot {
-            owner,
-            namespace: &self.id.namespace,
-            wanted,
-            okms_id: &access.okms_id,
+            claim,
             policy,
             target: found.secret.as_ref(),
             condition: found.condition,

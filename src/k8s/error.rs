@@ -1,8 +1,11 @@
 //! How a write can fail, as far as the next step depends on it.
 
-use std::{error::Error as _, iter};
+use std::{collections::BTreeSet, error::Error as _, iter};
 
-use kube::{Error, core::Status};
+use kube::{
+    Error,
+    core::{Status, response::StatusCause},
+};
 
 /// Why a write was not made.
 #[derive(Debug, thiserror::Error)]
@@ -10,6 +13,9 @@ pub enum WriteError {
     /// The object is not what the decision was made about: look again.
     #[error("the object changed in the meantime")]
     Conflict,
+    /// Fields of an applied part belong to others.
+    #[error("{} of it belong to {}", fields.join(", "), managers.join(", "))]
+    Contested { managers: Vec<String>, fields: Vec<String> },
     /// The API server does not want it, now and later.
     #[error("the API server refuses it: {0}")]
     Refused(String),
@@ -22,6 +28,7 @@ impl From<Error> for WriteError {
     fn from(error: Error) -> Self {
         match error {
             Error::Api(status) => match status.code {
+                409 if !contests(&status).is_empty() => contested(&status),
                 404 | 409 => Self::Conflict,
                 // Not its words: a webhook that fails may quote what it was asked about.
                 408 | 429 | 500.. => Self::Unavailable(format!("status {} {}", status.code, status.reason)),
@@ -32,6 +39,20 @@ impl From<Error> for WriteError {
             other => Self::Unavailable(causes(&other)),
         }
     }
+}
+
+fn contests(status: &Status) -> Vec<&StatusCause> {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.filter(|cause| cause.reason == "FieldManagerConflict").collect()
+}
+
+/// Each cause names a field and, in a sentence such as `conflict with "kubectl-edit" using v1`, its manager.
+fn contested(status: &Status) -> WriteError {
+    let causes = contests(status);
+    let managers = causes.iter().filter_map(|cause| cause.message.split('"').nth(1)).map(str::to_owned);
+    let managers: BTreeSet<String> = managers.collect();
+    let fields = causes.iter().map(|cause| cause.field.trim_start_matches('.').to_owned()).collect();
+    WriteError::Contested { managers: managers.into_iter().collect(), fields }
 }
 
 /// The error and everything below it, in one line.

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client,
-    api::{DeleteParams, PostParams, Preconditions},
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
 };
 
 use super::{Term, WriteError};
@@ -33,6 +33,16 @@ impl Targets {
     pub async fn replace(&self, _: &Term, namespace: &str, name: &str, secret: &Secret) -> Result<Secret, WriteError> {
         debug_assert!(secret.metadata.uid.is_some() && secret.metadata.resource_version.is_some());
         Ok(self.api(namespace).replace(name, &params(), secret).await?)
+    }
+
+    /// Applies a part of a Secret that is still the one that was read, in the name of a manager that owns no other part. What others
+    /// own is never taken from them.
+    pub async fn apply(&self, _: &Term, namespace: &str, manager: &str, part: &Secret) -> Result<Secret, WriteError> {
+        let (Some(name), Some(_), Some(_)) = (&part.metadata.name, &part.metadata.uid, &part.metadata.resource_version)
+        else {
+            return Err(WriteError::Conflict);
+        };
+        Ok(self.api(namespace).patch(name, &PatchParams::apply(manager), &Patch::Apply(part)).await?)
     }
 
     /// Asks the API server and its admission policies whether they would take this Secret as a new one, without creating it.

@@ -8,20 +8,15 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 
-use super::{
-    Condition, Owner, Place, RenderErrorKind, Wanted, WantedSource, desired, differs, render, target::made_from,
-};
+use super::{Claim, Condition, Place, RenderErrorKind, WantedSource, render};
 use crate::{
     api::{Reason, WithdrawalPolicy},
-    model::{Finding, Mark, OkmsId, Source, StoreTrouble, Trouble, TroubleKind, Verdict, Withdrawal},
+    model::{Finding, Mark, Source, StoreTrouble, Trouble, TroubleKind, Verdict, Withdrawal},
 };
 
 /// Everything that a decision depends on.
 pub struct Snapshot<'a> {
-    pub owner: &'a Owner,
-    pub namespace: &'a str,
-    pub wanted: &'a Wanted,
-    pub okms_id: &'a OkmsId,
+    pub claim: &'a Claim,
     pub policy: WithdrawalPolicy,
     /// The target, where one exists and is ours.
     pub target: Option<&'a Secret>,
@@ -102,11 +97,12 @@ impl Snapshot<'_> {
         if marks.iter().all(Option::is_none) {
             return self.nothing_left(findings, stale);
         }
-        let contributing = self.wanted.sources.iter().zip(findings).zip(&marks).filter(|(_, mark)| mark.is_some());
+        let contributing =
+            self.claim.wanted.sources.iter().zip(findings).zip(&marks).filter(|(_, mark)| mark.is_some());
         let readings: Option<Vec<_>> =
             contributing.map(|((wanted, finding), _)| Some((wanted, value(finding)?))).collect();
         let Some(readings) = readings else { return self.without_values(findings, marks, stale) };
-        match render(self.wanted, &readings) {
+        match render(&self.claim.wanted, &readings) {
             Ok(rendering) => self.write(marks, rendering.into_data()),
             // If what the target still holds was withdrawn, that counts.
             Err(error) => self
@@ -119,7 +115,7 @@ impl Snapshot<'_> {
         &'f self,
         findings: &'f [Finding],
     ) -> impl Iterator<Item = (&'f WantedSource, &'f Finding, Option<Mark>)> {
-        let sources = self.wanted.sources.iter().zip(findings).zip(self.evidence);
+        let sources = self.claim.wanted.sources.iter().zip(findings).zip(self.evidence);
         sources.map(|((wanted, finding), evidence)| (wanted, finding, *evidence))
     }
 
@@ -222,7 +218,7 @@ impl Snapshot<'_> {
                 "OKMS refuses to read {}: grant okms:apikms:secret/get and okms:apikms:secret/version/getData on \
                  urn:v1:*:resource:okms:{}/secret/{} to the identity of the store's certificate",
                 source.path,
-                self.okms_id,
+                self.claim.okms_id,
                 source.path.encoded()
             ),
             TroubleKind::OkmsUnavailable | TroubleKind::UnexpectedAnswer | TroubleKind::TooLarge => {
@@ -242,11 +238,12 @@ impl Snapshot<'_> {
     ) -> Decision {
         let reason = Reason::from(how);
         let said = withdrawn(source, how, finding);
-        match (self.target, self.policy) {
+        let deleted =
+            if self.claim.merges() { "so its keys are removed from the Secret" } else { "so the Secret is deleted" };
+        let no_secret = || format!("{said}, {deleted}{}", undo(how, place, &finding.source));
+        match (self.target.filter(|secret| self.claim.holds(secret)), self.policy) {
             // The same sentence as when the Secret was deleted, so that the status does not change once more.
-            (None, WithdrawalPolicy::Delete) => {
-                Decision::Report { reason, message: no_secret(&said, how, place, &finding.source) }
-            }
+            (None, WithdrawalPolicy::Delete) => Decision::Report { reason, message: no_secret() },
             (None, WithdrawalPolicy::Retain) => Decision::Report {
                 reason,
                 message: format!("{said}, and there is no Secret to retain{}", undo(how, place, &finding.source)),
@@ -259,9 +256,7 @@ impl Snapshot<'_> {
                 reason,
                 message: format!("{said}; the Secret is kept, because it was not made from there"),
             },
-            (Some(_), WithdrawalPolicy::Delete) => {
-                Decision::Withdraw { reason, message: no_secret(&said, how, place, &finding.source) }
-            }
+            (Some(_), WithdrawalPolicy::Delete) => Decision::Withdraw { reason, message: no_secret() },
         }
     }
 
@@ -292,16 +287,15 @@ impl Snapshot<'_> {
             };
         }
         // Only what is around the data may differ.
-        let data = self.target.and_then(|secret| secret.data.clone()).unwrap_or_default();
+        let data = self.target.map(|secret| self.claim.data(secret)).unwrap_or_default();
         self.write(marks, data)
     }
 
     fn write(&self, marks: Vec<Option<Mark>>, data: BTreeMap<String, ByteString>) -> Decision {
-        let evidence = made_from(self.wanted, self.okms_id, &marks);
         let drops = marks.iter().zip(self.evidence).any(|(mark, held)| mark.is_none() && held.is_some());
-        let secret = desired(self.owner, self.namespace, &self.wanted.target, data, &evidence, self.target);
+        let secret = self.claim.desired(data, &marks, self.target);
         match self.target {
-            Some(existing) if !differs(existing, &secret) => Decision::Synced { marks },
+            Some(existing) if !self.claim.differs(existing, &secret) => Decision::Synced { marks },
             _ => Decision::Write { secret: Box::new(secret), marks, drops },
         }
     }
@@ -372,11 +366,6 @@ fn withdrawn(source: &Source, how: Withdrawal, finding: &Finding) -> String {
         Withdrawal::VersionPruned => format!("{version} was pruned in OKMS to make room for newer versions"),
         Withdrawal::SecretDeleted => format!("the secret {} was deleted in OKMS", source.path),
     }
-}
-
-/// The same sentence when the Secret is deleted and ever after, so that the status does not change once more.
-fn no_secret(said: &str, how: Withdrawal, place: Place, source: &Source) -> String {
-    format!("{said}, so the Secret is deleted{}", undo(how, place, source))
 }
 
 /// What brings the Secret back. A new version does nothing for a pin.

@@ -11,16 +11,13 @@ use super::*;
 use crate::{
     api::{OnKeyConflict, Reason, WithdrawalPolicy},
     model::{
-        Evidence, Finding, Mark, OkmsId, Source, StoreTrouble, StoreTroubleKind, Trouble, TroubleKind, Value, Verdict,
-        Withdrawal,
+        Finding, Mark, OkmsId, Source, StoreTrouble, StoreTroubleKind, Trouble, TroubleKind, Value, Verdict, Withdrawal,
     },
 };
 
 /// A case under construction: by default an intact, synced target made from `db@1`.
 struct Case {
-    owner: Owner,
-    wanted: Wanted,
-    okms_id: OkmsId,
+    claim: Claim,
     policy: WithdrawalPolicy,
     target: Option<Secret>,
     condition: Condition,
@@ -58,26 +55,18 @@ impl Case {
     fn new(pin: Option<u32>) -> Self {
         let owner = Owner { name: "db".into(), uid: "uid-1".into() };
         let okms_id: OkmsId = "1f0c3a5e-75b8-40a3-9b0e-71ffe5ff03cb".parse().unwrap();
-        let shape = TargetShape {
-            name: "db".into(),
-            type_: SecretType::default(),
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
-        };
+        let shape = TargetShape { name: "db".into(), ..TargetShape::default() };
         let held = mark(1, 100);
-        let evidence =
-            [Evidence { okms_id: okms_id.clone(), path: "db".parse().unwrap(), pin: source(pin).pin, mark: held }];
         let data: BTreeMap<String, ByteString> = [("v".to_owned(), ByteString(b"1".to_vec()))].into();
-        let target = desired(&owner, "shop", &shape, data, &evidence, None);
         let wanted = Wanted {
             sources: wanted_source(source(pin), false).into(),
             on_key_conflict: OnKeyConflict::Error,
             target: shape,
         };
+        let claim = Claim { owner, namespace: "shop".into(), wanted, okms_id };
+        let target = claim.desired(data, &[Some(held)], None);
         Self {
-            owner,
-            wanted,
-            okms_id,
+            claim,
             policy: WithdrawalPolicy::Delete,
             target: Some(target),
             condition: Condition::Intact,
@@ -102,10 +91,7 @@ impl Case {
 
     fn decide(&self, known: &Known<'_>) -> Decision {
         let snapshot = Snapshot {
-            owner: &self.owner,
-            namespace: "shop",
-            wanted: &self.wanted,
-            okms_id: &self.okms_id,
+            claim: &self.claim,
             policy: self.policy,
             target: self.target.as_ref(),
             condition: self.condition,
@@ -121,26 +107,25 @@ impl Case {
     }
 
     fn found_with(&self, verdict: Verdict, held: Option<Withdrawal>) -> Decision {
-        let source = self.wanted.sources.iter().next().unwrap().source.clone();
+        let source = self.claim.wanted.sources.iter().next().unwrap().source.clone();
         self.decide(&Known::Findings(&[Finding { source, verdict, current: None, held }]))
     }
 
     /// With a second source `smtp`, of which the target was made too, or not.
     fn with_second(mut self, optional: bool, held: bool) -> Self {
-        let first = self.wanted.sources.iter().next().unwrap().clone();
+        let first = self.claim.wanted.sources.iter().next().unwrap().clone();
         let second = Source { path: "smtp".parse().unwrap(), pin: None };
-        self.wanted.sources = SourceSet::new(first, vec![wanted_source(second, optional)]);
+        self.claim.wanted.sources = SourceSet::new(first, vec![wanted_source(second, optional)]);
         self.evidence.push(held.then(|| mark(1, 100)));
         if let Some(target) = &self.target {
-            let made_from = target::made_from(&self.wanted, &self.okms_id, &self.evidence);
             let data = target.data.clone().unwrap();
-            self.target = Some(desired(&self.owner, "shop", &self.wanted.target, data, &made_from, None));
+            self.target = Some(self.claim.desired(data, &self.evidence, None));
         }
         self
     }
 
     fn found_both(&self, first: Verdict, second: Verdict) -> Decision {
-        let sources = self.wanted.sources.iter().map(|wanted| wanted.source.clone());
+        let sources = self.claim.wanted.sources.iter().map(|wanted| wanted.source.clone());
         let finding = |(source, verdict)| Finding { source, verdict, current: None, held: None };
         let findings: Vec<Finding> = sources.zip([first, second]).map(finding).collect();
         self.decide(&Known::Findings(&findings))
@@ -340,8 +325,9 @@ fn what_an_optional_source_gave_goes_once_it_is_proven_to_be_taken_back() {
 #[test]
 fn where_no_optional_source_is_left_the_target_is_withdrawn() {
     let mut case = Case::new(None).with_second(true, false);
-    let sources: Vec<_> = case.wanted.sources.iter().map(|wanted| wanted_source(wanted.source.clone(), true)).collect();
-    case.wanted.sources = SourceSet::from_list(sources).unwrap();
+    let sources: Vec<_> =
+        case.claim.wanted.sources.iter().map(|wanted| wanted_source(wanted.source.clone(), true)).collect();
+    case.claim.wanted.sources = SourceSet::from_list(sources).unwrap();
     let (gone, missing) = (withdrawn(Withdrawal::VersionDestroyed, 1), Verdict::Missing { confirmed: true });
     assert_eq!(gist(&case.found_both(gone, missing)), Gist::Withdraw(Reason::VersionDestroyed));
     let fresh = Case { target: None, condition: Condition::Unrendered, evidence: vec![None, None], ..case };
@@ -352,9 +338,9 @@ fn where_no_optional_source_is_left_the_target_is_withdrawn() {
 #[test]
 fn a_message_names_the_entry_that_it_is_about() {
     let mut case = Case::fresh(None).with_second(false, false);
-    let sources = case.wanted.sources.iter().cloned().enumerate();
+    let sources = case.claim.wanted.sources.iter().cloned().enumerate();
     let sources: Vec<_> = sources.map(|(n, source)| WantedSource { place: Place::Entry(n), ..source }).collect();
-    case.wanted.sources = SourceSet::from_list(sources).unwrap();
+    case.claim.wanted.sources = SourceSet::from_list(sources).unwrap();
     let missing = Verdict::Missing { confirmed: true };
     let Decision::Report { message, .. } = case.found_both(active(mark(1, 100), Some("{}")), missing) else { panic!() };
     assert!(message.contains("correct spec.sources[1].path"), "{message}");

@@ -24,10 +24,7 @@ pub use fingerprint::{Fingerprint, Fingerprinter};
 pub use parse::wanted;
 pub use render::{MAX_DATA_SIZE, RenderError, RenderErrorKind, Rendering, render};
 pub use secret_type::SecretType;
-pub use target::{
-    Condition, Owner, Ownership, Written, condition, desired, differs, evidence, fingerprint, is_dressed,
-    only_we_wrote_data, ownership,
-};
+pub use target::{Claim, Condition, Leftover, Owner, Ownership, Written, claimants, other_writer, taken_out, type_of};
 pub use wanted::{
     KeyPlan, KeyRule, ParseError, Place, SecretKey, Selector, SourceSet, TargetShape, Wanted, WantedSource,
 };

@@ -24,6 +24,8 @@ pub fn wanted(object: &OkmsSecret) -> Result<Wanted, String> {
         type_: object.target_type().parse().map_err(|error| format!("spec.target.type: {error}"))?,
         labels: target.and_then(|target| target.labels.clone()).unwrap_or_default(),
         annotations: target.and_then(|target| target.annotations.clone()).unwrap_or_default(),
+        immutable: target.and_then(|target| target.immutable).unwrap_or(false),
+        policy: target.and_then(|target| target.creation_policy).unwrap_or_default(),
     };
     Ok(Wanted {
         sources: SourceSet::from_list(sources).ok_or("spec.sources: name at least one source")?,

@@ -7,7 +7,7 @@ use std::{borrow::Borrow, collections::BTreeMap, fmt, iter, str::FromStr, sync::
 
 use super::SecretType;
 use crate::{
-    api::{Decode, OnKeyConflict},
+    api::{CreationPolicy, Decode, OnKeyConflict},
     model::Source,
 };
 
@@ -121,6 +121,8 @@ pub struct TargetShape {
     /// As the user gave them; what the operator itself puts on every target is added when it is written, and wins.
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
+    pub immutable: bool,
+    pub policy: CreationPolicy,
 }
 
 /// A key of a Secret's `data`: 1 to 253 characters of `a-zA-Z0-9-._`, not `.`, and not beginning with `..`.

@@ -197,6 +197,25 @@ fn a_target_must_be_one_that_the_operator_may_write() {
 }
 
 #[test]
+fn what_is_merged_has_nothing_of_its_own_but_keys() {
+    let target = |fields: Value| secret(json!({"target": merged(json!({"creationPolicy": "Merge"}), fields)}));
+    for fields in [json!({"type": "Opaque"}), json!({"immutable": true}), json!({"labels": {"team": "shop"}})] {
+        refused("OkmsSecret", &target(fields), "spec.target", "remove type, immutable and labels");
+    }
+    taken("OkmsSecret", &target(json!({"name": "app", "annotations": {"example.com/note": "x"}})));
+    refused(
+        "OkmsSecret",
+        &secret(json!({"target": {"creationPolicy": "None"}})),
+        "spec.target.creationPolicy",
+        r#""Owner", "Orphan", "Merge""#,
+    );
+    for policy in ["Owner", "Orphan"] {
+        let target = json!({"creationPolicy": policy, "immutable": true, "type": "mine", "labels": {"team": "shop"}});
+        taken("OkmsSecret", &secret(json!({ "target": target })));
+    }
+}
+
+#[test]
 fn reserved_and_malformed_labels_and_annotations_are_refused() {
     for field in ["labels", "annotations"] {
         let at = format!("spec.target.{field}");
@@ -355,6 +374,7 @@ fn whole_secret() -> Value {
         "storeRef": {"kind": "ClusterOkmsStore", "name": "default"},
         "path": "prod/shop/db",
         "version": 7,
+        "prefix": "DB_",
         "keys": [{"to": "ca.crt", "from": "/tls/ca", "optional": true}, {"to": "config.json"}],
         "refreshInterval": "1m",
         "withdrawalPolicy": "Retain",
@@ -362,7 +382,20 @@ fn whole_secret() -> Value {
         "target": {
             "name": "db-credentials", "type": "kubernetes.io/basic-auth",
             "labels": {"team": "shop"}, "annotations": {"example.com/note": "any text"},
+            "immutable": true, "creationPolicy": "Orphan",
         },
+    })
+}
+
+/// What cannot stand beside a `path`.
+fn whole_sources() -> Value {
+    json!({
+        "sources": [
+            {"path": "prod/shop/db", "version": 7, "keys": [{"to": "p12", "from": "store", "decode": "Base64"}]},
+            {"path": "prod/shop/smtp", "prefix": "SMTP_", "optional": true},
+        ],
+        "onKeyConflict": "LastWins",
+        "target": {"creationPolicy": "Merge"},
     })
 }
 
@@ -385,6 +418,7 @@ fn what_was_applied_reads_back_unchanged_and_not_yet_done() {
     for (kind, name, spec) in [
         ("OkmsSecret", "read-back-small", secret(json!({}))),
         ("OkmsSecret", "read-back-whole", whole_secret()),
+        ("OkmsSecret", "read-back-sources", whole_sources()),
         ("ClusterOkmsStore", "read-back-small", store(json!({}))),
         ("ClusterOkmsStore", "read-back-whole", whole_store()),
     ] {
@@ -464,7 +498,19 @@ fn kubectl_shows_the_state_at_a_glance() {
 #[test]
 fn kubectl_explains_every_field() {
     let text = kubectl(&["explain", "okmssecrets.spec", "--recursive=false"], "").succeeded();
-    for field in ["storeRef", "path", "version", "keys", "refreshInterval", "withdrawalPolicy", "suspend", "target"] {
+    for field in [
+        "storeRef",
+        "path",
+        "version",
+        "keys",
+        "prefix",
+        "sources",
+        "onKeyConflict",
+        "refreshInterval",
+        "withdrawalPolicy",
+        "suspend",
+        "target",
+    ] {
         assert!(text.contains(&format!("  {field}\t<")), "{field} is missing from:\n{text}");
     }
     assert!(text.contains("Default: follow the current"), "{text}");

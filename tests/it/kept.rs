@@ -3,9 +3,10 @@
 use std::sync::{Arc, Mutex};
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ResourceQuota, Secret};
 use kube::{
-    ResourceExt,
+    Api, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
     runtime::watcher::{self, Event, watcher},
 };
 use tokio_util::task::AbortOnDropHandle;
@@ -75,4 +76,25 @@ impl History {
         assert!(!seen.is_empty(), "nothing was seen of {name}");
         assert!(seen.iter().all(|(status, _)| status != "True"), "{name} was Ready=True: {seen:?}");
     }
+}
+
+/// Lets the namespace have so many of a resource and no more, and waits until the API server holds it to that.
+pub(crate) async fn quota(world: &World, resource: &str, most: u32) {
+    let hard = serde_json::json!({ resource: most.to_string() });
+    let quota = serde_json::json!({"metadata": {"name": QUOTA}, "spec": {"hard": hard}});
+    let api = quotas(world);
+    api.create(&PostParams::default(), &serde_json::from_value(quota).unwrap()).await.unwrap();
+    // No controller counts here, so the count is written as it would: the API server refuses only by what it reads there.
+    let status = serde_json::json!({"status": {"hard": hard, "used": { resource: most.to_string() }}});
+    api.patch_status(QUOTA, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+}
+
+pub(crate) async fn no_quota(world: &World) {
+    quotas(world).delete(QUOTA, &DeleteParams::default()).await.unwrap();
+}
+
+const QUOTA: &str = "quota";
+
+fn quotas(world: &World) -> Api<ResourceQuota> {
+    Api::namespaced(world.client.clone(), &world.name)
 }

@@ -71,6 +71,8 @@ pub struct Ask {
     pub object: ObjectId,
     /// Changes when the spec changes: everything is then checked anew.
     pub generation: i64,
+    /// Changes when somebody asks for a check: the same.
+    pub refresh: u32,
     pub sources: Vec<Wish>,
     pub need: Need,
     /// How often to check; absent: only when asked.
@@ -400,21 +402,25 @@ impl Ledger {
     }
 
     fn enlist(&mut self, now: Now, ask: Ask) {
-        let Ask { object: id, generation, sources, need, interval, lane } = ask;
+        let Ask { object: id, generation, refresh, sources, need, interval, lane } = ask;
         let known = self.objects.get(&id);
-        let changed = known.is_none_or(|object| object.generation != generation || !object.same_sources(&sources));
+        let refreshed = known.is_some_and(|object| object.refresh != refresh);
+        let changed =
+            refreshed || known.is_none_or(|object| object.generation != generation || !object.same_sources(&sources));
         if changed {
             self.remove(&id);
             // What somebody changed is checked anew; what merely starts is content with the check that others on the path got, if
             // that is not older than it would itself let one become.
             let recent = interval.unwrap_or(self.timing.staleness_floor).min(self.timing.staleness_floor);
             let since = match need {
+                _ if refreshed => Some(now.mono),
                 Need::Data => Some(now.mono),
                 Need::Check => now.mono.checked_sub(self.effective_interval(recent)),
             };
             let round = Some(Round { since, data: need == Need::Data, delivered: false });
             let object = Object {
                 generation,
+                refresh,
                 wishes: sources,
                 interval,
                 lane,

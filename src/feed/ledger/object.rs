@@ -9,6 +9,7 @@ use crate::model::{Finding, Mark, StoreTroubleKind, TroubleKind, Verdict, Versio
 
 pub(super) struct Object {
     pub generation: i64,
+    pub refresh: u32,
     pub wishes: Vec<Wish>,
     pub interval: Option<Duration>,
     pub lane: Lane,

@@ -181,7 +181,8 @@ impl World {
     fn ask_every(&mut self, name: &str, text: &str, held: Option<Mark>, interval: Option<Duration>) -> Answer {
         let sources = vec![Wish { source: Source { path: path(text), pin: None }, held, optional: false }];
         let (object, need) = (object(name), Need::Check);
-        self.ledger.ask(self.now, Ask { object, generation: 1, sources, need, interval, lane: Lane::Verify })
+        self.ledger
+            .ask(self.now, Ask { object, generation: 1, refresh: 0, sources, need, interval, lane: Lane::Verify })
     }
 
     fn ask_pinned(&mut self, name: &str, text: &str, pin: Option<u32>, held: Option<Mark>, need: Need) -> Answer {
@@ -191,6 +192,7 @@ impl World {
             Ask {
                 object: object(name),
                 generation: 1,
+                refresh: 0,
                 sources: vec![Wish { source, held, optional: false }],
                 need,
                 interval: Some(MINUTE),
@@ -512,6 +514,7 @@ fn two_sources_of_one_rendering_are_both_checked_after_the_trigger() {
     let ask = |sources, need| Ask {
         object: object("tls"),
         generation: 1,
+        refresh: 0,
         sources,
         need,
         interval: Some(MINUTE),
@@ -548,6 +551,7 @@ fn the_others_are_read_without_an_optional_source_which_is_checked_at_its_interv
     let ask = |optional| Ask {
         object: object("a"),
         generation: 1,
+        refresh: 0,
         sources: vec![
             Wish { source: Source { path: path("db"), pin: None }, held: None, optional: false },
             Wish { source: Source { path: path("more"), pin: None }, held: None, optional },
@@ -620,6 +624,7 @@ fn an_object_without_an_interval_is_checked_only_when_asked() {
     let ask = Ask {
         object: object("a"),
         generation: 1,
+        refresh: 0,
         sources: vec![Wish { source: Source { path: path("db"), pin: None }, held: Some(mark), optional: false }],
         need: Need::Check,
         interval: None,

@@ -1,0 +1,179 @@
+//! What is there when one `OkmsSecret` is looked at: the store it may read from, and its target.
+//!
+//! It reads, and decides nothing but whether there is something to decide about.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Secret;
+
+use super::{report::Said, row::KnownTarget, secret::Run};
+use crate::{
+    api::{ClusterOkmsStore, Reason},
+    k8s::WriteError,
+    model::{Mark, OkmsId, StoreName},
+    plan::{self, Claim, Condition, Owner, Ownership, Written},
+};
+
+/// The store of the object, ready to be asked.
+pub(super) struct Access {
+    pub name: StoreName,
+    pub okms_id: OkmsId,
+    pub store: Arc<ClusterOkmsStore>,
+}
+
+/// Why nothing can be read.
+pub(super) enum Unreadable {
+    Said(Said),
+    /// The store was not looked at since the operator started.
+    NotYet,
+}
+
+/// The target as it was found.
+pub(super) struct Found {
+    /// Absent where there is none, or where it was not read because it is as it was.
+    pub secret: Option<Secret>,
+    pub condition: Condition,
+    /// For each source, what the target was made from.
+    pub marks: Vec<Option<Mark>>,
+    /// It was not read: the watch shows it as it was last seen.
+    pub remembered: bool,
+}
+
+impl Run<'_> {
+    /// What is claimed, and the store to read it from, if it is there and may be used for these paths.
+    pub(super) fn may_read(&self) -> Result<(Claim, Access), Unreadable> {
+        let refuse = |reason, message| Err(Unreadable::Said(Said::new(reason, message)));
+        let wanted = match plan::wanted(self.object) {
+            Ok(wanted) => wanted,
+            Err(message) => return refuse(Reason::InvalidSpec, message),
+        };
+        let name = self.object.spec.store_name();
+        let Some(store) = self.context.cluster_store(&name) else {
+            let message = format!("{name} does not exist: create it, or correct spec.storeRef");
+            return refuse(Reason::StoreNotFound, message);
+        };
+        let rules = store.spec.access.as_deref().unwrap_or_default();
+        for wanted in wanted.sources.iter() {
+            if !plan::grants(rules, &self.id.namespace, &wanted.source.path) {
+                let message = format!(
+                    "{name} does not let namespace {} read {}: have its owner add a rule to spec.access",
+                    self.id.namespace, wanted.source.path
+                );
+                return refuse(Reason::AccessDenied, message);
+            }
+        }
+        let Some(domain) = self.context.feed.domain(&name) else {
+            // Whoever opens its desk, or finds that it cannot be opened, wakes the store's objects.
+            let Some(trouble) = self.context.stores.trouble(&name.name) else { return Err(Unreadable::NotYet) };
+            // What was taken back stays so until OKMS says something else.
+            if self.previous().is_some_and(Reason::is_withdrawal) {
+                return Err(Unreadable::NotYet);
+            }
+            return refuse(Reason::StoreNotReady, format!("the store is not ready: {trouble}"));
+        };
+        let claim = Claim {
+            owner: Owner { name: self.id.name.to_string(), uid: self.id.uid.to_string() },
+            namespace: self.id.namespace.to_string(),
+            wanted,
+            okms_id: domain.okms_id.clone(),
+        };
+        Ok((claim, Access { name, okms_id: domain.okms_id, store }))
+    }
+
+    /// The target without reading it, if the watch shows it as it was last seen.
+    pub(super) fn remembered(&self, claim: &Claim) -> Option<Found> {
+        let known = self.row.target.as_ref()?;
+        let (uid, version) = (known.uid.as_deref(), known.resource_version.as_deref());
+        let same = known.written.generation == self.generation
+            && known.name == claim.wanted.target.name
+            && self.context.target_is_unchanged(&self.id.namespace, &known.name, uid, version);
+        same.then(|| Found { secret: None, condition: Condition::Intact, marks: known.marks.clone(), remembered: true })
+    }
+
+    /// Reads the target. The inner error says why it is left alone.
+    pub(super) async fn look(&mut self, claim: &Claim) -> Result<Result<Found, Said>, WriteError> {
+        let name = &claim.wanted.target.name;
+        let Some(secret) = self.context.targets.read(&self.id.namespace, name).await? else {
+            if claim.merges() {
+                let message = format!(
+                    "there is no Secret {name} to merge into (spec.target.creationPolicy): create it, with the annotation \
+                     okms-operator.io/allow: {}",
+                    claim.owner.name
+                );
+                return Ok(Err(Said::new(Reason::TargetMissing, message)));
+            }
+            let marks = vec![None; claim.wanted.sources.iter().count()];
+            return Ok(Ok(Found { secret: None, condition: Condition::Unrendered, marks, remembered: false }));
+        };
+        match claim.ownership(&secret) {
+            Ownership::Ours => {}
+            Ownership::Consented => {
+                if let Some(said) = unlike(&secret, claim) {
+                    return Ok(Err(said));
+                }
+                let marks = claim.evidence(&secret.metadata);
+                let condition = Condition::Unrendered;
+                return Ok(Ok(Found { secret: Some(secret), condition, marks, remembered: false }));
+            }
+            Ownership::Foreign { whose, may_consent } => return Ok(Err(not_owned(claim, &whose, may_consent))),
+        }
+        let marks = claim.evidence(&secret.metadata);
+        let fingerprint = claim.fingerprint(&self.context.fingerprinter, &secret);
+        let written = self.row.target.as_ref().filter(|known| known.name == *name).map(|known| &known.written);
+        let condition = claim.condition(&secret, self.generation, written, self.told_keys(), fingerprint);
+        if condition == Condition::Intact && claim.is_dressed(&secret, &marks) {
+            self.remember(claim, &secret, marks.clone());
+        }
+        Ok(Ok(Found { secret: Some(secret), condition, marks, remembered: false }))
+    }
+
+    /// Remembers a target that equals the rendering of what it was made from.
+    pub(super) fn remember(&mut self, claim: &Claim, secret: &Secret, marks: Vec<Option<Mark>>) {
+        self.row.target = Some(KnownTarget {
+            name: secret.metadata.name.clone().unwrap_or_default(),
+            uid: secret.metadata.uid.clone(),
+            resource_version: secret.metadata.resource_version.clone(),
+            written: Written {
+                generation: self.generation,
+                fingerprint: claim.fingerprint(&self.context.fingerprinter, secret),
+            },
+            marks,
+            keys: claim.data(secret).len(),
+        });
+    }
+
+    /// How many keys the status says that the target has, if it shows this generation as synced.
+    fn told_keys(&self) -> Option<usize> {
+        let status = self.row.status.as_ref().or(self.object.status.as_ref())?;
+        let synced = self.previous() == Some(Reason::Synced);
+        status.target.as_ref().filter(|_| synced).and_then(|target| usize::try_from(target.keys).ok())
+    }
+}
+
+/// A Secret that was given to us is changed, never replaced: why that cannot be done.
+fn unlike(secret: &Secret, claim: &Claim) -> Option<Said> {
+    let (name, is, wanted) = (&claim.wanted.target.name, plan::type_of(secret), claim.wanted.target.type_.as_str());
+    let problem = if is != wanted {
+        format!("its type is {is} and not {wanted}: correct spec.target.type, or delete the Secret")
+    } else if secret.immutable == Some(true) {
+        "it is immutable: delete the Secret".to_owned()
+    } else {
+        return None;
+    };
+    Some(Said::new(Reason::TargetNotOwned, format!("Secret {name} may be taken over, but {problem}")))
+}
+
+fn not_owned(claim: &Claim, whose: &str, may_consent: bool) -> Said {
+    let (name, owner) = (&claim.wanted.target.name, &claim.owner.name);
+    let consent = format!("kubectl annotate secret {name} okms-operator.io/allow={owner}");
+    let remedy = match (claim.merges(), may_consent) {
+        (false, false) => "delete it, or choose another spec.target.name".to_owned(),
+        (false, true) => format!("delete it, choose another spec.target.name, or have it taken over with: {consent}"),
+        (true, false) => "choose another spec.target.name".to_owned(),
+        (true, true) => format!("choose another spec.target.name, or let keys be added to it with: {consent}"),
+    };
+    Said::new(
+        Reason::TargetNotOwned,
+        format!("Secret {name} exists already and {whose}, so it is not touched: {remedy}"),
+    )
+}

@@ -1,0 +1,308 @@
+//! The target as it is and as it shall be: whose it is, what it was made from, whether it still is what was last written.
+//!
+//! A [`Claim`] is what one `OkmsSecret` claims of one Secret: the whole of it (`Owner`, `Orphan`), or some of the keys of a Secret
+//! that is somebody else's (`Merge`). Everything is asked of the claim, so that nobody else has to tell the two apart:
+//! [`ownership`] says whether it may be written, [`whole`] and [`merged`] what it looks like.
+
+mod merged;
+mod ownership;
+mod whole;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::Secret,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
+
+pub use self::ownership::Ownership;
+use super::{Fingerprint, Fingerprinter, TargetShape, Wanted};
+use crate::{
+    api::{CreationPolicy, names},
+    model::{Evidence, Mark, OkmsId, Source},
+};
+
+/// Which `OkmsSecret` a target belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    pub name: String,
+    pub uid: String,
+}
+
+impl Owner {
+    const KIND: &'static str = "OkmsSecret";
+
+    fn api_version() -> String {
+        format!("{}/{}", names::GROUP, names::VERSION)
+    }
+
+    /// The reference by which Kubernetes deletes the target with its `OkmsSecret`. It does not block that deletion.
+    pub fn reference(&self) -> OwnerReference {
+        OwnerReference {
+            api_version: Self::api_version(),
+            kind: Self::KIND.to_owned(),
+            name: self.name.clone(),
+            uid: self.uid.clone(),
+            controller: Some(true),
+            block_owner_deletion: None,
+        }
+    }
+
+    /// Who writes what is merged into a Secret: each `OkmsSecret` has its own keys there.
+    pub fn field_manager(&self) -> String {
+        format!("{}/{}", names::FIELD_MANAGER, self.uid)
+    }
+
+    /// The annotation of a Secret that this `OkmsSecret` merges into.
+    pub fn merged_annotation(&self) -> String {
+        format!("{}{}", names::MERGED_ANNOTATION_PREFIX, self.uid)
+    }
+}
+
+/// What is known of the target when a decision is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// It equals the rendering of what its evidence names, for the present spec.
+    Intact,
+    /// It was rendered for the present spec and somebody changed its content since.
+    Drifted,
+    /// It has to be rendered: it is absent, or of another spec, or nothing shows that it is not.
+    Unrendered,
+}
+
+/// What was last written, as the operator remembers it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Written {
+    /// The generation of the `OkmsSecret` that was rendered.
+    pub generation: i64,
+    pub fingerprint: Fingerprint,
+}
+
+/// What one `OkmsSecret` claims of its target.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    pub owner: Owner,
+    pub namespace: String,
+    pub wanted: Wanted,
+    pub okms_id: OkmsId,
+}
+
+impl Claim {
+    fn shape(&self) -> &TargetShape {
+        &self.wanted.target
+    }
+
+    /// Whether only some keys of the Secret are claimed.
+    pub fn merges(&self) -> bool {
+        self.shape().policy == CreationPolicy::Merge
+    }
+
+    /// Whether something of what is claimed is in the Secret.
+    pub fn holds(&self, secret: &Secret) -> bool {
+        !self.merges() || annotation(&secret.metadata, &self.owner.merged_annotation()).is_some()
+    }
+
+    /// The same claim by `OkmsSecret`s of this name that are gone, where their keys are still in the Secret.
+    pub fn predecessors(&self, secret: &Secret) -> Vec<Self> {
+        let owners = merged::predecessors(&secret.metadata, &self.owner);
+        owners.into_iter().map(|owner| Self { owner, ..self.clone() }).collect()
+    }
+
+    /// Whether the Secret that has the name of the target may be written.
+    pub fn ownership(&self, secret: &Secret) -> Ownership {
+        if self.merges() { ownership::of_part(secret, &self.owner) } else { ownership::of_whole(secret, &self.owner) }
+    }
+
+    /// What the target says for each of the sources: the content that it was made from, where it was made from exactly this source
+    /// of this domain. Nothing else may ever be the ground for a deletion.
+    pub fn evidence(&self, metadata: &ObjectMeta) -> Vec<Option<Mark>> {
+        let written = if self.merges() { merged::evidence(metadata, &self.owner) } else { whole::evidence(metadata) };
+        let of = |source: &Source| written.iter().find(|one| one.names(&self.okms_id, source)).map(|one| one.mark);
+        self.wanted.sources.iter().map(|wanted| of(&wanted.source)).collect()
+    }
+
+    /// The data of the Secret that is claimed.
+    pub fn data(&self, secret: &Secret) -> BTreeMap<String, ByteString> {
+        let mut data = secret.data.clone().unwrap_or_default();
+        if self.merges() {
+            let ours = merged::keys(&secret.metadata, &self.owner);
+            data.retain(|key, _| ours.contains(key));
+        }
+        data
+    }
+
+    /// Whether nobody but the operator ever wrote the claimed data, as the API server recorded it.
+    ///
+    /// What is merged has a manager of its own: a key that somebody else changes is not claimed by it any more.
+    fn only_we_wrote_data(&self, metadata: &ObjectMeta) -> bool {
+        self.merges() || only_we_wrote_data(metadata)
+    }
+
+    /// A keyed hash of what is claimed.
+    pub fn fingerprint(&self, fingerprinter: &Fingerprinter, secret: &Secret) -> Fingerprint {
+        fingerprinter.of(type_of(secret), &self.data(secret))
+    }
+
+    /// Judges the content of a target that is ours.
+    ///
+    /// `written` is what this process wrote or has judged before. Without it, after a restart, `told` is the number of keys that the
+    /// target has by its status, where that shows this generation as synced. Then the target is believed if it has as many and
+    /// nobody but us wrote one of them, as the API server's own record of managers tells. (That record shows who wrote a key, not who
+    /// removed one.)
+    pub fn condition(
+        &self,
+        secret: &Secret,
+        generation: i64,
+        written: Option<&Written>,
+        told: Option<usize>,
+        fingerprint: Fingerprint,
+    ) -> Condition {
+        match written {
+            Some(written) if written.generation != generation => Condition::Unrendered,
+            Some(written) if written.fingerprint == fingerprint => Condition::Intact,
+            Some(_) => Condition::Drifted,
+            None => match told {
+                None => Condition::Unrendered,
+                Some(keys) if keys == self.data(secret).len() && self.only_we_wrote_data(&secret.metadata) => {
+                    Condition::Intact
+                }
+                Some(_) => Condition::Drifted,
+            },
+        }
+    }
+
+    /// The Secret as it shall be: complete, or as much of it as is claimed.
+    pub fn desired(
+        &self,
+        data: BTreeMap<String, ByteString>,
+        marks: &[Option<Mark>],
+        existing: Option<&Secret>,
+    ) -> Secret {
+        let evidence = self.made_from(marks);
+        if self.merges() {
+            merged::desired(self, data, &evidence, existing)
+        } else {
+            whole::desired(self, data, &evidence, existing)
+        }
+    }
+
+    /// Whether writing `desired` over `existing` would change anything.
+    pub fn differs(&self, existing: &Secret, desired: &Secret) -> bool {
+        if self.merges() { merged::differs(existing, desired, &self.owner) } else { whole::differs(existing, desired) }
+    }
+
+    /// Whether everything around the data is as it shall be, too.
+    pub fn is_dressed(&self, secret: &Secret, marks: &[Option<Mark>]) -> bool {
+        let complete = self.wanted.sources.iter().zip(marks).all(|(source, mark)| mark.is_some() || source.optional);
+        complete && !self.differs(secret, &self.desired(self.data(secret), marks, Some(secret)))
+    }
+
+    /// What the target says of itself when it is made from these versions.
+    pub(super) fn made_from(&self, marks: &[Option<Mark>]) -> Vec<Evidence> {
+        let sources = self.wanted.sources.iter().map(|wanted| &wanted.source).zip(marks);
+        sources
+            .filter_map(|(source, mark)| {
+                let (okms_id, path) = (self.okms_id.clone(), source.path.clone());
+                Some(Evidence { okms_id, path, pin: source.pin, mark: (*mark)? })
+            })
+            .collect()
+    }
+}
+
+/// What becomes of a Secret that is not the target any more, because the target has another name now.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Leftover {
+    /// It is not, or not only, ours.
+    NotOurs,
+    Delete,
+    /// It stays, and is nobody's: this is written instead.
+    Release(Box<Secret>),
+    /// Our keys are taken out.
+    TakeOut,
+}
+
+impl Claim {
+    /// Judges a Secret of another name that says that it belongs to this `OkmsSecret`.
+    ///
+    /// A copy that somebody made of a target carries our annotations as well, but it was not us who wrote its data.
+    pub fn leftover(&self, secret: &Secret) -> Leftover {
+        if annotation(&secret.metadata, &self.owner.merged_annotation()).is_some() {
+            return Leftover::TakeOut;
+        }
+        let ours = ownership::of_whole(secret, &self.owner) == Ownership::Ours;
+        match (ours && only_we_wrote_data(&secret.metadata), self.shape().policy) {
+            (false, _) => Leftover::NotOurs,
+            (true, CreationPolicy::Orphan) => Leftover::Release(Box::new(whole::released(secret))),
+            (true, CreationPolicy::Owner | CreationPolicy::Merge) => Leftover::Delete,
+        }
+    }
+}
+
+/// What to apply in the name of a claim that merges, so that nothing of it is left in the Secret.
+pub fn taken_out(secret: &Secret) -> Secret {
+    merged::nothing(secret)
+}
+
+/// Who else wrote to the Secret last, as the API server recorded it.
+pub fn other_writer(metadata: &ObjectMeta) -> Option<&str> {
+    let others = metadata
+        .managed_fields
+        .iter()
+        .flatten()
+        .filter(|entry| entry.manager.as_deref().is_some_and(|manager| !manager.starts_with(names::FIELD_MANAGER)));
+    others.max_by_key(|entry| entry.time.as_ref().map(|time| time.0))?.manager.as_deref()
+}
+
+/// The name of every `OkmsSecret` that a change of this target may matter to.
+pub fn claimants(metadata: &ObjectMeta) -> BTreeSet<String> {
+    let annotated = annotation(metadata, names::OWNER_ANNOTATION).map(str::to_owned);
+    let references = metadata.owner_references.iter().flatten().filter(|reference| is_okms_secret(reference));
+    annotated
+        .into_iter()
+        .chain(references.map(|reference| reference.name.clone()))
+        .chain(merged::owners(metadata))
+        .collect()
+}
+
+/// The type of a Secret; the API server never leaves it out.
+pub fn type_of(secret: &Secret) -> &str {
+    secret.type_.as_deref().unwrap_or("Opaque")
+}
+
+fn only_we_wrote_data(metadata: &ObjectMeta) -> bool {
+    let mut writers = metadata
+        .managed_fields
+        .iter()
+        .flatten()
+        .filter(|entry| entry.fields_v1.as_ref().is_some_and(|fields| fields.0.get("f:data").is_some()))
+        .peekable();
+    writers.peek().is_some() && writers.all(|entry| entry.manager.as_deref() == Some(names::FIELD_MANAGER))
+}
+
+fn is_okms_secret(reference: &OwnerReference) -> bool {
+    reference.kind == Owner::KIND && reference.api_version.split('/').next() == Some(names::GROUP)
+}
+
+/// The names of the fields at this place that a manager wrote, as the API server recorded it.
+fn written_by(metadata: &ObjectMeta, manager: &str, place: &[&str]) -> BTreeSet<String> {
+    metadata
+        .managed_fields
+        .iter()
+        .flatten()
+        .filter(|entry| entry.manager.as_deref() == Some(manager))
+        .filter_map(|entry| {
+            let fields = &entry.fields_v1.as_ref()?.0;
+            place.iter().try_fold(fields, |fields, name| fields.get(name))?.as_object()
+        })
+        .flat_map(|fields| fields.keys().filter_map(|key| key.strip_prefix("f:")).map(str::to_owned))
+        .collect()
+}
+
+fn annotation<'a>(metadata: &'a ObjectMeta, name: &str) -> Option<&'a str> {
+    metadata.annotations.as_ref()?.get(name).map(String::as_str)
+}
+
+fn label<'a>(metadata: &'a ObjectMeta, name: &str) -> Option<&'a str> {
+    metadata.labels.as_ref()?.get(name).map(String::as_str)
+}
