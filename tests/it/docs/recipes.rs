@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `json`, after a paragraph with "`the/path` in OKMS" | it is written to this path |
 //! | `yaml` of an `OkmsSecret` | it is applied |
-//! | `yaml` of a Secret | the Secret of this name becomes exactly this |
+//! | `yaml` of a Secret with the annotation `okms-operator.io/allow` | somebody else makes it |
+//! | `yaml` of another Secret | the Secret of this name becomes exactly this |
 //! | `console` of kubectl | it is run until it prints what stands there |
 //! | `yaml` of anything else | nothing; but the Secrets and keys that it uses must be those of the recipe |
 //!
@@ -15,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Secret;
-use kube::ResourceExt;
+use kube::{ResourceExt, api::PostParams};
 use okms_sim::Validity;
 use serde_json::{Value, json};
 
@@ -26,6 +27,9 @@ use crate::{
 };
 
 const PAGE: &str = "docs/recipes.md";
+
+/// What only the owner of a Secret writes; see `yaml` above.
+const ALLOW: &str = "okms-operator.io/allow";
 
 /// One section of the page.
 struct Recipe {
@@ -43,6 +47,8 @@ enum Action {
     Put(String, Value),
     /// Applies an `OkmsSecret`.
     Apply(Value),
+    /// Makes a Secret as somebody else.
+    Make(Value),
     /// Waits for a Secret.
     Expect(Value),
     /// Runs a command and waits for what it prints.
@@ -84,6 +90,7 @@ fn actions(block: &Block) -> Vec<Action> {
             .into_iter()
             .map(|object| match object["kind"].as_str().unwrap() {
                 "OkmsSecret" => Action::Apply(object),
+                "Secret" if object["metadata"]["annotations"][ALLOW].is_string() => Action::Make(object),
                 "Secret" => Action::Expect(object),
                 _ => Action::Use(object),
             })
@@ -155,7 +162,7 @@ impl Shown {
     fn of_cluster(secret: &Secret) -> Self {
         let shown = |all: &BTreeMap<String, String>| {
             let shown = all.iter().filter(|(name, _)| {
-                !name.starts_with("okms-operator.io/") && !name.starts_with("app.kubernetes.io/managed-by")
+                !name.contains("okms-operator.io/") && name.as_str() != "app.kubernetes.io/managed-by"
             });
             shown.map(|(name, text)| (name.clone(), text.clone())).collect()
         };
@@ -196,6 +203,12 @@ async fn run(number: usize, recipe: &Recipe) {
                 spec["storeRef"] = json!({"name": world.name});
                 let object = world.apply(name, spec).await;
                 makers.insert(object.target_name(), name);
+            }
+            Action::Make(secret) => {
+                let mut secret = secret.clone();
+                secret["metadata"]["namespace"] = json!(world.name);
+                let secret = serde_json::from_value(secret).unwrap_or_else(|error| panic!("{place}: {error}"));
+                world.secrets().create(&PostParams::default(), &secret).await.unwrap();
             }
             Action::Expect(secret) => {
                 let name = secret["metadata"]["name"].as_str().unwrap();
