@@ -155,6 +155,34 @@ mod tests {
         }
     }
 
+    /// A default in the CRD would be written into the objects of users (see above), so the description is the only place for it.
+    #[test]
+    fn every_optional_field_of_a_spec_says_what_its_absence_means() {
+        fn check(at: &str, schema: &Value, silent: &mut Vec<String>) {
+            let required: Vec<_> = schema["required"].as_array().into_iter().flatten().collect();
+            for (name, child) in schema["properties"].as_object().into_iter().flatten() {
+                let (at, meaning) = (format!("{at}.{name}"), child["description"].as_str().unwrap());
+                // Of a choice, the absence of one means that another is given.
+                let says = ["Default: ", "Give either ", "Give exactly one of ", "Give at least one"];
+                if !required.contains(&&Value::from(name.as_str())) && !says.iter().any(|words| meaning.contains(words))
+                {
+                    silent.push(at.clone());
+                }
+                check(&at, child, silent);
+            }
+            if let Some(items) = schema.get("items") {
+                check(&format!("{at}[]"), items, silent);
+            }
+        }
+        let mut silent = Vec::new();
+        for (name, yaml) in crds() {
+            let crd: Value = serde_saphyr::from_str(&yaml).unwrap();
+            let spec = crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec").unwrap();
+            check(&format!("{name}: spec"), spec, &mut silent);
+        }
+        assert!(silent.is_empty(), "say \"Default: …\" in the description of {silent:#?}");
+    }
+
     #[test]
     fn every_refusal_says_what_to_do() {
         fn messages(value: &Value, found: &mut Vec<String>) {

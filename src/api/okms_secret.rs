@@ -82,8 +82,8 @@ pub struct OkmsSecretSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
 
-    /// Several secrets that become one Secret, at most 16, instead of path. All are read after the change that made it
-    /// necessary, so that a certificate and its key in two paths change together.
+    /// Several secrets that become one Secret, at most 16. All are read after the change that made it necessary, so that a
+    /// certificate and its key in two paths change together. Give either path or sources.
     #[schemars(length(max = 16))]
     #[x_kube(
         merge_strategy = ListMerge::Atomic,
@@ -298,13 +298,14 @@ pub struct TargetSpec {
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
     pub type_: Option<String>,
 
-    /// Labels for the Secret, at most 64. Those of okms-operator.io, kubernetes.io and helm.sh are reserved.
+    /// Labels for the Secret, at most 64. Those of okms-operator.io, kubernetes.io and helm.sh are reserved. Default: none.
     #[schemars(schema_with = "label_map")]
     #[x_kube(validation = NOT_RESERVED, validation = LEGAL_KEYS)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<BTreeMap<String, String>>,
 
-    /// Annotations for the Secret, at most 64. Those of okms-operator.io, kubernetes.io and helm.sh are reserved.
+    /// Annotations for the Secret, at most 64. Those of okms-operator.io, kubernetes.io and helm.sh are reserved. Default:
+    /// none.
     #[schemars(schema_with = "annotation_map")]
     #[x_kube(validation = NOT_RESERVED, validation = LEGAL_KEYS)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -507,7 +508,7 @@ pub struct OkmsSecretStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<String>,
 
-    /// The source in short: path@version.
+    /// The sources in short: the first as path@version, and how many more, such as prod/shop/db@7 +1.
     #[schemars(length(max = 512))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,

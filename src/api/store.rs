@@ -66,8 +66,7 @@ pub struct ClusterOkmsStoreSpec {
     /// How the operator proves who it is.
     pub auth: Auth,
 
-    /// The certificate authority of the endpoint, in PEM: exactly one of pem, configMapRef and secretRef. Default: the public
-    /// roots that browsers trust.
+    /// The certificate authority of the endpoint, in PEM. Default: the public roots that browsers trust.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<CaSource>,
 
@@ -81,7 +80,7 @@ pub struct ClusterOkmsStoreSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdrawal_policy: Option<WithdrawalPolicy>,
 
-    /// Bounds on the requests to OKMS: requestsPerSecond, concurrentRequests and timeout.
+    /// Bounds on the requests to OKMS: requestsPerSecond, concurrentRequests and timeout. Default: those of its fields.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
 
@@ -121,7 +120,8 @@ pub struct Auth {
      and secretRef (a Secret in the operator's namespace)"
 ))]
 pub struct ClientCertificateAuth {
-    /// A folder below the operator's mount root (/etc/okms), such as default for /etc/okms/default.
+    /// A folder below the operator's mount root (/etc/okms), such as default for /etc/okms/default. Give either mount or
+    /// secretRef.
     #[schemars(length(min = 1, max = 63))]
     #[x_kube(validation = (
         "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
@@ -131,7 +131,7 @@ pub struct ClientCertificateAuth {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mount: Option<String>,
 
-    /// A Secret in the operator's own namespace.
+    /// A Secret in the operator's own namespace. Give either mount or secretRef.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretRef>,
 }
@@ -177,7 +177,7 @@ const OBJECT_NAME_MESSAGE: &str = "a name has only lower-case letters, digits, '
      public roots"
 ))]
 pub struct CaSource {
-    /// The certificates themselves, at most 64 KiB.
+    /// The certificates themselves, at most 64 KiB. Give exactly one of pem, configMapRef and secretRef.
     #[schemars(length(min = 1, max = 65536))]
     #[x_kube(
         validation = (
@@ -192,11 +192,11 @@ pub struct CaSource {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pem: Option<String>,
 
-    /// A key of a ConfigMap in the operator's own namespace.
+    /// A key of a ConfigMap in the operator's own namespace. Give exactly one of pem, configMapRef and secretRef.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_map_ref: Option<KeyRef>,
 
-    /// A key of a Secret in the operator's own namespace.
+    /// A key of a Secret in the operator's own namespace. Give exactly one of pem, configMapRef and secretRef.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<KeyRef>,
 }
@@ -236,7 +236,7 @@ fn timeout_range() -> Rule {
     "say in namespaces who may read these paths, such as [shop, 'team-*'], or ['*'] for every namespace"
 ))]
 pub struct AccessRule {
-    /// Names of namespaces, or globs such as team-*, at most 64.
+    /// Names of namespaces, or globs such as team-*, at most 64. Give at least one.
     #[schemars(schema_with = "namespace_patterns")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<Vec<String>>,

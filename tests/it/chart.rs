@@ -48,7 +48,7 @@ fn install(cluster: &ControlPlane, release: &str, values: &Path) -> Output {
     cluster::run(helm, "")
 }
 
-fn template(arguments: &[&str]) -> Output {
+pub(crate) fn template(arguments: &[&str]) -> Output {
     // Rendering talks to no cluster, but Helm would still read the kubeconfig of whoever runs the test.
     let mut helm = std::process::Command::new(binaries::helm_binary().unwrap());
     helm.env("KUBECONFIG", "/dev/null");

@@ -11,6 +11,7 @@ mod chart;
 mod cluster;
 mod costs;
 mod credentials;
+mod docs;
 mod faults;
 mod kept;
 mod lifecycle;
