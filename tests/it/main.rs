@@ -13,6 +13,7 @@ mod costs;
 mod credentials;
 mod faults;
 mod kept;
+mod kstatus;
 mod lifecycle;
 mod okms_client;
 mod process;
