@@ -33,10 +33,10 @@ async fn start_beside_a_store_that_is_missing(world: &mut World) {
 }
 
 /// An `OkmsSecret` that cannot be done, why, and words of the sentence.
-struct Bad {
-    name: &'static str,
-    spec: Value,
-    reason: &'static str,
+pub(crate) struct Bad {
+    pub(crate) name: &'static str,
+    pub(crate) spec: Value,
+    pub(crate) reason: &'static str,
     words: &'static [&'static str],
 }
 
@@ -45,7 +45,7 @@ fn bad(name: &'static str, spec: Value, reason: &'static str, words: &'static [&
 }
 
 /// Writes what [`contents`] reads.
-fn write_contents(world: &World) {
+pub(crate) fn write_contents(world: &World) {
     let domain = &world.domain;
     world.sim.with_switches(|switches| switches.max_data_bytes = None);
     let [pair, other] = [(); 2].map(|()| domain.issue_client_certificate(Validity::days(1)).unwrap());
@@ -71,7 +71,7 @@ fn write_contents(world: &World) {
     domain.put("huge", json!({"blob": "x".repeat(1200 * 1024)}));
 }
 
-fn contents() -> Vec<Bad> {
+pub(crate) fn contents() -> Vec<Bad> {
     let typed = |path: &str, of: &str| json!({"path": path, "target": {"type": of}});
     let four = ["a", "b", "c", "d"].map(|to| json!({"to": to, "from": "blob"}));
     vec![

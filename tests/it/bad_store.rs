@@ -20,11 +20,25 @@ use crate::{
 };
 
 /// A store that cannot work: its spec, why, and words of its sentence.
-struct BadStore {
-    name: &'static str,
+pub(crate) struct BadStore {
+    pub(crate) name: &'static str,
     spec: Value,
-    reason: &'static str,
+    pub(crate) reason: &'static str,
     words: &'static [&'static str],
+}
+
+impl BadStore {
+    /// What it is called in the cluster.
+    pub(crate) fn store(&self, world: &World) -> String {
+        format!("{}-{}", world.name, self.name)
+    }
+
+    /// Creates it, and an `OkmsSecret` of its name that reads through it.
+    pub(crate) async fn create(&self, world: &World) {
+        let limits = json!({"limits": {"timeout": "1s"}});
+        world.create_store_named(&self.store(world), merged(limits, &self.spec)).await;
+        world.apply(self.name, json!({"path": "db", "storeRef": {"name": self.store(world)}})).await;
+    }
 }
 
 async fn put_secret(world: &World, name: &str, files: &[(&str, &str)]) {
@@ -85,8 +99,8 @@ async fn create_credentials(world: &World) {
     maps.create(&PostParams::default(), &serde_json::from_value(map).unwrap()).await.unwrap();
 }
 
-/// What stores are pointed at.
-struct Elsewhere {
+/// What stores are pointed at; it is there until this is dropped.
+pub(crate) struct Elsewhere {
     okms_id: String,
     silent: String,
     plain: String,
@@ -94,9 +108,29 @@ struct Elsewhere {
     region_ca: String,
     plane: String,
     plane_ca: String,
+    _there: (Sim, tokio::net::TcpListener),
 }
 
-fn bad_stores(elsewhere: &Elsewhere) -> Vec<BadStore> {
+impl Elsewhere {
+    pub(crate) async fn of(world: &World) -> Self {
+        let another_sim = Sim::start(okms_sim::Options::default()).await.unwrap();
+        create_credentials(world).await;
+        let (silent, listener) = silence().await;
+        let plane = tokio::task::spawn_blocking(cluster::shared).await.unwrap();
+        Self {
+            okms_id: world.domain.okms_id(),
+            silent,
+            plain: plain_http().await,
+            region: another_sim.endpoint(),
+            region_ca: another_sim.server_ca_pem(),
+            plane: plane.server_url().to_owned(),
+            plane_ca: plane.ca_pem().to_owned(),
+            _there: (another_sim, listener),
+        }
+    }
+}
+
+pub(crate) fn bad_stores(elsewhere: &Elsewhere) -> Vec<BadStore> {
     let by_secret = |name: &str| {
         let reference = json!({"name": format!("{name}-credential")});
         json!({"auth": {"clientCertificate": {"mount": null, "secretRef": reference}}})
@@ -164,37 +198,18 @@ fn bad_stores(elsewhere: &Elsewhere) -> Vec<BadStore> {
 async fn a_store_that_cannot_work_says_why_and_works_once_mended() {
     let mut world = World::without_operator("bad-store").await;
     let history = History::of(&world);
-    let another_sim = Sim::start(okms_sim::Options::default()).await.unwrap();
-    create_credentials(&world).await;
-    let okms_id = world.domain.okms_id();
-    let (silent, _listener) = silence().await;
-
-    let plane = tokio::task::spawn_blocking(cluster::shared).await.unwrap();
-    let elsewhere = Elsewhere {
-        okms_id,
-        silent,
-        plain: plain_http().await,
-        region: another_sim.endpoint(),
-        region_ca: another_sim.server_ca_pem(),
-        plane: plane.server_url().to_owned(),
-        plane_ca: plane.ca_pem().to_owned(),
-    };
+    let elsewhere = Elsewhere::of(&world).await;
     let cases = bad_stores(&elsewhere);
-
-    let prefix = world.name.clone();
-    let store = |name: &str| format!("{prefix}-{name}");
     let mut config = world.config();
-    config.cluster_stores = cases.iter().map(|case| store(case.name)).collect();
+    config.cluster_stores = cases.iter().map(|case| case.store(&world)).collect();
     world.domain.put("db", json!({"v": "1"}));
     for case in &cases {
-        let limits = json!({"limits": {"timeout": "1s"}});
-        world.create_store_named(&store(case.name), merged(limits, &case.spec)).await;
-        world.apply(case.name, json!({"path": "db", "storeRef": {"name": store(case.name)}})).await;
+        case.create(&world).await;
     }
     world.start_with(config);
 
     join_all(cases.iter().map(async |case| {
-        let said = world.store_named_ready(&store(case.name), "False", case.reason).await;
+        let said = world.store_named_ready(&case.store(&world), "False", case.reason).await;
         assert!(has(&said, case.words), "{}: {:?} are not all in {said:?}", case.name, case.words);
         fails(&world, case.name, "StoreNotReady", &["the store is not ready", &said]).await;
         assert!(world.secret(case.name).await.is_none(), "{} got a Secret", case.name);
@@ -202,7 +217,7 @@ async fn a_store_that_cannot_work_says_why_and_works_once_mended() {
     .await;
     for case in &cases {
         history.assert_never_ready(case.name);
-        let stored = world.stores().get(&store(case.name)).await.unwrap();
+        let stored = world.stores().get(&case.store(&world)).await.unwrap();
         assert!(stored.status.unwrap().certificate.is_none(), "{} shows a certificate in use", case.name);
     }
 
@@ -212,8 +227,8 @@ async fn a_store_that_cannot_work_says_why_and_works_once_mended() {
         "ca": {"pem": world.sim.server_ca_pem(), "configMapRef": null},
     });
     join_all(cases.iter().map(async |case| {
-        world.patch_store_named(&store(case.name), json!({"spec": spec})).await;
-        world.store_named_ready(&store(case.name), "True", "Reachable").await;
+        world.patch_store_named(&case.store(&world), json!({"spec": spec})).await;
+        world.store_named_ready(&case.store(&world), "True", "Reachable").await;
         world.synced(case.name, &[("v", "1")]).await;
     }))
     .await;

@@ -6,6 +6,7 @@ use std::{
     io::Write,
     process::{Command, Stdio},
     sync::OnceLock,
+    thread,
 };
 
 use serde_json::Value;
@@ -71,8 +72,12 @@ pub(crate) fn kubectl_json(cluster: &ControlPlane, arguments: &[&str]) -> Value 
 pub(crate) fn run(mut command: Command, input: &str) -> Output {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // Beside the reading, since a program may answer before it has read everything. One that reads nothing says so itself.
+    let output = thread::scope(|scope| {
+        scope.spawn(move || drop(stdin.write_all(input.as_bytes())));
+        child.wait_with_output().unwrap()
+    });
     Output {
         ok: output.status.success(),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

@@ -16,18 +16,18 @@ use crate::{
 const LONG: Duration = Duration::from_secs(4);
 
 /// A fault by name, and what it means: for the store, if everything is hit, and for an object, if its path alone is.
-struct Case {
-    name: &'static str,
-    fault: Fault,
-    of_store: &'static str,
-    of_path: &'static str,
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) fault: Fault,
+    pub(crate) of_store: &'static str,
+    pub(crate) of_path: &'static str,
 }
 
 fn case(name: &'static str, fault: Fault, of_store: &'static str, of_path: &'static str) -> Case {
     Case { name, fault, of_store, of_path }
 }
 
-fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let (down, odd) = ("OkmsUnavailable", "UnexpectedAnswer");
     let login = "<html><body><form action=/login>Please log in</form></body></html>";
     let json = "application/json";

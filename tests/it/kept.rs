@@ -1,14 +1,18 @@
 //! What a failure must not do: take a Secret, or call something synced that is not.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    fmt::Debug,
+    sync::{Arc, Mutex},
+};
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ResourceQuota, Secret};
 use kube::{
-    Api, ResourceExt,
+    Api, Resource, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
     runtime::watcher::{self, Event, watcher},
 };
+use serde::de::DeserializeOwned;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::world::{World, ready_of};
@@ -39,6 +43,22 @@ impl Kept {
     }
 }
 
+/// Shows each version of these objects to `see`, for as long as the handle is kept.
+pub(crate) fn watched<K>(api: Api<K>, see: impl Fn(K) + Send + 'static) -> AbortOnDropHandle<()>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        let mut events = std::pin::pin!(watcher(api, watcher::Config::default()));
+        while let Some(event) = events.next().await {
+            // A failed watch starts anew by itself.
+            if let Ok(Event::Apply(object) | Event::InitApply(object)) = event {
+                see(object);
+            }
+        }
+    }))
+}
+
 /// Every Ready condition that the `OkmsSecret`s of a namespace had, in order.
 pub(crate) struct History {
     seen: Arc<Mutex<Vec<(String, String, String)>>>,
@@ -48,19 +68,13 @@ pub(crate) struct History {
 impl History {
     pub(crate) fn of(world: &World) -> Self {
         let seen: Arc<Mutex<Vec<_>>> = Arc::default();
-        let (api, written) = (world.objects(), seen.clone());
-        let watch = tokio::spawn(async move {
-            let mut events = std::pin::pin!(watcher(api, watcher::Config::default()));
-            while let Some(event) = events.next().await {
-                // A failed watch starts anew by itself.
-                if let Ok(Event::Apply(object) | Event::InitApply(object)) = event
-                    && let Some((status, reason, _)) = ready_of(&object)
-                {
-                    written.lock().unwrap().push((object.name_any(), status, reason));
-                }
+        let written = seen.clone();
+        let watch = watched(world.objects(), move |object| {
+            if let Some((status, reason, _)) = ready_of(&object) {
+                written.lock().unwrap().push((object.name_any(), status, reason));
             }
         });
-        Self { seen, _watch: AbortOnDropHandle::new(watch) }
+        Self { seen, _watch: watch }
     }
 
     /// Status and reason of an object, each as often as it was written.

@@ -14,6 +14,7 @@ mod credentials;
 mod docs;
 mod faults;
 mod kept;
+mod kstatus;
 mod lifecycle;
 mod okms_client;
 mod process;

@@ -1,8 +1,8 @@
-//! Where the programs of the control plane, kubectl and Helm come from.
+//! Where the programs of the control plane, kubectl, Helm and kstatus come from.
 //!
 //! In this order: the folder that `KUBEBUILDER_ASSETS` names (the convention of envtest), the cached build in
-//! `target/control-plane/`, a build with Go. The cache's folder is named after the contents of `go.mod` and `go.sum` and the
-//! way we build, so that a new version or a new flag never meets an old binary.
+//! `target/control-plane/`, a build with Go. The cache's folder is named after the contents of `go.mod` and `go.sum`, the way we
+//! build and what code of our own goes in, so that a new version, flag or line never meets an old binary.
 //!
 //! Never takes a program from the `PATH`: the version would be anybody's.
 
@@ -48,6 +48,11 @@ pub fn kubectl_binary() -> Result<PathBuf> {
 /// Helm, of the version that `helm/go.mod` pins.
 pub fn helm_binary() -> Result<PathBuf> {
     find(&HELM, ["helm"]).map(|[helm]| helm)
+}
+
+/// The program that says what kstatus makes of objects, in `tests/kstatus`.
+pub fn kstatus_binary() -> Result<PathBuf> {
+    find(&KSTATUS, ["kstatus"]).map(|[kstatus]| kstatus)
 }
 
 /// The folder of everything that this crate keeps between runs: `control-plane` in cargo's target folder.
@@ -116,6 +121,16 @@ const HELM: Recipe = Recipe {
     usually: "about two minutes",
 };
 
+const KSTATUS: Recipe = Recipe {
+    module: "../kstatus",
+    versioned_by: "sigs.k8s.io/cli-utils",
+    stamps: &[],
+    programs: &[Program { name: "kstatus", package: "okms-operator.io/tests/kstatus", built_as: "kstatus" }],
+    what: "kstatus",
+    // Little is left to compile where the control plane was built.
+    usually: "about a minute",
+};
+
 impl Recipe {
     fn module(&self) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join(self.module)
@@ -124,6 +139,18 @@ impl Recipe {
     fn read(&self, file: &str) -> Result<String> {
         let path = self.module().join(file);
         fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
+    }
+
+    /// The names of the Go files that stand beside `go.mod`, in a lasting order. Where a module only pins, there are none.
+    fn own_code(&self) -> Result<Vec<String>> {
+        let module = self.module();
+        let reading = || format!("reading {}", module.display());
+        let entries =
+            fs::read_dir(&module).with_context(reading)?.collect::<Result<Vec<_>, _>>().with_context(reading)?;
+        let code = entries.into_iter().filter(|entry| entry.path().extension().is_some_and(|of| of == "go"));
+        let mut names: Vec<_> = code.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.sort();
+        Ok(names)
     }
 
     fn ldflags(&self) -> Result<String> {
@@ -146,6 +173,9 @@ impl Recipe {
         let mut hash = Sha256::new();
         for text in [&self.read("go.mod")?, &self.read("go.sum")?, ldflags] {
             hash.update(text);
+        }
+        for file in self.own_code()? {
+            hash.update(self.read(&file)?);
         }
         // 64 bits name one of a handful of folders.
         let hash = hash.finalize();
@@ -266,6 +296,20 @@ mod tests {
     #[test]
     fn another_way_to_build_is_another_folder() {
         assert_ne!(HELM.folder("-s").unwrap(), HELM.folder("-w").unwrap());
+    }
+
+    #[test]
+    fn other_code_of_our_own_is_another_folder() {
+        let module = tempfile::tempdir().unwrap();
+        let recipe = Recipe { module: module.path().to_str().unwrap().to_owned().leak(), ..KSTATUS };
+        for file in ["go.mod", "go.sum"] {
+            fs::write(module.path().join(file), KSTATUS.read(file).unwrap()).unwrap();
+        }
+        let folders = ["package main", "package main // another"].map(|code| {
+            fs::write(module.path().join("main.go"), code).unwrap();
+            recipe.folder("-s").unwrap()
+        });
+        assert_ne!(folders[0], folders[1]);
     }
 
     #[test]

@@ -42,7 +42,7 @@ const STEPS: [Step; 8] = [
     Step { name: "fmt", proves: "the code is formatted", run: fmt },
     Step { name: "clippy", proves: "clippy has no complaint", run: clippy },
     Step { name: "codegen", proves: "generated files are what the code generates", run: codegen },
-    Step { name: "programs", proves: "etcd, Kubernetes and Helm are built", run: programs },
+    Step { name: "programs", proves: "etcd, Kubernetes, Helm and kstatus are built", run: programs },
     Step { name: "tests", proves: "unit and integration tests pass", run: tests },
     Step { name: "chart", proves: "the Helm chart renders, without a warning", run: chart::run },
     Step { name: "conformance", proves: "OVHcloud's own SDK accepts the simulator", run: conformance::run },
@@ -65,6 +65,7 @@ fn codegen() -> Result<()> {
 fn programs() -> Result<()> {
     binaries::prepare()?;
     binaries::helm_binary()?;
+    binaries::kstatus_binary()?;
     Ok(())
 }
 
