@@ -81,13 +81,27 @@ reasons! {
         TargetMissing Stalled "With creationPolicy Merge: the Secret to merge into does not exist."
         TargetConflict Stalled "Somebody else keeps changing the Secret back, or has keys of the same name in a merged one; the operator stopped writing them."
         TargetRefused Stalled "The API server refuses the Secret; the message holds its reason."
-        TargetDrifted Settled "The Secret differs from its source and cannot be repaired right now."
+        TargetDrifted Settled "The Secret differs from its source, or cannot be looked at, and cannot be repaired right now."
         OkmsUnavailable Settled "OKMS does not answer for this path alone. The Secret is kept."
         UnexpectedAnswer Settled "OKMS answers for this path with something that cannot be understood. The Secret is kept."
     }
 }
 
 impl Reason {
+    /// Whether this is what OKMS said, or that it said nothing; not what Kubernetes did or somebody wrote.
+    pub fn is_about_okms(self) -> bool {
+        !matches!(
+            self,
+            Self::Progressing
+                | Self::Suspended
+                | Self::InvalidSpec
+                | Self::StoreNotFound
+                | Self::AccessDenied
+                | Self::TargetNotOwned
+                | Self::TargetMissing
+        )
+    }
+
     /// Whether OKMS took back what the Secret was made from.
     pub fn is_withdrawal(self) -> bool {
         matches!(

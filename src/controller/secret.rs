@@ -82,15 +82,15 @@ pub(super) async fn reconcile(object: Arc<OkmsSecret>, context: &Context) -> End
         if let Err(WriteError::Refused(words)) = result {
             result = run.refused(&words).await;
         }
-        let look_again = run.look_again;
         match result {
             Ok(ended) => {
-                row.succeeded();
-                ended.within(refresh).within(look_again)
+                run.row.succeeded();
+                ended.within(refresh).within(run.look_again)
             }
             Err(error) => {
-                let wait = row.failed(now, &context.config);
+                let wait = run.row.failed(now, &context.config);
                 tracing::warn!("trying again: {error}");
+                run.cannot_tell(&error).await;
                 Ended::failed(wait)
             }
         }
@@ -256,7 +256,8 @@ impl Run<'_> {
             let message =
                 "the Secret was changed or deleted, and OKMS has not answered yet with what to repair it with";
             (config.drift_after, Said::meanwhile(Reason::TargetDrifted, message))
-        } else if self.previous().is_some() {
+        } else if self.previous().is_some_and(Reason::is_about_okms) {
+            // That was its last answer.
             return Ok(Ended::pending(None));
         } else {
             (config.progress_after, Said::meanwhile(Reason::Progressing, "waiting for OKMS to answer"))
@@ -292,6 +293,20 @@ impl Run<'_> {
         self.row.target = None;
         self.say(said).await?;
         Ok(Ended::settled(Some(self.context.config.retry_refused)))
+    }
+
+    /// The Kubernetes API failed again: what the status says of the target may not be true any more.
+    async fn cannot_tell(&mut self, error: &WriteError) {
+        // What was taken back, or is held, is known by that after a restart.
+        let lasts = self.previous().is_some_and(Reason::is_withdrawal);
+        if lasts || self.row.failures < 2 || !matches!(error, WriteError::Unavailable(_)) {
+            return;
+        }
+        let reason = if self.was_synced() { Reason::TargetDrifted } else { Reason::Progressing };
+        let said = Said::meanwhile(reason, format!("the Secret cannot be looked at or written now: {error}"));
+        if let Err(error) = self.say(said).await {
+            tracing::warn!("nor can that be told: {error}");
+        }
     }
 
     /// The API server does not let the target be looked at, or what it was called before be deleted. Its words are the only help.

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::{
+    admissionregistration::v1::ValidatingWebhookConfiguration,
+    core::v1::{ConfigMap, Secret},
+};
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
@@ -398,4 +401,47 @@ async fn what_somebody_keeps_undoing_is_named_and_not_fought() {
     assert!(holds(&world.secret("db").await.unwrap(), &[("v", "theirs")]));
     // It stops, and after a while all is well by itself.
     world.synced("db", &[("v", "1")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_written_is_not_called_synced() {
+    let world = World::new("unwritable").await;
+    for name in ["changed", "deleted", "new"] {
+        world.domain.put(name, json!({"v": "1"}));
+    }
+    for name in ["changed", "deleted"] {
+        world.apply(name, json!({"path": name})).await;
+        world.synced(name, &[("v", "1")]).await;
+    }
+    let hooks: Api<ValidatingWebhookConfiguration> = Api::all(world.client.clone());
+    let rule =
+        json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["secrets"]});
+    // Nobody listens there, and what it is asked about must not pass without it.
+    let hook = json!({
+        "metadata": {"name": world.name},
+        "webhooks": [{
+            "name": "gone.example.com", "rules": [rule], "failurePolicy": "Fail", "sideEffects": "None",
+            "admissionReviewVersions": ["v1"], "timeoutSeconds": 1,
+            "clientConfig": {"url": "https://127.0.0.1:1/"},
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": world.name}},
+        }],
+    });
+    hooks.create(&PostParams::default(), &serde_json::from_value(hook).unwrap()).await.unwrap();
+    eventually("writes of Secrets fail", async || {
+        let trial = json!({"metadata": {"name": "trial"}});
+        let params = PostParams { dry_run: true, ..PostParams::default() };
+        let result = world.secrets().create(&params, &serde_json::from_value(trial).unwrap()).await;
+        result.err().map(drop).ok_or("they do not")
+    })
+    .await;
+    world.domain.put("changed", json!({"v": "2"}));
+    world.secrets().delete("deleted", &DeleteParams::default()).await.unwrap();
+    world.apply("new", json!({"path": "new"})).await;
+    for (name, reason) in [("changed", "TargetDrifted"), ("deleted", "TargetDrifted"), ("new", "Progressing")] {
+        fails(&world, name, reason, &["cannot be looked at or written now", "500"]).await;
+    }
+    hooks.delete(&world.name, &DeleteParams::default()).await.unwrap();
+    world.synced("changed", &[("v", "2")]).await;
+    world.synced("deleted", &[("v", "1")]).await;
+    world.synced("new", &[("v", "1")]).await;
 }
