@@ -25,6 +25,21 @@ pub(super) struct Story<'a> {
     pub(super) simulator: &'a Simulator,
 }
 
+const APP: &str = r#"apiVersion: okms-operator.io/v1alpha1
+kind: OkmsSecret
+metadata: {name: app}
+spec:
+  sources:
+  - {path: prod/shop/db}
+  - {path: prod/shop/smtp, prefix: SMTP_}
+  target:
+    template:
+      data:
+        app.env: |
+          DB_URL=postgres://{{ user }}:{{ password | urlencode }}@db/shop
+          SMTP_PASSWORD={{ SMTP_password | quote_dotenv }}
+"#;
+
 /// Of an object: `status`, `reason` and `message` of its condition Ready.
 struct Ready {
     status: String,
@@ -45,6 +60,8 @@ impl Story<'_> {
         self.somebody_elses().await.context("somebody else's Secret")?;
         self.outage().await.context("OKMS is down")?;
         self.recovery().await.context("OKMS is back")?;
+        self.consent().await.context("consent")?;
+        self.template().await.context("a template")?;
         self.bill().await
     }
 
@@ -192,6 +209,33 @@ impl Story<'_> {
         self.holds("db", THIRD).await?;
         self.tell.came("what waited is synced", Some(since.elapsed()));
         self.show(kubectl("get okmssecrets")).await?;
+        Ok(())
+    }
+
+    async fn consent(&self) -> Result<()> {
+        self.tell.title("10. Consent");
+        self.tell.say("The Secret smtp of step 7 is given to the operator, as the message said:");
+        let since = Instant::now();
+        self.show(kubectl("annotate secret smtp okms-operator.io/allow=smtp")).await?;
+        self.show(wait("okmssecret/smtp", "condition=Ready")).await?;
+        self.holds("smtp", "ours").await?;
+        self.tell.came("it is taken over, and follows OKMS from now on", Some(since.elapsed()));
+        Ok(())
+    }
+
+    async fn template(&self) -> Result<()> {
+        self.tell.title("11. Two secrets and a template");
+        self.tell.say("An application wants one file of both:");
+        let since = Instant::now();
+        self.show(kubectl("apply -f -").input(APP.to_owned())).await?;
+        self.show(wait("okmssecret/app", "condition=Ready")).await?;
+        let template = r#"go-template={{index .data "app.env"|base64decode}}"#;
+        let made = self.show(kubectl("get secret app -o").arg(template)).await?;
+        must_be(
+            made == format!("DB_URL=postgres://shop:{THIRD}@db/shop\nSMTP_PASSWORD=\"ours\"\n"),
+            "the file is as told",
+        )?;
+        self.tell.came("it is made of both, and made anew when one changes", Some(since.elapsed()));
         Ok(())
     }
 
