@@ -479,7 +479,7 @@ fn config_map_keys(_: &mut SchemaGenerator) -> Schema {
         "type": "array",
         "nullable": true,
         "maxItems": 64,
-        "x-kubernetes-list-type": "set",
+        "x-kubernetes-list-type": "atomic",
         "items": {
             "type": "string",
             "maxLength": 253,

@@ -46,7 +46,8 @@ impl Run<'_> {
         let again = match decision {
             Decision::Keep | Decision::Read => {
                 self.context.feed.settle(&access.name, self.id, &found.marks);
-                self.keep(claim, found, findings).await?
+                let undone = found.condition != Condition::Intact;
+                self.keep(claim, found, findings, undone).await?
             }
             Decision::Report { reason, message } => {
                 if does_not_render(reason) {
@@ -69,12 +70,15 @@ impl Run<'_> {
                 self.held(access, found, findings).await?;
                 None
             }
-            Decision::Write { marks, .. } if !self.may_write(claim, &marks) => {
+            Decision::Write { marks, .. } if self.writes_again(claim, &marks) && !self.may_repair() => {
                 self.context.feed.settle(&access.name, self.id, &found.marks);
-                self.keep(claim, found, findings).await?
+                self.keep(claim, found, findings, true).await?
             }
             Decision::Write { secret, marks, .. } => match self.write(claim, found, &secret).await {
                 Ok((written, change)) => {
+                    if self.writes_again(claim, &marks) {
+                        self.row.fight.repaired(Instant::now(), &self.context.config);
+                    }
                     self.remember(claim, &written, marks.clone());
                     self.synced(access, claim, findings, marks, change).await?;
                     None
@@ -88,14 +92,15 @@ impl Run<'_> {
         Ok(Ended::settled(again))
     }
 
-    /// Everything stays as it is, and so does what is said of it, unless somebody keeps undoing what is written.
+    /// Everything stays as it is, and so does what is said of it, unless somebody keeps undoing what is written, and has now.
     async fn keep(
         &mut self,
         claim: &Claim,
         found: &Found,
         findings: Option<&[Finding]>,
+        undone: bool,
     ) -> Result<Option<Duration>, WriteError> {
-        let rest = self.row.fight.rests(Instant::now(), &self.context.config).filter(|_| !found.remembered);
+        let rest = self.row.fight.rests(Instant::now(), &self.context.config).filter(|_| undone);
         if rest.is_none() {
             self.acknowledge_refresh().await?;
             return Ok(None);
@@ -112,12 +117,15 @@ impl Run<'_> {
         Ok(rest)
     }
 
-    /// Whether the target may be written now. What was written before, and is written again, was undone by somebody.
-    fn may_write(&mut self, claim: &Claim, marks: &[Option<Mark>]) -> bool {
-        let again = self.row.target.as_ref().is_some_and(|known| {
+    /// Whether this was written before: somebody has undone it.
+    fn writes_again(&self, claim: &Claim, marks: &[Option<Mark>]) -> bool {
+        self.row.target.as_ref().is_some_and(|known| {
             known.made_by == self.made_by(claim) && known.name == claim.wanted.target.name && known.marks == marks
-        });
-        !again || self.row.fight.may_repair(Instant::now(), &self.context.config)
+        })
+    }
+
+    fn may_repair(&mut self) -> bool {
+        self.row.fight.may_repair(Instant::now(), &self.context.config)
     }
 
     /// Says why the target was not written, and answers when to try again.
@@ -177,7 +185,7 @@ impl Run<'_> {
         let frozen = existing.immutable == Some(true);
         if plan::type_of(existing) != plan::type_of(desired) || (frozen && (content || desired.immutable != Some(true)))
         {
-            return Ok((self.replace(existing, desired).await?, Some(TargetChange::Replaced)));
+            return Ok((self.replace(claim, existing, desired).await?, Some(TargetChange::Replaced)));
         }
         Ok((targets.replace(term, namespace, name, desired).await?, change))
     }
@@ -186,11 +194,14 @@ impl Run<'_> {
     ///
     /// What would be refused is refused while the old one is still there, and should the API server change its mind, the old one is put
     /// back.
-    async fn replace(&self, existing: &Secret, desired: &Secret) -> Result<Secret, WriteError> {
+    async fn replace(&self, claim: &Claim, existing: &Secret, desired: &Secret) -> Result<Secret, WriteError> {
         let (targets, term, namespace) = (&self.context.targets, &self.context.term, &self.id.namespace);
-        targets.would_create(namespace, desired).await?;
+        let mut desired = afresh(desired);
+        // That somebody froze the old one says nothing of the new one.
+        desired.immutable = claim.wanted.target.immutable.then_some(true);
+        targets.would_create(namespace, &desired).await?;
         targets.delete(term, namespace, existing).await?;
-        let result = targets.create(term, namespace, &afresh(desired)).await;
+        let result = targets.create(term, namespace, &desired).await;
         if let Err(WriteError::Refused(_)) = &result {
             targets.create(term, namespace, &afresh(existing)).await?;
         }

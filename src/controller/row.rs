@@ -72,35 +72,29 @@ pub(super) struct Refresh {
 /// Somebody undoes what the operator writes, which writes it again: not for ever.
 #[derive(Default)]
 pub(super) struct Fight {
-    /// When the same content was written once more, within the last window.
+    /// When the same content was last written once more, as often as makes a fight.
     repairs: VecDeque<Instant>,
     /// It was given up: from then on it is tried once in a window, until one repair stands that long.
     lost: bool,
 }
 
 impl Fight {
-    /// Asks for leave to write the same content once more.
+    /// Whether the same content may be written once more.
     pub fn may_repair(&mut self, now: Instant, config: &Config) -> bool {
         let window = config.conflict_window;
         let stood = self.repairs.back().is_none_or(|last| now.saturating_duration_since(*last) >= window * 2);
         self.lost &= !stood;
-        while self.repairs.front().is_some_and(|repair| now.saturating_duration_since(*repair) >= window) {
-            // The last one is kept, to tell how long it stood.
-            if self.repairs.len() == 1 {
-                break;
-            }
+        let recent = self.repairs.iter().filter(|repair| now.saturating_duration_since(**repair) < window).count();
+        self.lost |= recent >= config.conflict_repairs;
+        self.rests(now, config).is_none()
+    }
+
+    /// It was written once more.
+    pub fn repaired(&mut self, now: Instant, config: &Config) {
+        self.repairs.push_back(now);
+        while self.repairs.len() > config.conflict_repairs {
             self.repairs.pop_front();
         }
-        if self.rests(now, config).is_some() {
-            return false;
-        }
-        let recent = self.repairs.iter().filter(|repair| now.saturating_duration_since(**repair) < window).count();
-        if recent >= config.conflict_repairs {
-            self.lost = true;
-            return false;
-        }
-        self.repairs.push_back(now);
-        true
     }
 
     /// How long the target is left as it is.
@@ -198,21 +192,30 @@ mod tests {
         let (start, config) = (Instant::now(), Config::default());
         let at = |seconds: u64| start + Duration::from_secs(seconds);
         let mut fight = Fight::default();
-        let written = (0..20).filter(|second| fight.may_repair(at(*second), &config)).count();
-        assert_eq!(written, config.conflict_repairs);
-        assert_eq!(fight.rests(at(20), &config), Some(Duration::from_secs(584)), "from the last repair");
-        let tried: Vec<u64> = (20..2000).filter(|second| fight.may_repair(at(*second), &config)).collect();
-        assert_eq!(tried, [604, 1204, 1804]);
+        let mut repairs = |second: &u64| {
+            let may = fight.may_repair(at(*second), &config);
+            if may {
+                fight.repaired(at(*second), &config);
+            }
+            may
+        };
+        assert_eq!((0..20).filter(&mut repairs).count(), config.conflict_repairs);
+        let tried: Vec<u64> = (20..2000).filter(&mut repairs).collect();
+        assert_eq!(tried, [604, 1204, 1804], "a window after the last repair");
         // One repair stood for two windows: all is well.
-        let later = (4000..4010).filter(|second| fight.may_repair(at(*second), &config)).count();
-        assert_eq!(later, config.conflict_repairs);
+        assert_eq!((4000..4010).filter(&mut repairs).count(), config.conflict_repairs);
     }
 
     #[test]
     fn repairs_that_are_far_apart_are_no_fight() {
         let (start, config) = (Instant::now(), Config::default());
         let mut fight = Fight::default();
-        assert!((0..50).all(|n| fight.may_repair(start + Duration::from_secs(121 * n), &config)));
+        for now in (0..50).map(|n| start + Duration::from_secs(151 * n)) {
+            assert!(fight.may_repair(now, &config));
+            fight.repaired(now, &config);
+        }
+        let refused = |fight: &mut Fight| (0..50).filter(|_| !fight.may_repair(start, &config)).count();
+        assert_eq!(refused(&mut Fight::default()), 0, "what is not written is no repair");
     }
 
     #[test]

@@ -233,7 +233,6 @@ fn a_template_says_what_it_makes() {
     refused("OkmsSecret", &from(json!({})), "templateFrom[0].configMap.name", "Required");
     refused("OkmsSecret", &from(json!({"name": "A"})), "templateFrom[0].configMap.name", "in the same namespace");
     refused("OkmsSecret", &from(json!({"name": "a", "keys": ["a b"]})), "configMap.keys[0]", "a key of a ConfigMap");
-    refused("OkmsSecret", &from(json!({"name": "a", "keys": ["a", "a"]})), "configMap.keys[1]", "Duplicate");
     let labels = json!({"creationPolicy": "Merge", "template": {"metadata": {"labels": {"team": "x"}}}});
     refused("OkmsSecret", &secret(json!({ "target": labels })), "spec.target", "remove type, immutable and labels");
     let many: Vec<_> = (0..8).map(|n| json!({"configMap": {"name": format!("m{n}")}})).collect();

@@ -25,7 +25,7 @@ pub(super) struct Story<'a> {
     pub(super) simulator: &'a Simulator,
 }
 
-const APP: &str = r#"apiVersion: okms-operator.io/v1alpha1
+const APP: &str = r"apiVersion: okms-operator.io/v1alpha1
 kind: OkmsSecret
 metadata: {name: app}
 spec:
@@ -38,7 +38,7 @@ spec:
         app.env: |
           DB_URL=postgres://{{ user }}:{{ password | urlencode }}@db/shop
           SMTP_PASSWORD={{ SMTP_password | quote_dotenv }}
-"#;
+";
 
 /// Of an object: `status`, `reason` and `message` of its condition Ready.
 struct Ready {
