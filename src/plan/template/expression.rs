@@ -289,13 +289,7 @@ impl<'a> Machine<'a, '_> {
         args: &'a [CallArg<'a>],
     ) -> Answer<'a> {
         let Some(function) = find(kind, name) else {
-            let (one, all) = match kind {
-                FunctionKind::Filter => ("filter", "filters"),
-                FunctionKind::Test => ("test", "tests"),
-                FunctionKind::Function => ("function", "functions"),
-            };
-            let message = format!("there is no {one} {}: the {all} are {}", quote(name), names(kind));
-            return Err(Problem::new(message));
+            return Err(unknown(kind, name));
         };
         let subject = match expr {
             Some(expr) if !function.takes_undefined => self.known(subject, expr)?,
@@ -313,6 +307,21 @@ impl<'a> Machine<'a, '_> {
         }
         Args::bind(function, subject, by_place, by_name)?.call(function, self.session)
     }
+}
+
+/// Says that there is no such filter, test or function, or that it is another of these.
+fn unknown(kind: FunctionKind, name: &str) -> Problem {
+    let word = |kind| match kind {
+        FunctionKind::Filter => "filter",
+        FunctionKind::Test => "test",
+        FunctionKind::Function => "function",
+    };
+    let others = [FunctionKind::Filter, FunctionKind::Test, FunctionKind::Function];
+    let message = match others.into_iter().find_map(|other| find(other, name)) {
+        Some(function) => format!("{name} is a {}, used like {}", word(function.doc.kind), function.doc.example),
+        None => format!("there is no {} {}: the {0}s are {}", word(kind), quote(name), names(kind)),
+    };
+    Problem::new(message)
 }
 
 /// Where an expression is. Of these three, the parser says where what is before them is.

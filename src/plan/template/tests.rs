@@ -145,6 +145,8 @@ fn what_the_language_has_not_is_refused_by_name() {
         ("{{ x | b64enc }}", r#"column 8: there is no filter "b64enc": the filters are b64decode, b64encode, "#),
         ("{{ x is even }}", r#"there is no test "even": the tests are defined, endingwith, eq, "#),
         ("{{ range(3) }}", r#"there is no function "range": the functions are dockerconfigjson, htpasswd"#),
+        ("{{ b64encode(x) }}", "b64encode is a filter, used like {{ 'hello' | b64encode }}"),
+        ("{{ x | htpasswd }}", "htpasswd is a function, used like"),
         ("{{ x.upper() }}", r#"there is no method "upper": use a filter"#),
         ("{{ 'x' * 1000000000 }}", "templates do not calculate"),
         ("{{ x ** 2 }}", ", line 1, column 4: there is no operator"),
