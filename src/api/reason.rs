@@ -102,6 +102,21 @@ impl Reason {
         )
     }
 
+    /// Whether the content that was read does not make the Secret: that stays so until the content or the spec changes.
+    pub fn is_about_content(self) -> bool {
+        matches!(
+            self,
+            Self::KeyNotFound
+                | Self::InvalidKey
+                | Self::KeyConflict
+                | Self::DecodeFailed
+                | Self::TemplateFailed
+                | Self::TooLarge
+                | Self::InvalidForType
+                | Self::EmptySource
+        )
+    }
+
     /// Whether OKMS took back what the Secret was made from.
     pub fn is_withdrawal(self) -> bool {
         matches!(

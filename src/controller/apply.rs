@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::Secret;
 use super::{
     gather::{Access, Found},
     report::Said,
+    row::Refused,
     secret::{Ended, Run},
 };
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
     feed::{Admission, Answer},
     k8s::WriteError,
     model::{Finding, Mark},
-    plan::{self, Claim, Condition, Content, Decision, Leftover},
+    plan::{self, Claim, Condition, Decision, Leftover},
 };
 
 impl Run<'_> {
@@ -36,26 +37,30 @@ impl Run<'_> {
         // A failure says nothing of what was withdrawn; any other answer that withdraws nothing takes it back.
         let answered = findings.is_some_and(|findings| !findings.iter().any(|finding| finding.verdict.is_trouble()));
         let withdraws = match &decision {
-            Decision::Withdraw { .. } | Decision::Keep | Decision::Read => true,
+            Decision::Withdraw { .. } | Decision::Keep | Decision::Read { .. } => true,
             Decision::Write { drops, .. } => *drops,
-            Decision::Report { .. } | Decision::Synced { .. } => false,
+            Decision::Report { .. } | Decision::NotRendered { .. } | Decision::Synced { .. } => false,
         };
         if answered && !withdraws {
             self.context.feed.clear_withdrawal(&access.name, self.id);
         }
         let again = match decision {
-            Decision::Keep | Decision::Read => {
+            Decision::Keep => {
                 self.context.feed.settle(&access.name, self.id, &found.marks);
-                let undone = found.condition != Condition::Intact;
-                self.keep(claim, found, findings, undone).await?
+                self.acknowledge_refresh().await?;
+                None
             }
+            Decision::Read { .. } => self.keep(access, claim, found, findings).await?,
             Decision::Report { reason, message } => {
-                if does_not_render(reason) {
-                    self.row.unrenderable = Some(self.made_by(claim));
-                }
                 if answered {
                     self.context.feed.settle(&access.name, self.id, &found.marks);
                 }
+                self.say(Said::new(reason, message).about(findings, &found.marks)).await?;
+                None
+            }
+            Decision::NotRendered { reason, message, marks } => {
+                self.row.unrenderable = Some((self.made_by(claim), marks));
+                self.context.feed.settle(&access.name, self.id, &found.marks);
                 self.say(Said::new(reason, message).about(findings, &found.marks)).await?;
                 None
             }
@@ -70,12 +75,16 @@ impl Run<'_> {
                 self.held(access, found, findings).await?;
                 None
             }
-            Decision::Write { marks, .. } if self.writes_again(claim, &marks) && !self.may_repair() => {
-                self.context.feed.settle(&access.name, self.id, &found.marks);
-                self.keep(claim, found, findings, true).await?
+            Decision::Write { marks, .. }
+                if self.rests(claim, found).is_some() || (self.writes_again(claim, &marks) && !self.may_repair()) =>
+            {
+                self.keep(access, claim, found, findings).await?
             }
-            Decision::Write { secret, marks, .. } => match self.write(claim, found, &secret).await {
+            Decision::Write { secret, marks, drops } => match self.write(claim, found, &secret).await {
                 Ok((written, change)) => {
+                    if drops {
+                        self.count_withdrawal(access);
+                    }
                     if self.writes_again(claim, &marks) {
                         self.row.fight.repaired(Instant::now(), &self.context.config);
                     }
@@ -83,7 +92,7 @@ impl Run<'_> {
                     self.synced(access, claim, findings, marks, change).await?;
                     None
                 }
-                Err(error) => Some(self.not_written(access, found, findings, error, &secret).await?),
+                Err(error) => Some(self.not_written(access, claim, found, findings, error, &secret).await?),
             },
             Decision::Withdraw { reason, message } => {
                 self.withdraw(access, claim, found, findings, reason, message).await?
@@ -92,20 +101,22 @@ impl Run<'_> {
         Ok(Ended::settled(again))
     }
 
-    /// Everything stays as it is, and so does what is said of it, unless somebody keeps undoing what is written, and has now.
+    /// The target should be written, and is not now: because of what was said already, or because somebody keeps undoing it, which is
+    /// said here.
     async fn keep(
         &mut self,
+        access: &Access,
         claim: &Claim,
         found: &Found,
         findings: Option<&[Finding]>,
-        undone: bool,
     ) -> Result<Option<Duration>, WriteError> {
-        let rest = self.row.fight.rests(Instant::now(), &self.context.config).filter(|_| undone);
-        if rest.is_none() {
+        self.context.feed.settle(&access.name, self.id, &found.marks);
+        let config = &self.context.config;
+        if self.row.fight.rests(Instant::now(), config).is_none() {
             self.acknowledge_refresh().await?;
-            return Ok(None);
+            return Ok(self.rests(claim, found));
         }
-        let (name, config) = (&claim.wanted.target.name, &self.context.config);
+        let name = &claim.wanted.target.name;
         let who = found.secret.as_ref().and_then(|secret| plan::other_writer(&secret.metadata));
         let message = format!(
             "{} keeps undoing what is written to Secret {name}, so it is written only once in {} from now on: stop it, or choose \
@@ -114,7 +125,7 @@ impl Run<'_> {
             Interval::from(config.conflict_window)
         );
         self.say(Said::new(Reason::TargetConflict, message).about(findings, &found.marks)).await?;
-        Ok(rest)
+        Ok(self.rests(claim, found))
     }
 
     /// Whether this was written before: somebody has undone it.
@@ -132,30 +143,41 @@ impl Run<'_> {
     async fn not_written(
         &mut self,
         access: &Access,
+        claim: &Claim,
         found: &Found,
         findings: Option<&[Finding]>,
         error: WriteError,
-        secret: &Secret,
+        desired: &Secret,
     ) -> Result<Duration, WriteError> {
         let (reason, message) = match error {
             WriteError::Refused(words) => {
-                (Reason::TargetRefused, format!("the API server refuses the Secret: {}", without_values(words, secret)))
+                let secrets = [Some(desired), found.secret.as_ref()];
+                let words = redacted(words, secrets.into_iter().flatten());
+                (Reason::TargetRefused, format!("the API server refuses the Secret: {words}"))
             }
             WriteError::Contested { managers, fields } => (
                 Reason::TargetConflict,
                 format!(
                     "{} of the Secret belong to {}, and are not taken from there: remove them there, or give the keys other names \
                      with keys or prefix",
-                    fields.join(", "),
-                    managers.join(", ")
+                    first_ten(&fields),
+                    first_ten(&managers)
                 ),
             ),
             error => return Err(error),
         };
-        self.row.refused = true;
+        let config = &self.context.config;
+        let name = &claim.wanted.target.name;
+        // What was put back, after a replacement was refused, is another Secret.
+        let now = self.context.targets.read(&self.id.namespace, name).await?;
+        self.row.refused = Some(Refused {
+            made_by: self.made_by(claim),
+            at: Instant::now(),
+            resource_version: now.and_then(|secret| secret.metadata.resource_version),
+        });
         self.context.feed.settle(&access.name, self.id, &found.marks);
         self.say(Said::new(reason, message).about(findings, &found.marks)).await?;
-        Ok(self.context.config.retry_refused)
+        Ok(config.retry_refused)
     }
 
     /// Makes the target what it shall be. Answers what it is now, and what was done where its content changed.
@@ -211,21 +233,25 @@ impl Run<'_> {
     /// Adds our keys to a Secret of somebody else.
     ///
     /// An `OkmsSecret` that was deleted and made again finds keys that belong to its predecessor. It has them written in its
-    /// predecessor's name first, so that both own the same, and then leaves them to itself: at no moment are they missing.
+    /// predecessor's name first, so that both own the same, and then leaves them to itself: at no moment are they missing. Where that
+    /// was interrupted, both own the same already.
     async fn merge(&self, claim: &Claim, existing: &Secret, desired: &Secret) -> Result<Secret, WriteError> {
         let (targets, term, namespace) = (&self.context.targets, &self.context.term, &self.id.namespace);
-        let predecessors = claim.predecessors(existing);
         let mut desired = desired.clone();
-        for predecessor in &predecessors {
-            let content = Content { data: desired.data.clone().unwrap_or_default(), ..Content::default() };
-            let mut part = predecessor.desired(content, &[], Some(existing));
+        let shared = claim.has_share(existing);
+        for predecessor in &claim.predecessors {
+            let mut part = if shared {
+                plan::taken_out(existing)
+            } else {
+                claim.in_the_name_of(predecessor, desired.data.clone().unwrap_or_default(), existing)
+            };
             part.metadata.resource_version.clone_from(&desired.metadata.resource_version);
-            let written = targets.apply(term, namespace, &predecessor.owner.field_manager(), &part).await?;
+            let written = targets.apply(term, namespace, &predecessor.field_manager(), &part).await?;
             desired.metadata.resource_version = written.metadata.resource_version;
         }
         let mut written = targets.apply(term, namespace, &claim.owner.field_manager(), &desired).await?;
-        for predecessor in &predecessors {
-            let manager = predecessor.owner.field_manager();
+        for predecessor in claim.predecessors.iter().filter(|_| !shared) {
+            let manager = predecessor.field_manager();
             written = targets.apply(term, namespace, &manager, &plan::taken_out(&written)).await?;
         }
         Ok(written)
@@ -241,7 +267,7 @@ impl Run<'_> {
         change: Option<TargetChange>,
     ) -> Result<(), WriteError> {
         self.row.unrenderable = None;
-        self.row.refused = false;
+        self.row.refused = None;
         self.context.feed.settle(&access.name, self.id, &held);
         let name = &claim.wanted.target.name;
         let sources: Vec<String> = claim
@@ -282,6 +308,12 @@ impl Run<'_> {
         self.context.feed.admit_withdrawal(&access.name, self.id, was_held) == Admission::Granted
     }
 
+    fn count_withdrawal(&self, access: &Access) {
+        if let Some(metrics) = self.context.stores.metrics(&access.name.name) {
+            metrics.withdrawal();
+        }
+    }
+
     async fn held(&mut self, access: &Access, found: &Found, findings: Option<&[Finding]>) -> Result<(), WriteError> {
         let message = format!(
             "the Secret is kept, although its source was withdrawn, because too many are at once: look at {} and confirm \
@@ -309,7 +341,7 @@ impl Run<'_> {
             match self.take_away(claim, secret).await {
                 Ok(()) => {}
                 Err(WriteError::Refused(words)) => {
-                    let words = without_values(words, secret);
+                    let words = redacted(words, [secret]);
                     let message =
                         format!("the source was withdrawn, but the API server refuses to delete the Secret: {words}");
                     self.say(Said::new(Reason::TargetRefused, message).about(findings, &found.marks)).await?;
@@ -317,9 +349,7 @@ impl Run<'_> {
                 }
                 Err(error) => return Err(error),
             }
-            if let Some(metrics) = self.context.stores.metrics(&access.name.name) {
-                metrics.withdrawal();
-            }
+            self.count_withdrawal(access);
             self.tell_change(TargetChange::Deleted, message.clone()).await;
         }
         self.row.target = None;
@@ -334,12 +364,15 @@ impl Run<'_> {
     /// Takes what is claimed out of the cluster: the Secret, or our keys of it.
     async fn take_away(&self, claim: &Claim, secret: &Secret) -> Result<(), WriteError> {
         let (targets, term, namespace) = (&self.context.targets, &self.context.term, &self.id.namespace);
-        if claim.merges() {
-            let manager = claim.owner.field_manager();
-            targets.apply(term, namespace, &manager, &plan::taken_out(secret)).await?;
-            return Ok(());
+        if !claim.merges() {
+            return targets.delete(term, namespace, secret).await;
         }
-        targets.delete(term, namespace, secret).await
+        let mut part = plan::taken_out(secret);
+        for owner in std::iter::once(&claim.owner).chain(&claim.predecessors) {
+            let written = targets.apply(term, namespace, &owner.field_manager(), &part).await?;
+            part.metadata.resource_version = written.metadata.resource_version;
+        }
+        Ok(())
     }
 
     /// Leaves a target of a former name; answers whether something was deleted.
@@ -359,7 +392,7 @@ impl Run<'_> {
             }
         };
         left.map(|()| true).map_err(|error| match error {
-            WriteError::Refused(words) => WriteError::Refused(without_values(words, &secret)),
+            WriteError::Refused(words) => WriteError::Refused(redacted(words, [&secret])),
             error => error,
         })
     }
@@ -375,24 +408,19 @@ fn afresh(secret: &Secret) -> Secret {
     fresh
 }
 
-/// Reasons that stay until the source or the spec changes.
-fn does_not_render(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::KeyNotFound
-            | Reason::InvalidKey
-            | Reason::KeyConflict
-            | Reason::DecodeFailed
-            | Reason::TemplateFailed
-            | Reason::TooLarge
-            | Reason::InvalidForType
-            | Reason::EmptySource
-    )
+/// The first ten, and how many more there are.
+fn first_ten(names: &[String]) -> String {
+    const SHOWN: usize = 10;
+    let first: Vec<&str> = names.iter().take(SHOWN).map(String::as_str).collect();
+    match names.len().saturating_sub(SHOWN) {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
 }
 
 /// The API server's words, unless they hold something of the Secret: an admission policy may quote what it refuses.
-fn without_values(words: String, secret: &Secret) -> String {
-    let quotes = secret.data.iter().flatten().any(|(_, value)| {
+fn redacted<'s>(words: String, secrets: impl IntoIterator<Item = &'s Secret>) -> String {
+    let quotes = secrets.into_iter().flat_map(|secret| secret.data.iter().flatten()).any(|(_, value)| {
         let encoded = serde_json::to_string(value).unwrap_or_default();
         quotes(&words, &value.0) || quotes(&words, encoded.trim_matches(['"', '=']).as_bytes())
     });
@@ -424,7 +452,7 @@ mod tests {
             data: Some([("password".to_owned(), ByteString(b"hunter2-hunter2".to_vec()))].into()),
             ..Secret::default()
         };
-        let kept = |words: &str| without_values(words.to_owned(), &secret) == words;
+        let kept = |words: &str| redacted(words.to_owned(), [&secret]) == words;
         assert!(kept("exceeded quota: secrets=10"));
         assert!(!kept("denied: password is hunter2-hunter2"));
         assert!(!kept("denied: {\"password\":\"aHVudGVyMi1odW50ZXIy\"}"));
@@ -432,7 +460,7 @@ mod tests {
             data: Some([("ca.crt".to_owned(), ByteString("0123456789abcdefghij".repeat(9).into()))].into()),
             ..Secret::default()
         };
-        assert!(without_values("denied: ca.crt is 89abcdefghij0123…".into(), &long).contains("not repeated"));
-        assert!(!without_values("denied: ca.crt is 0123456789".into(), &long).contains("not repeated"), "by chance");
+        assert!(redacted("denied: ca.crt is 89abcdefghij0123…".into(), [&long]).contains("not repeated"));
+        assert!(!redacted("denied: ca.crt is 0123456789".into(), [&long]).contains("not repeated"), "by chance");
     }
 }

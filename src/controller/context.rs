@@ -18,6 +18,7 @@ use super::{
     health::Health,
     metrics::Metrics,
     named::{Follow, Named, Reference},
+    renders::Renders,
     row::Rows,
     store::Stores,
 };
@@ -53,6 +54,7 @@ pub(super) struct Context {
     pub health: Arc<Health>,
     pub stores: Stores,
     pub named: Named,
+    pub renders: Renders,
     /// For the tasks that outlive the call that starts them, and are owned by what is here.
     pub this: Weak<Context>,
     pub cluster_stores: Store<ClusterOkmsStore>,
@@ -121,6 +123,11 @@ impl Context {
             .known(&id.namespace)
             .and_then(|known| known.secrets.get(&ObjectRef::new(&id.name).within(&id.namespace)));
         found.is_some_and(|object| object.metadata.uid.as_deref() == Some(&*id.uid))
+    }
+
+    /// Whether there is an `OkmsSecret` with this uid.
+    pub fn is_alive(&self, uid: &str) -> bool {
+        self.all_secrets().any(|object| object.metadata.uid.as_deref() == Some(uid))
     }
 
     /// Targets, but for `except`, that say they belong to an `OkmsSecret` of this name: what a renamed target leaves behind.

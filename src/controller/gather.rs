@@ -81,6 +81,7 @@ impl Run<'_> {
             namespace: self.id.namespace.to_string(),
             wanted,
             okms_id: domain.okms_id.clone(),
+            predecessors: Vec::new(),
         };
         Ok((claim, Access { name, okms_id: domain.okms_id, store }))
     }
@@ -96,10 +97,10 @@ impl Run<'_> {
     }
 
     /// Reads the target. The inner error says why it is left alone.
-    pub(super) async fn look(&mut self, claim: &Claim) -> Result<Result<Found, Said>, WriteError> {
-        let name = &claim.wanted.target.name;
-        let Some(secret) = self.context.targets.read(&self.id.namespace, name).await? else {
+    pub(super) async fn look(&mut self, claim: &mut Claim) -> Result<Result<Found, Said>, WriteError> {
+        let Some(secret) = self.context.targets.read(&self.id.namespace, &claim.wanted.target.name).await? else {
             if claim.merges() {
+                let name = &claim.wanted.target.name;
                 let message = format!(
                     "there is no Secret {name} to merge into (spec.target.creationPolicy): create it, with the annotation \
                      okms-operator.io/allow: {}",
@@ -116,15 +117,18 @@ impl Run<'_> {
                 if let Some(said) = unlike(&secret, claim) {
                     return Ok(Err(said));
                 }
-                let marks = claim.evidence(&secret.metadata);
+                // What it says of itself was not written by us.
+                let marks = vec![None; claim.wanted.sources.iter().count()];
                 let condition = Condition::Unrendered;
                 return Ok(Ok(Found { secret: Some(secret), condition, marks, remembered: false }));
             }
             Ownership::Foreign { whose, may_consent } => return Ok(Err(not_owned(claim, &whose, may_consent))),
         }
+        claim.find_predecessors(&secret, |uid| self.context.is_alive(uid));
         let marks = claim.evidence(&secret.metadata);
         let fingerprint = claim.fingerprint(&self.context.fingerprinter, &secret);
-        let written = self.row.target.as_ref().filter(|known| known.name == *name).map(|known| &known.written);
+        let written =
+            self.row.target.as_ref().filter(|known| known.name == claim.wanted.target.name).map(|known| &known.written);
         let condition = claim.condition(&secret, self.generation, written, self.told_keys(), fingerprint);
         if condition == Condition::Intact && claim.is_dressed(&secret, &marks) {
             self.remember(claim, &secret, marks.clone());
@@ -151,11 +155,24 @@ impl Run<'_> {
     /// Adds the templates of `ConfigMap`s to what is wanted, and follows these.
     pub(super) async fn add_templates(&mut self, claim: &mut Claim) -> Result<(), WriteError> {
         let asked: Vec<_> = self.object.spec.template_config_maps().collect();
-        let mut maps = Vec::with_capacity(asked.len());
+        let (mut maps, mut size) = (Vec::with_capacity(asked.len()), 0);
         for map in &asked {
             self.follow(&Reference::ConfigMap { namespace: self.id.namespace.clone(), name: map.name.clone() });
             let held = match self.context.config_maps.read(&self.id.namespace, &map.name).await {
-                Ok(Some(held)) => Ok(held),
+                Ok(Some(mut held)) => {
+                    // What is not asked for is not kept, not even while the others are read.
+                    held.retain(|key, _| map.keys.as_ref().is_none_or(|keys| keys.contains(key)));
+                    size += held.values().map(String::len).sum::<usize>();
+                    if size > MAX_TEMPLATES {
+                        held.clear();
+                        Err(format!(
+                            "with ConfigMap {} the templates have more than {MAX_TEMPLATES} bytes: choose keys in templateFrom",
+                            map.name
+                        ))
+                    } else {
+                        Ok(held)
+                    }
+                }
                 Ok(None) => Err(format!(
                     "ConfigMap {} with templates does not exist: create it in the same namespace, or correct templateFrom",
                     map.name
@@ -194,6 +211,10 @@ impl Run<'_> {
         status.target.as_ref().filter(|_| synced).and_then(|target| usize::try_from(target.keys).ok())
     }
 }
+
+/// The most bytes of templates from ConfigMaps for one Secret. A ConfigMap may have a mebibyte, and as many objects as are
+/// reconciled at once hold theirs.
+const MAX_TEMPLATES: usize = 512 * 1024;
 
 /// A Secret that was given to us is changed, never replaced: why that cannot be done.
 fn unlike(secret: &Secret, claim: &Claim) -> Option<Said> {

@@ -12,6 +12,7 @@ pub mod health;
 pub mod metrics;
 mod named;
 mod refresh;
+mod renders;
 mod report;
 pub mod rights;
 mod row;
@@ -40,7 +41,7 @@ use kube::{
     },
 };
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::Instrument;
 
 pub use self::config::Config;
@@ -49,6 +50,7 @@ use self::{
     health::Health,
     metrics::{Metrics, ReconcileOutcome, Snapshot, StoreSnapshot},
     named::Named,
+    renders::Renders,
     row::Rows,
     store::Stores,
 };
@@ -107,6 +109,7 @@ pub async fn run(
         health: health.clone(),
         stores: Stores::default(),
         named: Named::default(),
+        renders: Renders::default(),
         this: weak.clone(),
         cluster_stores: stores.store.clone(),
         wake_stores,
@@ -131,16 +134,8 @@ pub async fn run(
         watches.spawn(watch_targets(context.clone(), scope, targets, held));
     }
 
-    // Nothing is decided before everything is known: a half-filled store looks like deletions.
-    let all_filled = async {
-        for (secrets, targets) in &filled {
-            let _ = secrets.wait_until_ready().await;
-            let _ = targets.wait_until_ready().await;
-        }
-        let _ = stores_store.wait_until_ready().await;
-    };
     tokio::select! {
-        () = all_filled => {}
+        () = all_filled(&filled, &stores_store) => {}
         () = cancel.cancelled() => return Ok(()),
         Some(ended) = watches.join_next() => return Err(unexpected(ended)),
     }
@@ -179,6 +174,15 @@ pub async fn run(
     watches.shutdown().await;
     context.feed.drained().await;
     result
+}
+
+/// Nothing is decided before everything is known: a half-filled store looks like deletions.
+async fn all_filled(watched: &[(Store<OkmsSecret>, Store<TargetMeta>)], stores: &Store<ClusterOkmsStore>) {
+    for (secrets, targets) in watched {
+        let _ = secrets.wait_until_ready().await;
+        let _ = targets.wait_until_ready().await;
+    }
+    let _ = stores.wait_until_ready().await;
 }
 
 fn unexpected(ended: Result<&'static str, tokio::task::JoinError>) -> Error {
@@ -326,7 +330,12 @@ async fn reconcile_secret(object: Arc<OkmsSecret>, context: Arc<Context>) -> Res
     let span =
         tracing::info_span!("reconcile", namespace = object.namespace(), name = object.name_any(), id = reconcile_id());
     let id = context::object_id(&object);
-    let work = AssertUnwindSafe(secret::reconcile(object, &context)).catch_unwind().instrument(span);
+    // A task of its own: all reconciles are polled by one, in which a long one would keep the others waiting.
+    let work = {
+        let context = context.clone();
+        async move { secret::reconcile(object, &context).await }
+    };
+    let work = AbortOnDropHandle::new(tokio::spawn(work.instrument(span)));
     let Ok(ended) = work.await else {
         // Its row is lost with it, and so is the memory of which store it reads from.
         context.feed.forget(&id);

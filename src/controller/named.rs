@@ -78,7 +78,8 @@ impl Named {
             return Some(follow);
         }
         watches.retain(|_, watch| watch.strong_count() > 0);
-        if watches.len() >= MAX_WATCHES {
+        let of_namespace = watches.keys().filter(|other| other.namespace() == reference.namespace()).count();
+        if watches.len() >= MAX_WATCHES || of_namespace >= MAX_WATCHES_OF_A_NAMESPACE {
             return None;
         }
         let follow = Arc::new(reference.clone().watch(client.clone(), changed));
@@ -90,3 +91,6 @@ impl Named {
 /// Each is a request that the API server holds open. Those of a cluster in order are a handful; this many are trouble, for which
 /// looking once a minute is good enough.
 const MAX_WATCHES: usize = 256;
+
+/// So that no namespace takes them all.
+const MAX_WATCHES_OF_A_NAMESPACE: usize = 32;

@@ -22,10 +22,12 @@ pub(super) struct Row {
     pub target: Option<KnownTarget>,
     /// The status as it was last written: the watch may still show an older one.
     pub status: Option<OkmsSecretStatus>,
-    /// What the content was found not to render by: it is read again when it changes, not to find out the same.
-    pub unrenderable: Option<MadeBy>,
-    /// The API server refused the last write: the values are wanted again for the next try.
-    pub refused: bool,
+    /// What was found not to render: it is read again when that changes, not to find out the same.
+    pub unrenderable: Option<(MadeBy, Vec<Option<Mark>>)>,
+    /// The last write was refused.
+    pub refused: Option<Refused>,
+    /// How often in a row it was not its turn to render.
+    pub turns_missed: u32,
     /// What the object depends on beside its store and its target.
     pub follows: Vec<Follow>,
     /// How often somebody undid what was written.
@@ -61,6 +63,30 @@ pub(super) struct MadeBy {
     pub generation: i64,
     /// Names the templates that do not stand in the spec.
     pub templates: Option<String>,
+}
+
+/// A write that was refused: the same is not tried at once again, whatever wakes the object.
+pub(super) struct Refused {
+    pub made_by: MadeBy,
+    pub at: Instant,
+    /// Of the target as it is since.
+    pub resource_version: Option<String>,
+}
+
+impl Refused {
+    /// How long not to try, for a target that has this resourceVersion now. Somebody who changes it may have put right what was wrong.
+    pub fn rests(
+        &self,
+        made_by: &MadeBy,
+        resource_version: Option<&str>,
+        now: Instant,
+        config: &Config,
+    ) -> Option<Duration> {
+        let changed = self.resource_version.as_deref() != resource_version;
+        let rest = if changed { config.retry_refused / 20 } else { config.retry_refused };
+        let left = rest.checked_sub(now.saturating_duration_since(self.at))?;
+        (self.made_by == *made_by && !left.is_zero()).then_some(left)
+    }
 }
 
 /// A check that somebody asked for.
@@ -185,6 +211,19 @@ mod tests {
         assert!(row.waits(now).is_some());
         row.succeeded();
         assert!(row.waits(now).is_none());
+    }
+
+    #[test]
+    fn what_was_refused_rests_and_less_where_something_changed() {
+        let (at, config) = (Instant::now(), Config::default());
+        let made_by = |generation| MadeBy { generation, templates: None };
+        let refused = Refused { made_by: made_by(1), at, resource_version: Some("7".to_owned()) };
+        let rests = |generation, version, seconds| {
+            refused.rests(&made_by(generation), Some(version), at + Duration::from_secs(seconds), &config)
+        };
+        assert_eq!(rests(1, "7", 1), Some(Duration::from_secs(59)));
+        assert_eq!(rests(1, "8", 1), Some(Duration::from_secs(2)));
+        assert_eq!((rests(1, "7", 60), rests(1, "8", 3), rests(2, "7", 1)), (None, None, None));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::{
     gather::{Access, Found, Unreadable},
     metrics::ReconcileOutcome,
     named::Reference,
+    renders,
     report::Said,
     row::Row,
 };
@@ -144,30 +145,45 @@ impl Run<'_> {
         self.add_templates(&mut claim).await?;
         let mut found = match self.remembered(&claim) {
             Some(found) => found,
-            None => match self.look(&claim).await? {
+            None => match self.look(&mut claim).await? {
                 Ok(found) => found,
                 Err(said) => return self.not_ours(&claim, said).await,
             },
         };
         let mut need = self.need(&claim, &found);
+        let mut turn = None;
         loop {
             let answer = self.ask(&access, &claim.wanted, &found, need);
             if let Answer::Pending = answer {
+                drop(turn);
                 return self.wait(&found).await;
             }
             if found.remembered && !at_rest(&answer, &claim.wanted, &found.marks) {
-                found = match self.look(&claim).await? {
+                found = match self.look(&mut claim).await? {
                     Ok(found) => found,
                     Err(said) => return self.not_ours(&claim, said).await,
                 };
                 need = self.need(&claim, &found);
                 continue;
             }
+            if turn.is_none() && !claim.wanted.templates.is_empty() && !found.remembered {
+                turn = self.context.renders.turn(&self.id.namespace);
+                if turn.is_none() {
+                    self.row.turns_missed += 1;
+                    return Ok(Ended::pending(Some(renders::come_again(self.row.turns_missed))));
+                }
+                self.row.turns_missed = 0;
+            }
             let decision = self.decide(&claim, &access, &found, &answer);
-            if matches!(decision, Decision::Read) && need == Need::Check && !self.is_unrenderable(&claim) {
+            if let Decision::Read { marks } = &decision
+                && need == Need::Check
+                && !self.is_unrenderable(&claim, marks)
+                && self.rests(&claim, &found).is_none()
+            {
                 need = Need::Data;
                 continue;
             }
+            drop(turn);
             self.row.pending = None;
             return self.act(&access, &claim, &found, &answer, decision).await;
         }
@@ -199,9 +215,22 @@ impl Run<'_> {
         rendered || matches!(self.previous(), Some(Reason::Synced | Reason::TargetDrifted))
     }
 
-    /// This was found not to render: it is read again when its sources change, not to find out the same.
-    fn is_unrenderable(&self, claim: &Claim) -> bool {
-        self.row.unrenderable.as_ref() == Some(&self.made_by(claim))
+    /// These were found not to render, and that is what the status says: they are not read again to find out the same.
+    fn is_unrenderable(&self, claim: &Claim, marks: &[Option<Mark>]) -> bool {
+        let known =
+            self.row.unrenderable.as_ref().is_some_and(|(made_by, unrenderable)| {
+                *made_by == self.made_by(claim) && unrenderable.as_slice() == marks
+            });
+        known && self.previous().is_some_and(Reason::is_about_content)
+    }
+
+    /// How long the target is left as it is: somebody keeps undoing what is written, or the API server refuses it.
+    pub(super) fn rests(&self, claim: &Claim, found: &Found) -> Option<Duration> {
+        let (now, config) = (Instant::now(), &self.context.config);
+        let version = found.secret.as_ref().and_then(|secret| secret.metadata.resource_version.as_deref());
+        let refused = self.row.refused.as_ref();
+        let refused = refused.and_then(|refused| refused.rests(&self.made_by(claim), version, now, config));
+        refused.max(self.row.fight.rests(now, config))
     }
 
     /// Whether the values are needed whatever a check says.
@@ -209,10 +238,9 @@ impl Run<'_> {
         let mut sources = claim.wanted.sources.iter().zip(&found.marks);
         let complete =
             found.condition == Condition::Intact && sources.all(|(wanted, held)| held.is_some() || wanted.optional);
-        let in_step = complete && !self.row.refused;
-        // Nor where it would not be written, because somebody undoes that.
-        let in_vain = self.row.fight.rests(Instant::now(), &self.context.config).is_some();
-        if in_step || in_vain || self.is_unrenderable(claim) { Need::Check } else { Need::Data }
+        // Where it may not be written now, or may not render, a check tells first what there is.
+        let in_vain = self.rests(claim, found).is_some() || self.row.unrenderable.is_some();
+        if complete || in_vain { Need::Check } else { Need::Data }
     }
 
     fn ask(&self, access: &Access, wanted: &Wanted, found: &Found, need: Need) -> Answer {
@@ -250,8 +278,13 @@ impl Run<'_> {
     async fn wait(&mut self, found: &Found) -> Result<Ended, WriteError> {
         let config = &self.context.config;
         let (bound, said) = if self.was_synced() {
-            if found.condition == Condition::Intact {
-                return Ok(Ended::pending(None));
+            match (found.condition, &found.secret) {
+                (Condition::Intact, _) => return Ok(Ended::pending(None)),
+                (Condition::Unrendered, Some(_)) => {
+                    let said = Said::meanwhile(Reason::Progressing, "waiting for OKMS to answer");
+                    return self.say_after(config.progress_after, said).await;
+                }
+                _ => {}
             }
             let message =
                 "the Secret was changed or deleted, and OKMS has not answered yet with what to repair it with";
@@ -338,7 +371,7 @@ impl Run<'_> {
         if claim.wanted.templates.is_empty() {
             return plan::decide(&snapshot, &known, stale);
         }
-        // Templates may take as long as a hash of a password does: others go on meanwhile.
+        // Templates may take as long as hashes of passwords do: what else this thread has to do goes on elsewhere.
         tokio::task::block_in_place(|| plan::decide(&snapshot, &known, stale))
     }
 }

@@ -37,10 +37,12 @@ pub enum Known<'a> {
 pub enum Decision {
     /// Nothing is known that the status does not say already.
     Keep,
-    /// The target is to be made anew, and the values were not read for that: ask for them.
-    Read,
+    /// The target is to be made of these, and the values were not read for that: ask for them.
+    Read { marks: Vec<Option<Mark>> },
     /// Say this; the target stays as it is.
     Report { reason: Reason, message: String },
+    /// These do not make the target. Say why; it stays as it is.
+    NotRendered { reason: Reason, message: String, marks: Vec<Option<Mark>> },
     /// Write the target, which differs from this; then it is synced. `marks`: what it is made from then, for each source that
     /// contributes. `drops`: what an optional source gave is taken away, which the store's budget for withdrawals has to allow.
     Write { secret: Box<Secret>, marks: Vec<Option<Mark>>, drops: bool },
@@ -103,9 +105,11 @@ impl Snapshot<'_> {
         match render(&self.claim.wanted, &readings, &self.claim.salt()) {
             Ok(rendering) => self.write(marks, rendering.into_content()),
             // If what the target still holds was withdrawn, that counts.
-            Err(error) => self
-                .held_withdrawn(self.sources(findings))
-                .unwrap_or(Decision::Report { reason: reason_of(error.kind), message: error.message }),
+            Err(error) => {
+                let (reason, message) = (reason_of(error.kind), error.message);
+                let held = self.held_withdrawn(self.sources(findings));
+                held.unwrap_or(Decision::NotRendered { reason, message, marks })
+            }
         }
     }
 
@@ -272,11 +276,8 @@ impl Snapshot<'_> {
                 (None, None) => {}
             }
         }
-        if !holds || self.condition != Condition::Intact {
-            return Decision::Keep;
-        }
-        if drops {
-            return Decision::Read;
+        if !holds || drops || self.condition != Condition::Intact {
+            return Decision::Read { marks };
         }
         if stale {
             return Decision::Report {

@@ -68,7 +68,7 @@ impl Case {
             templates: Templates::default(),
             target: shape,
         };
-        let claim = Claim { owner, namespace: "shop".into(), wanted, okms_id };
+        let claim = Claim { owner, namespace: "shop".into(), wanted, okms_id, predecessors: Vec::new() };
         let target = claim.desired(content(data), &[Some(held)], None);
         Self {
             claim,
@@ -156,8 +156,8 @@ enum Gist {
 fn gist(decision: &Decision) -> Gist {
     match decision {
         Decision::Keep => Gist::Keep,
-        Decision::Read => Gist::Read,
-        Decision::Report { reason, .. } => Gist::Report(*reason),
+        Decision::Read { .. } => Gist::Read,
+        Decision::Report { reason, .. } | Decision::NotRendered { reason, .. } => Gist::Report(*reason),
         Decision::Write { .. } => Gist::Write,
         Decision::Synced { .. } => Gist::Synced,
         Decision::Withdraw { reason, .. } => Gist::Withdraw(*reason),
@@ -265,7 +265,7 @@ fn nothing_is_said_to_be_in_step_that_was_not_checked() {
     let stale = Case { stale: true, ..Case::new(None) };
     assert_eq!(gist(&stale.found(active(mark(1, 100), None))), Gist::Report(Reason::OkmsUnavailable));
     let drifted = Case { condition: Condition::Drifted, ..Case::new(None) };
-    assert_eq!(gist(&drifted.found(active(mark(1, 100), None))), Gist::Keep);
+    assert_eq!(gist(&drifted.found(active(mark(1, 100), None))), Gist::Read);
 }
 
 #[test]

@@ -76,9 +76,12 @@ async fn an_optional_source_comes_and_goes_and_a_failing_one_fails_the_whole() {
     world.synced("app", &[("v", "1"), ("w", "1")]).await;
     world.domain.deactivate("more", 1).unwrap();
     world.synced("app", &[("v", "1")]).await;
-    let status = world.object("app").await.status.unwrap();
-    let state = |n: usize| status.sources.as_ref().unwrap()[n].state.clone();
-    assert_eq!((state(0).as_deref(), state(1).as_deref()), (Some("Active"), Some("Deactivated")));
+    eventually("the status shows the states of both", async || {
+        let sources = world.object("app").await.status.unwrap().sources.unwrap();
+        let states: Vec<_> = sources.iter().map(|source| source.state.as_deref().unwrap_or_default()).collect();
+        if states == ["Active", "Deactivated"] { Ok(()) } else { Err(format!("{states:?}")) }
+    })
+    .await;
     world.domain.activate("more", 1).unwrap();
     world.synced("app", &[("v", "1"), ("w", "1")]).await;
 
@@ -211,4 +214,45 @@ async fn a_field_that_is_not_what_is_to_be_decoded_is_named() {
             .await;
         assert!(world.secret(name).await.is_none());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_kept_it_from_rendering_may_go_away_with_its_source() {
+    let world = World::new("unrenderable").await;
+    world.domain.put("a", json!({"a": "1"}));
+    world.domain.put("b", json!({"b": "1"}));
+    let sources = json!([{"path": "a"}, {"path": "b", "optional": true}]);
+    world.apply("app", json!({ "sources": sources })).await;
+    world.synced("app", &[("a", "1"), ("b", "1")]).await;
+    world.domain.put("b", json!({"a": "2"}));
+    fails(&world, "app", "KeyConflict", &["the key a comes from a and from b"]).await;
+    // Never written.
+    world.apply("new", json!({ "sources": sources })).await;
+    fails(&world, "new", "KeyConflict", &["the key a comes from a and from b"]).await;
+    world.domain.delete("b").unwrap();
+    world.synced("app", &[("a", "1")]).await;
+    world.synced("new", &[("a", "1")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_render_is_said_again_after_what_came_between() {
+    let world = World::new("said-again").await;
+    world.domain.put("db", json!({"v": "1"}));
+    world.apply("db", json!({"path": "db"})).await;
+    world.synced("db", &[("v", "1")]).await;
+    world.apply("db", json!({"path": "db", "keys": [{"to": "x", "from": "missing"}]})).await;
+    fails(&world, "db", "KeyNotFound", &["missing"]).await;
+    let access = |namespace: &str| json!({"spec": {"access": [{"namespaces": [namespace], "paths": ["*"]}]}});
+    world.patch_store(access("nobody")).await;
+    fails(&world, "db", "AccessDenied", &[]).await;
+    world.patch_store(access(&world.name)).await;
+    fails(&world, "db", "KeyNotFound", &["missing"]).await;
+    world.sim.stop().await;
+    fails(&world, "db", "StoreNotReady", &[]).await;
+    world.sim.restart().await.unwrap();
+    fails(&world, "db", "KeyNotFound", &["missing"]).await;
+    // And it is not read again and again to find out the same.
+    let reads = world.sim.counters().data_reads;
+    world.after_checks(6).await;
+    assert_eq!(world.sim.counters().data_reads, reads);
 }

@@ -4,12 +4,15 @@
 use std::time::Duration;
 
 use k8s_openapi::api::{
-    admissionregistration::v1::ValidatingWebhookConfiguration,
+    admissionregistration::v1::{
+        ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
+    },
     core::v1::{ConfigMap, Secret},
+    events::v1::Event,
 };
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 
@@ -444,4 +447,181 @@ async fn what_cannot_be_written_is_not_called_synced() {
     world.synced("changed", &[("v", "2")]).await;
     world.synced("deleted", &[("v", "1")]).await;
     world.synced("new", &[("v", "1")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_orphan_stays_whatever_comes_after_it() {
+    let world = World::new("orphan-stays").await;
+    world.domain.put("a", json!({"a": "1"}));
+    let orphan = |name: &str| json!({"path": "a", "target": {"name": name, "creationPolicy": "Orphan"}});
+    // Another policy and another name at once.
+    world.apply("a", orphan("first")).await;
+    world.synced("a", &[("a", "1")]).await;
+    world.apply("a", json!({"path": "a", "target": {"name": "second"}})).await;
+    world.synced("a", &[("a", "1")]).await;
+    // Another object of the same name.
+    world.apply("b", orphan("third")).await;
+    world.synced("b", &[("a", "1")]).await;
+    world.delete("b").await;
+    world.apply("b", json!({"path": "a", "target": {"name": "fourth"}})).await;
+    world.synced("b", &[("a", "1")]).await;
+    for name in ["first", "third"] {
+        eventually(&format!("{name} is nobody's"), async || {
+            let secret = world.secret(name).await.expect("an orphan was deleted");
+            if secret.annotations().is_empty() { Ok(()) } else { Err("it is not") }
+        })
+        .await;
+    }
+}
+
+fn consenting(name: &str, data: &Value) -> Value {
+    json!({"metadata": {"name": name, "annotations": {"okms-operator.io/allow": "a"}}, "stringData": data})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn consent_to_add_keys_is_none_to_take_the_secret_over() {
+    let world = World::new("merge-to-owner").await;
+    world.domain.put("a", json!({"a": "1"}));
+    create(&world, "app", consenting("app", &json!({"theirs": "x"}))).await;
+    world.apply("a", merge("a", "app")).await;
+    holding(&world, "app", &[("theirs", "x"), ("a", "1")]).await;
+    world.apply("a", json!({"path": "a", "target": {"name": "app"}})).await;
+    fails(&world, "a", "TargetNotOwned", &["holds keys that OkmsSecret a merges into it"]).await;
+    holding(&world, "app", &[("theirs", "x"), ("a", "1")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_merged_before_is_withdrawn_by_the_successor() {
+    let world = World::new("merge-successor").await;
+    world.domain.put("a", json!({"a": "1"}));
+    create(&world, "app", consenting("app", &json!({"theirs": "x"}))).await;
+    world.apply("a", merge("a", "app")).await;
+    holding(&world, "app", &[("theirs", "x"), ("a", "1")]).await;
+    world.ready("a", "True", "Synced").await;
+    world.delete("a").await;
+    world.domain.deactivate("a", 1).unwrap();
+    world.apply("a", merge("a", "app")).await;
+    fails(&world, "a", "VersionDeactivated", &["its keys are removed"]).await;
+    holding(&world, "app", &[("theirs", "x")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_takeover_that_was_interrupted_is_finished() {
+    let world = World::new("merge-half").await;
+    world.domain.put("a", json!({"a": "1"}));
+    create(&world, "app", consenting("app", &json!({"theirs": "x"}))).await;
+    world.apply("a", merge("a", "app")).await;
+    world.ready("a", "True", "Synced").await;
+    // As if a predecessor had not been taken out.
+    let part = json!({"apiVersion": "v1", "kind": "Secret", "data": {"a": "MQ=="}, "metadata": {
+        "name": "app", "labels": {"okms-operator.io/managed": "true"},
+        "annotations": {"merged.okms-operator.io/gone": r#"{"owner":"a","sources":[]}"#},
+    }});
+    let params = PatchParams::apply("okms-operator/gone");
+    world.secrets().patch("app", &params, &Patch::Apply(part)).await.unwrap();
+    world.domain.put("a", json!({"a": "2"}));
+    holding(&world, "app", &[("theirs", "x"), ("a", "2")]).await;
+    world.ready("a", "True", "Synced").await;
+    let secret = world.secret("app").await.unwrap();
+    assert!(!secret.annotations().contains_key("merged.okms-operator.io/gone"));
+
+    // What names a living object is not taken over from it.
+    world.domain.put("b", json!({"b": "1"}));
+    edit(&world, "app", "somebody", allow("a,b")).await;
+    world.apply("b", merge("b", "app")).await;
+    holding(&world, "app", &[("theirs", "x"), ("a", "2"), ("b", "1")]).await;
+    let alive = format!("merged.okms-operator.io/{}", world.object("b").await.uid().unwrap());
+    let lie = json!({"metadata": {"annotations": {alive: r#"{"owner":"a","sources":[]}"#}}});
+    edit(&world, "app", "somebody", lie).await;
+    world.domain.put("a", json!({"a": "3"}));
+    holding(&world, "app", &[("theirs", "x"), ("a", "3"), ("b", "1")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_a_secret_that_was_merged_into_is_left_alone() {
+    let world = World::new("merge-copy").await;
+    world.domain.put("a", json!({"a": "1"}));
+    create(&world, "app", consenting("app", &json!({"theirs": "x"}))).await;
+    world.apply("a", merge("a", "app")).await;
+    let app = holding(&world, "app", &[("theirs", "x"), ("a", "1")]).await;
+    let metadata = json!({"name": "copy", "labels": app.labels(), "annotations": app.annotations()});
+    let copy = create(&world, "copy", json!({"metadata": metadata, "data": app.data})).await;
+    world.domain.put("a", json!({"a": "2"}));
+    holding(&world, "app", &[("theirs", "x"), ("a", "2")]).await;
+    world.after_checks(4).await;
+    assert_eq!(world.secret("copy").await.unwrap().resource_version(), copy.resource_version());
+    let events: Api<Event> = Api::namespaced(world.client.clone(), &world.name);
+    let deleted = events.list(&ListParams::default()).await.unwrap().items;
+    assert!(deleted.iter().all(|event| event.reason.as_deref() != Some("Deleted")), "nothing was deleted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_adopted_as_it_was_is_believed_after_a_restart() {
+    let mut world = World::new("adopt-equal").await;
+    world.domain.put("a", json!({"v": "1"}));
+    let mut theirs = consenting("a", &json!({"v": "1"}));
+    theirs["metadata"]["labels"] = json!({"app.kubernetes.io/managed-by": "Helm"});
+    create(&world, "a", theirs).await;
+    // Later than what they wrote, by the clock of the API server, which counts seconds.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    world.apply("a", json!({"path": "a"})).await;
+    let secret = world.synced("a", &[("v", "1")]).await;
+    assert_eq!(secret.labels()["app.kubernetes.io/managed-by"], "Helm", "who made it, made it");
+    world.stop().await;
+    let reads = world.sim.counters().data_reads;
+    world.start();
+    world.after_checks(4).await;
+    assert_eq!(world.sim.counters().data_reads, reads);
+    // Renamed, it goes: it is ours.
+    world.apply("a", json!({"path": "a", "target": {"name": "renamed"}})).await;
+    world.synced("a", &[("v", "1")]).await;
+    world.gone("a").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_is_not_read_again_on_every_event() {
+    let mut world = World::without_operator("refused-events").await;
+    world.create_store(json!({})).await;
+    let config = okms_operator::controller::Config { retry_refused: Duration::from_mins(10), ..world.config() };
+    world.start_with(config);
+    world.domain.put("a", json!({"user": "ours"}));
+    create(&world, "app", consenting("app", &json!({"user": "theirs"}))).await;
+    world.apply("a", merge("a", "app")).await;
+    fails(&world, "a", "TargetConflict", &["data.user"]).await;
+    let reads = world.sim.counters().data_reads;
+    for n in 0..20 {
+        edit(&world, "app", "somebody", json!({"metadata": {"annotations": {"note": n.to_string()}}})).await;
+        world.after_checks(1).await;
+    }
+    let more = world.sim.counters().data_reads - reads;
+    assert!(more <= 2, "{more} reads for twenty annotations");
+    fails(&world, "a", "TargetConflict", &["data.user"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn words_of_a_policy_that_quote_what_is_theirs_are_not_repeated() {
+    let world = World::new("quoting").await;
+    let rule = json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["secrets"]});
+    let validation = json!({"expression": "!has(object.data.a)", "message": "refused",
+        "messageExpression": "'refused, because of ' + string(object.data['theirs'])"});
+    let policy = json!({"metadata": {"name": world.name}, "spec": {"failurePolicy": "Fail",
+        "matchConstraints": {"resourceRules": [rule]}, "validations": [validation]}});
+    let selector = json!({"matchLabels": {"kubernetes.io/metadata.name": world.name}});
+    let binding = json!({"metadata": {"name": world.name}, "spec": {"policyName": world.name,
+        "validationActions": ["Deny"], "matchResources": {"namespaceSelector": selector}}});
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(world.client.clone());
+    policies.create(&PostParams::default(), &serde_json::from_value(policy).unwrap()).await.unwrap();
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(world.client.clone());
+    bindings.create(&PostParams::default(), &serde_json::from_value(binding).unwrap()).await.unwrap();
+    create(&world, "app", consenting("app", &json!({"theirs": "foreign-canary-0123456789"}))).await;
+    eventually("the policy holds", async || {
+        let params = PatchParams { dry_run: true, ..PatchParams::default() };
+        let trial = json!({"stringData": {"a": "x"}});
+        let result = world.secrets().patch("app", &params, &Patch::Merge(trial)).await;
+        result.err().map(drop).ok_or("it does not")
+    })
+    .await;
+    world.domain.put("a", json!({"a": "1"}));
+    world.apply("a", merge("a", "app")).await;
+    fails(&world, "a", "TargetRefused", &["not repeated here"]).await;
 }

@@ -266,3 +266,39 @@ async fn fails_with(world: &World, reason: &str) -> String {
     let object = world.ready("db", "False", reason).await;
     crate::world::message(&object)
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heavy_templates_keep_nobody_else_waiting() {
+    let world = World::new("heavy").await;
+    world.domain.put("web", json!({"password": "one"}));
+    world.domain.put("light", json!({"v": "1"}));
+    world.apply("light", json!({"path": "light"})).await;
+    world.synced("light", &[("v", "1")]).await;
+    // Each takes as long as templates can.
+    let lines = "{{ htpasswd('user', password) }}\n".repeat(16);
+    for n in 0..30 {
+        world.apply(&format!("heavy-{n}"), made("web", json!({"data": {"auth": lines}}))).await;
+    }
+    world.secrets().delete("light", &DeleteParams::default()).await.unwrap();
+    world.synced("light", &[("v", "1")]).await;
+    let mut done = 0;
+    for n in 0..30 {
+        done += usize::from(world.secret(&format!("heavy-{n}")).await.is_some());
+    }
+    assert!(done < 30, "the repair waited for all of them");
+    for n in 0..30 {
+        world.ready(&format!("heavy-{n}"), "True", "Synced").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_templates_than_are_read_are_refused() {
+    let world = World::new("many-templates").await;
+    world.domain.put("db", json!({"password": "one"}));
+    put_map(&world, "big", json!({"small": "{{ password }}", "unused": "x".repeat(600_000)})).await;
+    world.apply("db", made("db", json!({"templateFrom": [{"configMap": {"name": "big"}}]}))).await;
+    fails(&world, "db", "TemplateFailed", &["ConfigMap big", "more than 524288 bytes", "choose keys"]).await;
+    let chosen = json!({"templateFrom": [{"configMap": {"name": "big", "keys": ["small"]}}]});
+    world.apply("db", made("db", chosen)).await;
+    world.synced("db", &[("small", "one")]).await;
+}

@@ -404,9 +404,8 @@ impl Ledger {
     fn enlist(&mut self, now: Now, ask: Ask) {
         let Ask { object: id, generation, refresh, sources, need, interval, lane } = ask;
         let known = self.objects.get(&id);
-        let refreshed = known.is_some_and(|object| object.refresh != refresh);
-        let changed =
-            refreshed || known.is_none_or(|object| object.generation != generation || !object.same_sources(&sources));
+        let refreshed = known.map_or(refresh > 0, |object| object.refresh != refresh);
+        let changed = known.is_none_or(|object| object.generation != generation || !object.same_sources(&sources));
         if changed {
             self.remove(&id);
             // What somebody changed is checked anew; what merely starts is content with the check that others on the path got, if
@@ -438,6 +437,13 @@ impl Ledger {
             object.wishes = sources;
             object.interval = interval;
             object.lane = lane;
+            if refreshed {
+                // What is known of the sources stays known, but does not count for this.
+                let data = object.round.is_some_and(|round| round.data);
+                object.refresh = refresh;
+                object.told = None;
+                object.round = Some(Round { since: Some(now.mono), data, delivered: false });
+            }
             match &mut object.round {
                 Some(round) => round.data |= need == Need::Data,
                 None if need == Need::Data => {

@@ -575,6 +575,37 @@ fn the_others_are_read_without_an_optional_source_which_is_checked_at_its_interv
 }
 
 #[test]
+fn a_request_for_a_check_forgets_nothing_that_is_known() {
+    let mut world = World::new();
+    world.put("db");
+    world.put("other");
+    world.sync("b", "other");
+    let held = world.sync("a", "db");
+    let ask = |refresh| Ask {
+        object: object("a"),
+        generation: 1,
+        refresh,
+        sources: vec![Wish { source: Source { path: path("db"), pin: None }, held: Some(held), optional: false }],
+        need: Need::Check,
+        interval: Some(MINUTE),
+        lane: Lane::Verify,
+    };
+    world.okms.remove(&path("db"));
+    let mut confirmed = false;
+    // Somebody asks every ten seconds, and the second not-found still comes fifteen seconds after the first.
+    for refresh in 1..5 {
+        assert!(matches!(world.ledger.ask(world.now, ask(refresh)), Answer::Pending), "an old check counted");
+        world.wakes.clear();
+        world.until_woken();
+        let Answer::Known { findings, .. } = world.ledger.ask(world.now, ask(refresh)) else { panic!("not known") };
+        confirmed |= matches!(findings[0].verdict, Verdict::Missing { confirmed: true });
+        world.ledger.settle(&object("a"), &[Some(held)]);
+        world.pass(SECOND * 10);
+    }
+    assert!(confirmed);
+}
+
+#[test]
 fn a_candidate_credential_is_proven_before_it_is_used() {
     let mut world = World::new();
     world.put("db");

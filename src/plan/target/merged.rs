@@ -21,9 +21,10 @@ struct Share {
     template: Option<String>,
 }
 
-/// What our annotation of the target says that our keys were made from.
-pub(super) fn evidence(metadata: &ObjectMeta, owner: &Owner) -> Vec<Evidence> {
-    share(metadata, owner).map(|share| share.sources).unwrap_or_default()
+/// What the annotations of the target say that our keys, and those of our predecessors, were made from.
+pub(super) fn evidence(metadata: &ObjectMeta, claim: &Claim) -> Vec<Evidence> {
+    let owners = std::iter::once(&claim.owner).chain(&claim.predecessors);
+    owners.filter_map(|owner| share(metadata, owner)).flat_map(|share| share.sources).collect()
 }
 
 /// What the templates that are not in the spec were when our keys were made by them.
@@ -46,13 +47,14 @@ fn parse(text: &str) -> Option<Share> {
     serde_json::from_str(text).ok()
 }
 
-/// `OkmsSecret`s of our name that are gone, and whose keys are still there: what is merged outlives its `OkmsSecret`.
-pub(super) fn predecessors(metadata: &ObjectMeta, owner: &Owner) -> Vec<Owner> {
+/// Those that say that they are, or were, an `OkmsSecret` of our name, and have keys in the Secret.
+pub(super) fn namesakes(metadata: &ObjectMeta, owner: &Owner) -> Vec<Owner> {
     let annotations = metadata.annotations.iter().flatten();
     let shares = annotations.filter_map(|(key, text)| Some((key.strip_prefix(names::MERGED_ANNOTATION_PREFIX)?, text)));
     shares
         .filter(|(uid, text)| *uid != owner.uid && parse(text).is_some_and(|share| share.owner == owner.name))
         .map(|(uid, _)| Owner { name: owner.name.clone(), uid: uid.to_owned() })
+        .filter(|namesake| !keys(metadata, namesake).is_empty())
         .collect()
 }
 
@@ -100,8 +102,9 @@ fn identity(claim: &Claim, existing: Option<&Secret>) -> ObjectMeta {
     }
 }
 
-/// Whether applying `desired` would change anything.
-pub(super) fn differs(existing: &Secret, desired: &Secret, owner: &Owner) -> bool {
+/// Whether applying `desired` would change anything, or something is left to be taken over.
+pub(super) fn differs(existing: &Secret, desired: &Secret, claim: &Claim) -> bool {
+    let owner = &claim.owner;
     let (old, new) = (&existing.metadata, &desired.metadata);
     let manager = owner.field_manager();
     let wanted_data = desired.data.clone().unwrap_or_default();
@@ -109,7 +112,8 @@ pub(super) fn differs(existing: &Secret, desired: &Secret, owner: &Owner) -> boo
     let has = |key: &String, value| existing.data.as_ref().and_then(|data| data.get(key)) == Some(value);
     let ours = keys(old, owner);
     let said = written_by(old, &manager, &["f:metadata", "f:annotations"]);
-    !ours.iter().eq(wanted_data.keys())
+    !claim.predecessors.is_empty()
+        || !ours.iter().eq(wanted_data.keys())
         || !wanted_data.iter().all(|(key, value)| has(key, value))
         || !said.iter().eq(wanted_annotations.keys())
         || !wanted_annotations.iter().all(|(key, value)| annotation(old, key) == Some(value))

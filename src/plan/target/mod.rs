@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::{
     ByteString,
     api::core::v1::Secret,
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+    apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, OwnerReference},
 };
 
 pub use self::ownership::Ownership;
@@ -95,6 +95,8 @@ pub struct Claim {
     pub namespace: String,
     pub wanted: Wanted,
     pub okms_id: OkmsId,
+    /// `OkmsSecret`s of this name that are gone, and whose keys are still in the target: what is merged outlives its object.
+    pub predecessors: Vec<Owner>,
 }
 
 impl Claim {
@@ -109,13 +111,27 @@ impl Claim {
 
     /// Whether something of what is claimed is in the Secret.
     pub fn holds(&self, secret: &Secret) -> bool {
-        !self.merges() || annotation(&secret.metadata, &self.owner.merged_annotation()).is_some()
+        !self.merges() || !self.predecessors.is_empty() || self.has_share(secret)
     }
 
-    /// The same claim by `OkmsSecret`s of this name that are gone, where their keys are still in the Secret.
-    pub fn predecessors(&self, secret: &Secret) -> Vec<Self> {
-        let owners = merged::predecessors(&secret.metadata, &self.owner);
-        owners.into_iter().map(|owner| Self { owner, ..self.clone() }).collect()
+    /// Whether this `OkmsSecret` itself, not one before it, has merged something.
+    pub fn has_share(&self, secret: &Secret) -> bool {
+        annotation(&secret.metadata, &self.owner.merged_annotation()).is_some()
+            || !merged::keys(&secret.metadata, &self.owner).is_empty()
+    }
+
+    /// Looks who of this name has keys in the target, and is not `alive` any more: their keys are taken over.
+    pub fn find_predecessors(&mut self, secret: &Secret, alive: impl Fn(&str) -> bool) {
+        if self.merges() {
+            self.predecessors = merged::namesakes(&secret.metadata, &self.owner);
+            self.predecessors.retain(|namesake| !alive(&namesake.uid));
+        }
+    }
+
+    /// What to apply in the name of a predecessor, so that it has the same keys as this claim.
+    pub fn in_the_name_of(&self, predecessor: &Owner, data: BTreeMap<String, ByteString>, secret: &Secret) -> Secret {
+        let claim = Self { owner: predecessor.clone(), ..self.clone() };
+        claim.desired(Content { data, ..Content::default() }, &[], Some(secret))
     }
 
     /// Whether the Secret that has the name of the target may be written.
@@ -126,7 +142,7 @@ impl Claim {
     /// What the target says for each of the sources: the content that it was made from, where it was made from exactly this source
     /// of this domain. Nothing else may ever be the ground for a deletion.
     pub fn evidence(&self, metadata: &ObjectMeta) -> Vec<Option<Mark>> {
-        let written = if self.merges() { merged::evidence(metadata, &self.owner) } else { whole::evidence(metadata) };
+        let written = if self.merges() { merged::evidence(metadata, self) } else { whole::evidence(metadata) };
         let of = |source: &Source| written.iter().find(|one| one.names(&self.okms_id, source)).map(|one| one.mark);
         self.wanted.sources.iter().map(|wanted| of(&wanted.source)).collect()
     }
@@ -227,7 +243,7 @@ impl Claim {
 
     /// Whether writing `desired` over `existing` would change anything.
     pub fn differs(&self, existing: &Secret, desired: &Secret) -> bool {
-        if self.merges() { merged::differs(existing, desired, &self.owner) } else { whole::differs(existing, desired) }
+        if self.merges() { merged::differs(existing, desired, self) } else { whole::differs(existing, desired) }
     }
 
     /// Whether everything around the data is as it shall be, too.
@@ -265,14 +281,18 @@ impl Claim {
     ///
     /// A copy that somebody made of a target carries our annotations as well, but it was not us who wrote its data.
     pub fn leftover(&self, secret: &Secret) -> Leftover {
-        if annotation(&secret.metadata, &self.owner.merged_annotation()).is_some() {
+        let metadata = &secret.metadata;
+        if !merged::keys(metadata, &self.owner).is_empty() {
             return Leftover::TakeOut;
         }
-        let ours = ownership::of_whole(secret, &self.owner) == Ownership::Ours;
-        match (ours && only_we_wrote_data(&secret.metadata), self.shape().policy) {
+        let ours = ownership::of_whole(secret, &self.owner) == Ownership::Ours && only_we_wrote_data(metadata);
+        // What it was counts, not what the target is now: an orphan was promised to stay.
+        let mut references = metadata.owner_references.iter().flatten();
+        let owned = references.any(|reference| is_okms_secret(reference) && reference.name == self.owner.name);
+        match (ours, owned) {
             (false, _) => Leftover::NotOurs,
-            (true, CreationPolicy::Orphan) => Leftover::Release(Box::new(whole::released(secret))),
-            (true, CreationPolicy::Owner | CreationPolicy::Merge) => Leftover::Delete,
+            (true, true) => Leftover::Delete,
+            (true, false) => Leftover::Release(Box::new(whole::released(secret))),
         }
     }
 }
@@ -308,14 +328,21 @@ pub fn type_of(secret: &Secret) -> &str {
     secret.type_.as_deref().unwrap_or("Opaque")
 }
 
+/// Whether nobody but us wrote the data since we last did, as the API server recorded it. What others wrote before that was looked at
+/// then, and stays in their name where it was the same already.
 fn only_we_wrote_data(metadata: &ObjectMeta) -> bool {
-    let mut writers = metadata
-        .managed_fields
-        .iter()
-        .flatten()
-        .filter(|entry| entry.fields_v1.as_ref().is_some_and(|fields| fields.0.get("f:data").is_some()))
-        .peekable();
-    writers.peek().is_some() && writers.all(|entry| entry.manager.as_deref() == Some(names::FIELD_MANAGER))
+    let entries = || metadata.managed_fields.iter().flatten();
+    let holds = |entry: &ManagedFieldsEntry, place: &[&str]| {
+        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
+        fields.is_some_and(|fields| place.iter().try_fold(fields, |fields, name| fields.get(name)).is_some())
+    };
+    let evidence = ["f:metadata", "f:annotations", &format!("f:{}", names::SOURCE_ANNOTATION)];
+    let ours = entries().filter(|entry| entry.manager.as_deref() == Some(names::FIELD_MANAGER));
+    let Some(last) = ours.filter(|entry| holds(entry, &evidence)).filter_map(|entry| entry.time.as_ref()).max() else {
+        return false;
+    };
+    let mut others = entries().filter(|entry| entry.manager.as_deref() != Some(names::FIELD_MANAGER));
+    others.all(|entry| !holds(entry, &["f:data"]) || entry.time.as_ref().is_some_and(|time| time < last))
 }
 
 fn is_okms_secret(reference: &OwnerReference) -> bool {

@@ -43,7 +43,8 @@ pub(super) fn of_whole(secret: &Secret, owner: &Owner) -> Ownership {
         (Some(reference), _) => foreign(format!("is controlled by {} {}", reference.kind, reference.name)),
         (None, Some(name)) if name == owner.name => Ownership::Ours,
         (None, Some(name)) => foreign(format!("belongs to OkmsSecret {name}")),
-        (None, None) => match merged::owners(metadata).into_iter().find(|other| *other != owner.name) {
+        // Consent to add keys is none to take over what they were added to.
+        (None, None) => match merged::owners(metadata).into_iter().next() {
             Some(other) => foreign(format!("holds keys that OkmsSecret {other} merges into it")),
             None if allows(metadata, owner) => Ownership::Consented,
             None => Ownership::Foreign { whose: maker(metadata), may_consent: true },

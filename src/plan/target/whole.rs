@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
-use super::{Claim, Content, annotation, is_okms_secret, type_of, written_by};
+use super::{Claim, Content, annotation, is_okms_secret, label, type_of, written_by};
 use crate::{
     api::{CreationPolicy, names},
     model::Evidence,
@@ -23,13 +23,19 @@ pub(super) fn desired(claim: &Claim, content: Content, evidence: &[Evidence], ex
     labels.extend(shape.labels.clone());
     labels.extend(content.labels);
     labels.insert(names::MANAGED_LABEL.to_owned(), names::MANAGED_VALUE.to_owned());
-    labels.insert(names::MANAGED_BY_LABEL.to_owned(), names::MANAGED_BY_VALUE.to_owned());
+    // What was made by somebody else stays managed by whom it says.
+    let made_here = existing.is_none_or(|secret| {
+        label(&secret.metadata, names::MANAGED_BY_LABEL).is_none_or(|manager| manager == names::MANAGED_BY_VALUE)
+            && written_by(&secret.metadata, names::FIELD_MANAGER, &["f:metadata", "f:labels"])
+                .contains(names::MANAGED_BY_LABEL)
+    });
+    if made_here {
+        labels.insert(names::MANAGED_BY_LABEL.to_owned(), names::MANAGED_BY_VALUE.to_owned());
+    }
 
     let mut annotations = existing.map(kept_annotations).unwrap_or_default();
     annotations.extend(shape.annotations.clone());
     annotations.extend(content.annotations);
-    // It may have been merged into before.
-    annotations.remove(&owner.merged_annotation());
     annotations.insert(names::OWNER_ANNOTATION.to_owned(), owner.name.clone());
     let source = serde_json::to_string(evidence).expect("a list of plain strings and numbers is always JSON");
     annotations.insert(names::SOURCE_ANNOTATION.to_owned(), source);
