@@ -75,8 +75,8 @@ pub struct OkmsSecretSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<Vec<KeySpec>>,
 
-    /// Put before the name of every key that the secret gives, such as DB_: up to 128 of the characters a-z A-Z 0-9 - _ and '.'.
-    /// Default: nothing.
+    /// Put before the name of every key that the secret gives, also of those under keys, such as DB_: up to 128 of the characters
+    /// a-z A-Z 0-9 - _ and '.'. Default: nothing.
     #[schemars(length(max = 128))]
     #[x_kube(validation = PREFIX_ALPHABET)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -161,8 +161,8 @@ pub struct SourceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<Vec<KeySpec>>,
 
-    /// Put before the name of every key that the secret gives, such as SMTP_: up to 128 of the characters a-z A-Z 0-9 - _ and
-    /// '.'. Default: nothing.
+    /// Put before the name of every key that the secret gives, also of those under keys, such as SMTP_: up to 128 of the
+    /// characters a-z A-Z 0-9 - _ and '.'. Default: nothing.
     #[schemars(length(max = 128))]
     #[x_kube(validation = PREFIX_ALPHABET)]
     #[serde(default, skip_serializing_if = "Option::is_none")]

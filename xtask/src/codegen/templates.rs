@@ -73,6 +73,11 @@ mod tests {
             ("{% raw %}{{ for another program }}{% endraw %}", "{{ for another program }}"),
             ("{# nobody sees it #}", ""),
             ("{{ options | default('') }}", ""),
+            (
+                "{% for name, value in data | items -%}\n{{ name }}={{ value | quote_dotenv }}\n{% endfor -%}\n",
+                "host=\"db.example.com\"\nhosts=\"a,b\"\npassword=\"p@ss/word\"\nport=\"443\"\n\
+                 server=\"{\\\"host\\\": \\\"db.example.com\\\"}\"\ntls.crt=\"PEM\"\nuser=\"shop\"\n",
+            ),
         ] {
             assert!(TEXT.contains(&cell(template)) || TEXT.contains(template), "{template}");
             assert_eq!(render(template).as_deref(), Ok(result), "{template}");
