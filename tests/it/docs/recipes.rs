@@ -13,7 +13,10 @@
 //! The namespace and the store are those of the test, whatever the page says. A text in `<…>` stands for one that is made here, and
 //! `<bcrypt of …>` for any hash of this password.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use futures::future::join_all;
@@ -161,7 +164,7 @@ fn with_hashes_named(page: &[u8], real: &[u8]) -> Option<Vec<u8>> {
         if !bcrypt::verify(password, hash).unwrap_or(false) {
             return None;
         }
-        named += &format!("{before}<{BCRYPT}{password}>");
+        write!(named, "{before}<{BCRYPT}{password}>").unwrap();
         (page, real) = (after, left);
     }
     Some((named + real).into_bytes())

@@ -1,4 +1,4 @@
-//! Runs `docs/examples/web-shop.yaml`: with OKMS as its comments say, every OkmsSecret in it makes its Secret.
+//! Runs `docs/examples/web-shop.yaml`: with OKMS as its comments say, every `OkmsSecret` in it makes its Secret.
 
 use futures::future::join_all;
 use okms_sim::Validity;
