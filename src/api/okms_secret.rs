@@ -75,8 +75,8 @@ pub struct OkmsSecretSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<Vec<KeySpec>>,
 
-    /// Put before the name of every key that the secret gives, such as DB_: up to 128 of the characters a-z A-Z 0-9 - _ and '.'.
-    /// Default: nothing.
+    /// Put before the name of every key that the secret gives, also of those under keys, such as DB_: up to 128 of the characters
+    /// a-z A-Z 0-9 - _ and '.'. Default: nothing.
     #[schemars(length(max = 128))]
     #[x_kube(validation = PREFIX_ALPHABET)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -101,13 +101,14 @@ pub struct OkmsSecretSpec {
     pub on_key_conflict: Option<OnKeyConflict>,
 
     /// How often the source is checked for a new version or a deactivation, such as 30s, 1m or 1h30m. 0s: only when the spec
-    /// changes. Default: the store's refreshInterval. What is below the operator's own minimum (10s, unless it was
-    /// installed with another) is stretched to it; status.refreshInterval shows the interval in force.
+    /// changes, or when the annotation okms-operator.io/refresh of the OkmsSecret gets another value. Default: the store's
+    /// refreshInterval. What is below the operator's own minimum (10s, unless it was installed with another) is stretched to
+    /// it; status.refreshInterval shows the interval in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh_interval: Option<Interval>,
 
     /// What becomes of the Secret when its source is deactivated, destroyed, deleted or pruned in OKMS: Delete deletes it,
-    /// Retain keeps it as it is. Default: the store's withdrawalPolicy.
+    /// Retain keeps it as it is, also the keys that an optional source gave. Default: the store's withdrawalPolicy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdrawal_policy: Option<WithdrawalPolicy>,
 
@@ -134,8 +135,8 @@ const KEYS_GIVEN: (&str, &str) =
     ("self.size() > 0", "name at least one key, or leave keys out: then every field of the secret becomes a key");
 const PREFIX_ALPHABET: (&str, &str) = (
     "self.matches('^[-._a-zA-Z0-9]*$') && self != '.' && !self.startsWith('..')",
-    "a prefix has only the characters a-z A-Z 0-9 - _ '.', as the keys that it begins, and does not begin with '..': write one \
-     such as DB_",
+    "a prefix has only the characters a-z A-Z 0-9 - _ '.', as the keys that it begins, and neither is '.' nor begins with '..': \
+     write one such as DB_",
 );
 
 /// One secret of several that become one Secret.
@@ -160,15 +161,16 @@ pub struct SourceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<Vec<KeySpec>>,
 
-    /// Put before the name of every key that the secret gives, such as SMTP_: up to 128 of the characters a-z A-Z 0-9 - _ and
-    /// '.'. Default: nothing.
+    /// Put before the name of every key that the secret gives, also of those under keys, such as SMTP_: up to 128 of the
+    /// characters a-z A-Z 0-9 - _ and '.'. Default: nothing.
     #[schemars(length(max = 128))]
     #[x_kube(validation = PREFIX_ALPHABET)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
 
-    /// Whether the source contributes nothing, instead of failing the whole, while OKMS has no such secret or took it back. One
-    /// that cannot be read still fails the whole. Default: false.
+    /// Whether the source contributes nothing, instead of failing the whole, while OKMS has no such secret or took it back. With
+    /// withdrawalPolicy Retain, what it gave before it was taken back stays. One that cannot be read still fails the whole.
+    /// Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub optional: Option<bool>,
 }
@@ -225,7 +227,7 @@ pub struct KeySpec {
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = (
         "self.matches('^[-._a-zA-Z0-9]*$') && self != '.' && !self.startsWith('..')",
-        "a key of a Secret has only the characters a-z A-Z 0-9 - _ '.' and is not '.' or begins with '..': choose \
+        "a key of a Secret has only the characters a-z A-Z 0-9 - _ '.' and neither is '.' nor begins with '..': choose \
          another name for it, such as DB_PASSWORD"
     ))]
     pub to: String,
@@ -341,7 +343,7 @@ pub struct TemplateSpec {
     #[schemars(schema_with = "template_map")]
     #[x_kube(validation = (
         "self.all(key, key.matches('^[-._a-zA-Z0-9]+$') && key != '.' && !key.startsWith('..'))",
-        "a key of a Secret has only the characters a-z A-Z 0-9 - _ '.' and is not '.' or begins with '..': choose \
+        "a key of a Secret has only the characters a-z A-Z 0-9 - _ '.' and neither is '.' nor begins with '..': choose \
          another name for it, such as application.properties"
     ))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -594,7 +596,7 @@ pub struct TargetStatus {
     #[schemars(length(max = 253))]
     pub name: String,
 
-    /// How many keys it has.
+    /// How many keys it has; with creationPolicy Merge, how many of them are those of the OkmsSecret.
     pub keys: i32,
 }
 

@@ -6,9 +6,9 @@ use crate::model::{StoreTroubleKind, TroubleKind, Withdrawal};
 
 use super::condition::Progress;
 
-/// Defines an enum of reasons from rows of name, kstatus progress and meaning.
+/// Defines an enum of reasons from rows of name, kstatus progress, meaning and remedy.
 macro_rules! reasons {
-    ($(#[$doc:meta])* $Type:ident { $($Name:ident $progress:ident $help:literal)* }) => {
+    ($(#[$doc:meta])* $Type:ident { $($Name:ident $progress:ident $help:literal $remedy:literal)* }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum $Type {
@@ -38,6 +38,11 @@ macro_rules! reasons {
             pub fn help(self) -> &'static str {
                 match self { $(Self::$Name => $help,)* }
             }
+
+            /// What a person does about it, as the documentation says it.
+            pub fn remedy(self) -> &'static str {
+                match self { $(Self::$Name => $remedy,)* }
+            }
         }
 
         impl std::fmt::Display for $Type {
@@ -52,38 +57,71 @@ reasons! {
     /// The reasons of an `OkmsSecret`'s `Ready` condition.
     Reason {
         Synced Settled "The Secret equals the rendering of exactly the source versions that the status shows."
+            "Nothing."
         Progressing Reconciling "The first synchronisation, or that of a changed spec, is under way."
+            "Wait. If it lasts for minutes, look at the Ready condition of the store, and at the operator's log."
         Suspended Settled "spec.suspend is true: nothing is read, written or deleted."
-        InvalidSpec Stalled "The spec holds something that the CRD of this release refuses. Correct it, and install the CRDs of this release."
+            "Remove spec.suspend, or set it to false, to go on."
+        InvalidSpec Stalled "The spec holds something that the CRD of this release refuses."
+            "Correct the field that the message names, and install the CRDs of this release."
         StoreNotFound Stalled "The store that storeRef names does not exist."
+            "Correct spec.storeRef, or have the store created: kubectl get clusterokmsstores shows those there are."
         StoreNotReady Settled "The store as a whole does not work; its own Ready condition says why. The Secret is kept."
+            "Mend the store, by its own reason."
         AccessDenied Stalled "No access rule of the store covers this namespace and path. The Secret is kept, but not repaired."
+            "Have the owner of the store add a rule to its spec.access, or correct the path."
         PathNotFound Stalled "OKMS has no secret at this path, and none was ever read from there into this Secret."
-        VersionNotFound Stalled "The pinned version was never made."
+            "Correct the path, or create the secret in OKMS."
+        VersionNotFound Stalled "OKMS has no version of the pinned number: it was never made, or the secret was deleted and made again. A Secret that was made from it is kept."
+            "Correct the pin, version, or remove it to follow the current version."
         NoVersion Stalled "The secret exists in OKMS, but has no version."
-        Forbidden Stalled "OKMS refuses this path while others can be read; the message names the missing IAM action."
+            "Write a version in OKMS."
+        Forbidden Stalled "OKMS refuses this path while others can be read. The Secret is kept."
+            "Grant the identity of the store's certificate the IAM actions that the message names, on the resource that it names."
         VersionDeactivated Stalled "The version was deactivated in OKMS; withdrawalPolicy says what became of the Secret."
+            "Reactivate the version, or write a new one; where it is pinned, move the pin. If it was meant for good, delete the OkmsSecret."
         VersionDestroyed Stalled "The version was destroyed in OKMS; withdrawalPolicy says what became of the Secret."
+            "Write a new version; where it is pinned, move the pin. If it was meant for good, delete the OkmsSecret."
         VersionPruned Stalled "The pinned version was pruned in OKMS to make room for newer ones; withdrawalPolicy says what became of the Secret."
+            "Move the pin, version, to one that is still there, or remove it to follow the current version."
         SecretDeleted Stalled "The secret was deleted in OKMS; withdrawalPolicy says what became of the Secret."
+            "Write the secret in OKMS again. If it was meant for good, delete the OkmsSecret."
         WithdrawalHeld Stalled "The withdrawal exceeds the store's maxWithdrawalsPerHour and waits to be confirmed on the store. The Secret is kept."
+            "Look whether so many withdrawals were meant, then confirm them on the store with the command in its condition WithdrawalHeld. What was not meant, undo in OKMS."
         WithdrawalUnconfirmed Settled "OKMS said once that the secret is gone; the Secret is kept until a second answer confirms it."
+            "Wait for the second answer, or write the secret in OKMS again."
         PinnedVersionReplaced Stalled "The secret was deleted and made again, so that the pinned number now means other content. The Secret is kept."
-        KeyNotFound Stalled "A required key has no such field in the secret. The Secret is kept."
-        InvalidKey Stalled "A field name cannot be a key of a Secret: name a legal one under spec.keys. The Secret is kept."
-        KeyConflict Stalled "Two values claim the same key of the Secret. The Secret is kept."
-        DecodeFailed Stalled "The secret cannot be taken apart as JSON; the message says where. The Secret is kept."
-        TemplateFailed Stalled "A template cannot be rendered; the message says which, where and why. The Secret is kept."
-        TooLarge Stalled "The content is larger than a Secret, or an answer of OKMS, may be. The Secret is kept."
-        InvalidForType Stalled "The content does not fit the type of the Secret; the message names the missing or wrong key. The Secret is kept."
-        EmptySource Stalled "The secret has no content, and an empty Secret is never written. The Secret is kept."
+            "To take the new content, delete the Secret or change the pin, version."
+        KeyNotFound Stalled "A required key is made from a field that the secret does not have. The Secret is kept."
+            "Correct from, make the key optional, or add the field in OKMS. The message lists the fields that are there."
+        InvalidKey Stalled "The name of a field cannot be a key of a Secret. The Secret is kept."
+            "Name the keys, in the keys of this source: spec.keys or spec.sources[].keys. The message shows how."
+        KeyConflict Stalled "Two sources, or two templates, give the same key. The Secret is kept."
+            "Give one of them another name with keys or prefix, set onKeyConflict to LastWins, or choose the keys of the ConfigMap in templateFrom."
+        DecodeFailed Stalled "A field is not what decode says, such as Base64, or the secret is not a JSON object of Unicode text. The Secret is kept."
+            "Correct the field in OKMS or the decode of the key; the message names both."
+        TemplateFailed Stalled "A template cannot be rendered, or its ConfigMap cannot be read. The Secret is kept."
+            "Correct the template at the line and column that the message names, or the ConfigMap."
+        TooLarge Stalled "The content is larger than a Secret, or an answer of OKMS, may be: 1 MiB. Or it is nested too deeply. The Secret is kept."
+            "Select fewer fields with keys, or split the secret in OKMS. Store a deep part as a string."
+        InvalidForType Stalled "The content does not fit the type of the Secret. The Secret is kept."
+            "Make the missing or wrong key that the message names, with keys or a template, or correct spec.target.type."
+        EmptySource Stalled "There is nothing to put into the Secret, and an empty Secret is never written. The Secret is kept."
+            "Write at least one field in OKMS and, where keys selects fields, one that it selects."
         TargetNotOwned Stalled "A Secret of that name exists and belongs to somebody else; it is never touched without consent."
+            "Delete it, choose another spec.target.name, or give consent with the command that the message shows."
         TargetMissing Stalled "With creationPolicy Merge: the Secret to merge into does not exist."
+            "Create the Secret, with the annotation okms-operator.io/allow, or correct spec.target.name."
         TargetConflict Stalled "Somebody else keeps changing the Secret back, or has keys of the same name in a merged one; the operator stopped writing them."
+            "Stop the other writer, whom the message names, choose another spec.target.name, or give the keys other names."
         TargetRefused Stalled "The API server refuses the Secret; the message holds its reason."
+            "Do what the API server says: a quota, a policy or a missing right of the operator."
         TargetDrifted Settled "The Secret differs from its source, or cannot be looked at, and cannot be repaired right now."
-        OkmsUnavailable Settled "OKMS does not answer for this path alone. The Secret is kept."
-        UnexpectedAnswer Settled "OKMS answers for this path with something that cannot be understood. The Secret is kept."
+            "Mend what the message names. The Secret is repaired as soon as its source can be read."
+        OkmsUnavailable Settled "OKMS does not answer for this path alone, or could not be asked for too long. The Secret is kept."
+            "Wait: it is tried again. If it lasts, look at the state of the OKMS service."
+        UnexpectedAnswer Settled "OKMS answers for this path with something that cannot be understood, or with an older version than before. The Secret is kept."
+            "Wait: it is tried again. If it lasts, report it with the message."
     }
 }
 
@@ -134,14 +172,23 @@ reasons! {
     /// The reasons of a store's `Ready` condition.
     StoreReason {
         Reachable Settled "OKMS answers and accepts the credential."
+            "Nothing."
         Progressing Reconciling "The store is new or was changed, and OKMS has not answered yet."
-        InvalidSpec Stalled "The spec holds something that the CRD of this release refuses. Correct it, and install the CRDs of this release."
-        InvalidCredential Stalled "The credential is missing, malformed, expired or of another domain: no request can be made."
+            "Wait. If it lasts for minutes, look at the operator's log."
+        InvalidSpec Stalled "The spec holds something that the CRD of this release refuses."
+            "Correct the field that the message names, and install the CRDs of this release."
+        InvalidCredential Stalled "The credential or the certificate authority is missing, malformed, expired or of another domain: no request can be made."
+            "Provide what the message names; it is taken up without a restart."
         RateLimited Settled "OKMS asks to slow down."
+            "Wait. If it comes back, lower spec.limits.requestsPerSecond or make the intervals longer."
         OkmsUnavailable Settled "OKMS does not answer, or reports an error of its own."
+            "Check spec.endpoint and the way there: DNS, firewall, network policy. If they are right, wait: it is tried again."
         TlsFailed Stalled "The TLS connection fails: the server's certificate is not trusted, or the client's is not accepted."
+            "Give the authority of the endpoint in spec.ca, or provide a client certificate that is valid in this domain."
         Refused Stalled "OKMS does not accept the identity: the certificate is revoked, or has no rights in the domain."
+            "Check the identities of the access certificate and their IAM policies, or provide another certificate."
         UnexpectedAnswer Settled "Something answers that is not this OKMS domain."
+            "Check spec.endpoint, spec.okmsId, and what stands between, such as a proxy."
     }
 }
 
@@ -238,10 +285,10 @@ mod tests {
     }
 
     #[test]
-    fn every_meaning_is_a_sentence() {
-        let help = Reason::ALL.iter().map(|reason| reason.help());
-        let store_help = StoreReason::ALL.iter().map(|reason| reason.help());
-        for text in help.chain(store_help) {
+    fn every_meaning_and_every_remedy_is_a_sentence() {
+        let texts = Reason::ALL.iter().map(|reason| [reason.help(), reason.remedy()]);
+        let store_texts = StoreReason::ALL.iter().map(|reason| [reason.help(), reason.remedy()]);
+        for text in texts.chain(store_texts).flatten() {
             assert!(
                 text.ends_with('.') && text.starts_with(|c: char| c.is_ascii_uppercase() || text.starts_with("spec.")),
                 "{text}"

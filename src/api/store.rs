@@ -71,7 +71,7 @@ pub struct ClusterOkmsStoreSpec {
     pub ca: Option<CaSource>,
 
     /// How often the sources of this store's OkmsSecrets are checked, unless they say otherwise, such as 30s or 1m. 0s: only
-    /// when an OkmsSecret changes. Default: 1m.
+    /// when the spec of an OkmsSecret or its annotation okms-operator.io/refresh changes. Default: 1m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh_interval: Option<Interval>,
 

@@ -179,8 +179,10 @@ impl<'a> Draft<'a> {
         let keys = self.data.into_iter().map(|(key, (_, bytes))| (key, bytes)).collect();
         let rendering = shaped(&wanted.templates, keys, salt)?;
         if rendering.data.is_empty() {
-            let message =
-                format!("{} has nothing for any of the keys, all of them optional: make one required", paths());
+            let message = format!(
+                "{} has nothing for any of the keys, all of them optional: write at least one of their fields, or correct from",
+                paths()
+            );
             return Err(error(RenderErrorKind::EmptySource, message));
         }
         type_.check(|key| rendering.get(key)).map_err(|problem| {
@@ -214,7 +216,9 @@ fn shaped(
         let what = format!("the template of label {key}");
         let value = renderer.render(&what, text)?;
         if !is_label_value(&value) {
-            let message = format!("{what} makes no value of a label: up to 63 letters, digits, '-', '_' and '.'");
+            let message = format!(
+                "{what} makes no value of a label, which has up to 63 letters, digits, '-', '_' and '.': use an annotation for other text"
+            );
             return Err(error(RenderErrorKind::TemplateFailed, message));
         }
         made.labels.insert(key.clone(), value.to_string());
@@ -312,9 +316,19 @@ fn not_found(path: &Path, key: &SecretKey, from: &str, object: &Object<'_>) -> R
         // Their names are no secret: without `keys` each is a key that `kubectl describe secret` shows.
         _ => format!("its fields are {}", enumerate(object.fields().map(|(name, _)| name), quote)),
     };
+    // Other tools write the way into an object with dots.
+    let outer = from.split(['.', '/']).next().filter(|outer| *outer != from && object.find(outer).is_some());
+    let pointer = outer.map(|_| {
+        let pointer = format!("/{}", from.replace('.', "/"));
+        format!(", where a field within another is named like {}", quote(&pointer))
+    });
     error(
         RenderErrorKind::KeyNotFound,
-        format!("{path} has no {} for the key {key} ({fields}): correct from, or make the key optional", quote(from)),
+        format!(
+            "{path} has no {} for the key {key} ({fields}): correct from{}, or make the key optional",
+            quote(from),
+            pointer.unwrap_or_default()
+        ),
     )
 }
 
@@ -478,6 +492,10 @@ mod tests {
         );
         let (_, message) = refusal(one("{}", selected(&["DB: password"])));
         assert!(message.contains("it has no fields"), "{message}");
+        for from in ["server.host", "server/host"] {
+            let (_, message) = refusal(one(r#"{"server":{"host":"canary"}}"#, selected(&[&format!("H: {from}")])));
+            assert!(message.contains(r#"where a field within another is named like "/server/host""#), "{message}");
+        }
     }
 
     #[test]
@@ -617,7 +635,7 @@ mod tests {
         assert_eq!(
             message,
             "prod/web makes no Secret of type kubernetes.io/tls: the key tls.crt is missing: \
-             name it with keys: [{to: tls.crt, from: <field>}] (keys now: cert)"
+             name it with keys: [{to: tls.crt, from: <field>}], or make it with a template (keys now: cert)"
         );
     }
 }

@@ -50,7 +50,11 @@ impl SecretType {
     pub(super) fn check<'a>(&self, get: impl Fn(&str) -> Option<&'a [u8]>) -> Result<(), String> {
         let need = |key: &str| {
             get(key)
-                .ok_or_else(|| format!("the key {key} is missing: name it with keys: [{{to: {key}, from: <field>}}]"))
+                .ok_or_else(|| {
+                    format!(
+                        "the key {key} is missing: name it with keys: [{{to: {key}, from: <field>}}], or make it with a template"
+                    )
+                })
         };
         match self {
             Self::Opaque | Self::Other(_) => Ok(()),
@@ -58,7 +62,7 @@ impl SecretType {
             Self::DockerConfigJson => check_registries(need(".dockerconfigjson")?).map_err(str::to_owned),
             Self::BasicAuth => get("username").map_or_else(|| need("password"), Ok).map(drop).map_err(|_| {
                 "the keys username and password are both missing: name at least one with \
-                 keys: [{to: username, from: <field>}, {to: password, from: <field>}]"
+                 keys: [{to: username, from: <field>}, {to: password, from: <field>}], or make it with a template"
                     .to_owned()
             }),
             Self::SshAuth => match need("ssh-privatekey")? {

@@ -96,6 +96,7 @@ fn an_entry_of_sources_is_held_to_the_same_rules_as_the_short_form() {
         (json!({"path": "a", "keys": [{"to": "a"}, {"to": "a"}]}), "keys[1]", "Duplicate"),
         (json!({"path": "a", "prefix": "a b"}), "prefix", "such as DB_"),
         (json!({"path": "a", "prefix": ".."}), "prefix", "such as DB_"),
+        (json!({"path": "a", "prefix": "."}), "prefix", "neither is '.' nor begins with '..'"),
     ] {
         refused("OkmsSecret", &json!({"sources": [{"path": "x"}, entry]}), &format!("spec.sources[1].{field}"), remedy);
         if entry["path"] == "a" {
@@ -132,6 +133,7 @@ fn keys_must_be_legal_in_a_secret_and_differ() {
     for to in ["a b", "a/b", ".", "..", "..data", "ä"] {
         refused("OkmsSecret", &secret(json!({"keys": [{"to": to}]})), "spec.keys[0].to", "choose another name");
     }
+    refused("OkmsSecret", &secret(json!({"keys": [{"to": "."}]})), "spec.keys[0].to", "neither is '.' nor begins with");
     let long = "k".repeat(254);
     refused("OkmsSecret", &secret(json!({"keys": [{ "to": long }]})), "spec.keys[0].to", "may not be more than 253");
     refused("OkmsSecret", &secret(json!({"keys": [{"from": "x"}]})), "spec.keys[0].to", "Required");

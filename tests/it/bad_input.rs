@@ -111,7 +111,7 @@ pub(crate) fn contents() -> Vec<Bad> {
             "optional",
             json!({"path": "db", "keys": [{"to": "A", "from": "none", "optional": true}]}),
             "EmptySource",
-            &["db has nothing", "make one required"],
+            &["db has nothing", "write at least one"],
         ),
         bad(
             "illegal",

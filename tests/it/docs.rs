@@ -1,10 +1,11 @@
 //! The documentation, held to what is true: the API server takes every manifest that a page shows, Helm takes every file of values,
-//! and every recipe makes the Secret that stands under it.
+//! every recipe makes the Secret that stands under it, and the web shop of the examples gets all that it needs.
 //!
 //! A block that no test can look at is a mistake in the page: it would be the one that nobody notices when it stops working.
 
 mod blocks;
 mod recipes;
+mod web_shop;
 
 use std::{collections::BTreeSet, path::PathBuf};
 
@@ -71,7 +72,8 @@ fn make_namespaces(objects: &[Value]) {
 fn every_manifest_and_every_file_of_values_is_taken() {
     let blocks: Vec<_> = files().iter().flat_map(blocks::read).collect();
     let yaml: Vec<_> = blocks.iter().filter(|block| block.language == "yaml").collect();
-    for file in ["README.md", "charts/okms-operator/README.md", "docs/recipes.md", "docs/examples/okmssecret.yaml"] {
+    let pages = ["README.md", "charts/okms-operator/README.md", "docs/recipes.md", "docs/templates.md"];
+    for file in pages.into_iter().chain(["docs/examples/okmssecret.yaml", "docs/examples/web-shop.yaml"]) {
         assert!(yaml.iter().any(|block| block.file == file), "no block of {file} was found");
     }
     let complaints: Vec<_> = yaml.into_iter().filter_map(complaint).collect();

@@ -124,7 +124,11 @@ impl<'a> Machine<'a, '_> {
                 place(*index, list.items.len()).and_then(|at| list.items.get(at).cloned())
             }
             _ => {
-                let message = format!("{} has nothing at {}: only lists and maps have items", of.sort(), index.sort());
+                let message = format!(
+                    "{} has nothing at {}: only lists and maps have items, and fromjson makes them of JSON",
+                    of.sort(),
+                    index.sort()
+                );
                 return Err(Problem::new(message));
             }
         };

@@ -97,6 +97,12 @@ impl<'a> Scopes<'a> {
         Ok(keys.entries.get(name).cloned().unwrap_or(Value::Undefined))
     }
 
+    /// The first of the keys that is like this.
+    fn find(&self, like: impl Fn(&str) -> bool) -> Option<&str> {
+        let Value::Map(keys) = &self.data else { return None };
+        keys.entries.keys().map(|key| &**key).find(|key| like(key))
+    }
+
     /// The keys there are, which are no secret: they will be those of the Secret, or are written in the `OkmsSecret`.
     fn keys(&self) -> String {
         match &self.data {
@@ -139,12 +145,19 @@ pub(super) fn missing(expr: &Expr<'_>, scopes: &Scopes<'_>) -> Problem {
 }
 
 fn no_key(name: &str, scopes: &Scopes<'_>) -> Problem {
-    let (name, keys) = (quote(name), scopes.keys());
-    Problem::new(format!(
-        "there is no key {name} ({keys}): correct the name, or say with default what stands in for it"
-    ))
+    let (shown, keys) = (quote(name), scopes.keys());
+    // What is no word is read as several, such as `tls.crt` or `db-password`.
+    let longer = scopes.find(|key| key.strip_prefix(name).is_some_and(|rest| rest.starts_with(['.', '-'])));
+    let remedy = match longer {
+        Some(longer) => format!("write data['{longer}'] if that is meant, else correct the name"),
+        None => "correct the name, or say with default what stands in for it".to_owned(),
+    };
+    Problem::new(format!("there is no key {shown} ({keys}): {remedy}"))
 }
 
 fn nothing(what: &str) -> Problem {
-    Problem::new(format!("there is no {what} in it: correct the name, or say with default what stands in for it"))
+    Problem::new(format!(
+        "there is no {what} in it: correct the name, take the text of JSON apart with fromjson first, or say with default what stands \
+         in for it"
+    ))
 }

@@ -59,7 +59,9 @@ fn check_chains(text: &str) -> Result<(), Problem> {
 /// What the parser says. It has seen the text of the template alone, so that there is no value for it to quote.
 fn refusal(error: &minijinja::Error) -> Problem {
     let said = error.detail().map_or_else(|| error.kind().to_string(), |said| said.chars().take(200).collect());
-    let problem = Problem::new(format!("the syntax is wrong: {said}"));
+    // Those who come from other tools write `{{ .password }}`.
+    let language = "Templates are in the language of Jinja, in which a value is written {{ password }}";
+    let problem = Problem::new(format!("the syntax is wrong: {said}. {language}"));
     match error.range() {
         Some(range) => problem.at(range.start),
         None => problem,

@@ -106,6 +106,11 @@ fn what_does_not_exist_is_an_error_that_says_what_does() {
     ] {
         assert!(failure(template, data).contains(r#"there is no key "nope" (the keys are "password", "tls.crt")"#));
     }
+    for (template, key) in [("{{ tls.crt }}", "tls.crt"), ("{{ data.db-password }}", "db-password")] {
+        let data = &[("tls.crt", "canary"), ("db-password", "canary"), ("dbx", "canary")];
+        let remedy = format!("write data['{key}'] if that is meant, else correct the name");
+        assert!(failure(template, data).contains(&remedy), "{template}");
+    }
     assert!(failure("{{ x }}", &[]).contains("there are no keys"));
     assert!(failure("{{ data[password] }}", data).contains("there is no such key"));
     assert!(failure("{{ {'canary': 1}[password[1:]] }}", data).contains("no such item"));
@@ -178,6 +183,11 @@ fn what_the_language_has_not_is_refused_by_name() {
         ("{% if x %}", "the syntax is wrong"),
         ("{{ 'q }}", "the syntax is wrong: unexpected end of string"),
         ("{{ x | }}", "column 8: the syntax is wrong"),
+        (
+            "{{ .x }}",
+            "unexpected `.`. Templates are in the language of Jinja, in which a value is written {{ password }}",
+        ),
+        ("{{ x.a }}", r#"there is no "a" in it: correct the name, take the text of JSON apart with fromjson first"#),
     ] {
         let message = failure(template, &[("x", "canary")]);
         assert!(message.contains(said), "{template}: {message}");

@@ -6,17 +6,25 @@
 //! | `yaml` of an `OkmsSecret` | it is applied |
 //! | `yaml` of a Secret with the annotation `okms-operator.io/allow` | somebody else makes it |
 //! | `yaml` of another Secret | the Secret of this name becomes exactly this |
+//! | `yaml` of a ConfigMap | somebody else makes or changes it |
 //! | `console` of kubectl | it is run until it prints what stands there |
 //! | `yaml` of anything else | nothing; but the Secrets and keys that it uses must be those of the recipe |
 //!
-//! The namespace and the store are those of the test, whatever the page says. A text in `<…>` stands for one that is made here.
+//! The namespace and the store are those of the test, whatever the page says. A text in `<…>` stands for one that is made here, and
+//! `<bcrypt of …>` for any hash of this password.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use futures::future::join_all;
-use k8s_openapi::api::core::v1::Secret;
-use kube::{ResourceExt, api::PostParams};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::{
+    Api, ResourceExt,
+    api::{Patch, PatchParams, PostParams},
+};
 use okms_sim::Validity;
 use serde_json::{Value, json};
 
@@ -49,6 +57,8 @@ enum Action {
     Apply(Value),
     /// Makes a Secret as somebody else.
     Make(Value),
+    /// Makes or changes a ConfigMap as somebody else.
+    Configure(Value),
     /// Waits for a Secret.
     Expect(Value),
     /// Runs a command and waits for what it prints.
@@ -92,6 +102,7 @@ fn actions(block: &Block) -> Vec<Action> {
                 "OkmsSecret" => Action::Apply(object),
                 "Secret" if object["metadata"]["annotations"][ALLOW].is_string() => Action::Make(object),
                 "Secret" => Action::Expect(object),
+                "ConfigMap" => Action::Configure(object),
                 _ => Action::Use(object),
             })
             .collect(),
@@ -105,20 +116,29 @@ struct Placeholders(BTreeMap<&'static str, String>);
 impl Placeholders {
     fn new(world: &World) -> Self {
         let pair = world.domain.issue_client_certificate(Validity::days(1)).unwrap();
+        // Without the line break at its end, which a page shows where there is one.
+        let pem = |text: &str| text.trim_end().to_owned();
         // The operator does not read it; a file of several lines is what it is.
         let ssh = "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\nBBBB\n-----END OPENSSH PRIVATE KEY-----\n".to_owned();
         Self(BTreeMap::from([
-            ("<certificate in PEM>", pair.cert_pem),
-            ("<private key in PEM>", pair.key_pem),
+            ("<certificate in PEM>", pem(&pair.cert_pem)),
+            ("<certificate of the authority in PEM>", pem(&world.sim.server_ca_pem())),
+            ("<private key in PEM>", pem(&pair.key_pem)),
             ("<private key of SSH>", ssh),
         ]))
     }
 
     fn fill(&self, place: &str, value: &Value) -> Value {
         match value {
-            Value::String(text) if text.starts_with('<') && text.ends_with('>') => {
-                let filled = self.0.get(text.as_str());
-                json!(filled.unwrap_or_else(|| panic!("{place}: {text} is none of {:?}", self.0.keys())))
+            Value::String(text) => {
+                let filled = self.0.iter().fold(text.clone(), |text, (name, filled)| text.replace(name, filled));
+                let left = filled.split_once('<').map(|(_, left)| left);
+                assert!(
+                    left.is_none_or(|left| left.starts_with(BCRYPT)),
+                    "{place}: {text} has none of {:?}",
+                    self.0.keys()
+                );
+                json!(filled)
             }
             Value::Array(items) => items.iter().map(|item| self.fill(place, item)).collect(),
             Value::Object(fields) => {
@@ -128,6 +148,42 @@ impl Placeholders {
             other => other.clone(),
         }
     }
+}
+
+/// What a page writes after `<` for a hash, before the password.
+const BCRYPT: &str = "bcrypt of ";
+
+/// A real text as the page writes it: with `<bcrypt of …>` for each hash that is one of the password that stands there on the page.
+fn with_hashes_named(page: &[u8], real: &[u8]) -> Option<Vec<u8>> {
+    const LENGTH: usize = 60;
+    let (mut page, mut real) = (std::str::from_utf8(page).ok()?, std::str::from_utf8(real).ok()?);
+    let mut named = String::new();
+    while let Some((before, rest)) = page.split_once(&format!("<{BCRYPT}")) {
+        let (password, after) = rest.split_once('>')?;
+        let (hash, left) = real.strip_prefix(before)?.split_at_checked(LENGTH)?;
+        if !bcrypt::verify(password, hash).unwrap_or(false) {
+            return None;
+        }
+        write!(named, "{before}<{BCRYPT}{password}>").unwrap();
+        (page, real) = (after, left);
+    }
+    Some((named + real).into_bytes())
+}
+
+#[test]
+fn only_a_hash_of_the_password_on_the_page_passes_for_it() {
+    let hash = |password: &str| bcrypt::hash_with_salt(password, 4, [7; 16]).unwrap().to_string();
+    let (one, two) = (hash("one"), hash("two"));
+    let page = "a:<bcrypt of one>\nb:<bcrypt of two>\n";
+    let as_shown =
+        |real: &str| with_hashes_named(page.as_bytes(), real.as_bytes()).is_some_and(|real| real == page.as_bytes());
+    assert!(as_shown(&format!("a:{one}\nb:{two}\n")));
+    for wrong in
+        ["", "a:", page, &format!("a:{two}\nb:{one}\n"), &format!("a:{one}\nb:{two}"), &format!("a:{one}\nc:{two}\n")]
+    {
+        assert!(!as_shown(wrong), "{wrong}");
+    }
+    assert_eq!(with_hashes_named(b"plain", b"other").as_deref(), Some(b"other".as_slice()));
 }
 
 /// A Secret as a page shows it, to compare with a real one.
@@ -175,7 +231,14 @@ impl Shown {
     }
 
     /// Says in what the real one differs.
-    fn difference(&self, real: &Self) -> Option<String> {
+    fn difference(&self, mut real: Self) -> Option<String> {
+        for (key, page) in &self.data {
+            if let Some(bytes) = real.data.get_mut(key)
+                && let Some(named) = with_hashes_named(page, bytes)
+            {
+                *bytes = named;
+            }
+        }
         let text = |bytes: Option<&Vec<u8>>| bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         let keys: BTreeSet<_> = self.data.keys().chain(real.data.keys()).collect();
         let differing = keys.into_iter().find(|key| self.data.get(*key) != real.data.get(*key));
@@ -183,7 +246,7 @@ impl Shown {
             let (page, cluster) = (text(self.data.get(key)), text(real.data.get(key)));
             return Some(format!("{key} is {cluster:?} and not {page:?}"));
         }
-        (self != real).then(|| format!("it is {real:?} and not {self:?}"))
+        (*self != real).then(|| format!("it is {real:?} and not {self:?}"))
     }
 }
 
@@ -210,6 +273,13 @@ async fn run(number: usize, recipe: &Recipe) {
                 let secret = serde_json::from_value(secret).unwrap_or_else(|error| panic!("{place}: {error}"));
                 world.secrets().create(&PostParams::default(), &secret).await.unwrap();
             }
+            Action::Configure(map) => {
+                let name = map["metadata"]["name"].as_str().unwrap();
+                let mut map = map.clone();
+                map["metadata"]["namespace"] = json!(world.name);
+                let maps: Api<ConfigMap> = Api::namespaced(world.client.clone(), &world.name);
+                maps.patch(name, &PatchParams::apply("somebody").force(), &Patch::Apply(map)).await.unwrap();
+            }
             Action::Expect(secret) => {
                 let name = secret["metadata"]["name"].as_str().unwrap();
                 let Some(maker) = makers.get(name) else {
@@ -222,7 +292,7 @@ async fn run(number: usize, recipe: &Recipe) {
                         other => return Err(format!("the OkmsSecret {maker} is {other:?}")),
                     }
                     let real = world.secret(name).await.ok_or("it is not there")?;
-                    expected.difference(&Shown::of_cluster(&real)).map_or(Ok(()), Err)
+                    expected.difference(Shown::of_cluster(&real)).map_or(Ok(()), Err)
                 })
                 .await;
             }
@@ -270,11 +340,15 @@ fn every_recipe_is_one_that_can_fail() {
         let last = |is: fn(&Action) -> bool| steps.iter().rposition(|step| is(&step.action));
         let put = last(|action| matches!(action, Action::Put(..)));
         let applied = last(|action| matches!(action, Action::Apply(_)));
+        let configured = last(|action| matches!(action, Action::Configure(_)));
         let expected = last(|action| matches!(action, Action::Expect(_)));
         assert!(!title.is_empty(), "{PAGE}: a block is in no section");
         assert!(put.is_some(), "{PAGE}: {title}: nothing is in OKMS");
         assert!(applied.is_some(), "{PAGE}: {title}: there is no OkmsSecret");
-        assert!(expected > put && expected > applied, "{PAGE}: {title}: no Secret is shown after the last change");
+        assert!(
+            expected > put.max(applied).max(configured),
+            "{PAGE}: {title}: no Secret is shown after the last change"
+        );
     }
 }
 
@@ -290,6 +364,7 @@ fn used(value: &Value, found: &mut Vec<(String, Option<String>)>) {
                 match field.as_str() {
                     "secretKeyRef" => note(&value["name"], Some(&value["key"])),
                     "secretRef" => note(&value["name"], None),
+                    "nginx.ingress.kubernetes.io/auth-secret" => note(value, Some(&json!("auth"))),
                     "secretName" => {
                         note(value, None);
                         for item in fields.get("items").and_then(Value::as_array).into_iter().flatten() {

@@ -8,6 +8,7 @@ mod files;
 mod reasons;
 mod reference;
 mod schema;
+mod templates;
 
 use std::path::{Path, PathBuf};
 
@@ -19,10 +20,10 @@ use files::Files;
 /// Where the custom resource definitions go: for `kubectl apply`, and for Helm.
 const CRDS: [&str; 2] = ["crds", "charts/okms-operator/crds"];
 
-/// Writes what is generated from the code: the custom resource definitions and the lists of their fields and reasons.
+/// Writes what is generated from the code: the custom resource definitions and the pages that list what is in the code.
 ///
-/// They are generated from src/api: the definitions into crds/ and into the chart, the lists into docs/reference.md, with the
-/// manifests of docs/examples/, and docs/reasons.md.
+/// From src/api: the definitions, into crds/ and into the chart; their fields, with the manifests of docs/examples/, into
+/// docs/reference.md; the reasons, into docs/reasons.md. From src/plan/template: what templates can call, into docs/templates.md.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Writes nothing, and fails if something would change.
@@ -47,6 +48,7 @@ fn generated(root: &Path) -> Result<Files> {
         files.extend(crds.iter().map(|(name, yaml)| (Path::new(folder).join(name), yaml.clone())));
     }
     files.insert(PathBuf::from("docs/reasons.md"), reasons::page());
+    files.insert(PathBuf::from("docs/templates.md"), templates::page());
     files.insert(PathBuf::from("docs/reference.md"), reference::page(&schema::kinds()?, &root.join(examples::FOLDER))?);
     Ok(files)
 }

@@ -1,4 +1,4 @@
-//! `docs/reasons.md`: what each reason of a condition means, for users.
+//! `docs/reasons.md`: what each reason of a condition means and what to do about it, for users.
 
 use okms_operator::api::{
     Reason, StoreReason,
@@ -6,18 +6,19 @@ use okms_operator::api::{
 };
 
 pub(super) fn page() -> String {
-    let row = |reason: &str, progress, help: &str| {
+    let row = |reason: &str, progress, help: &str, remedy: &str| {
         let beside = match progress {
             Progress::Settled => "",
             Progress::Reconciling => kind::RECONCILING,
             Progress::Stalled => kind::STALLED,
         };
-        format!("| `{reason}` | {beside} | {help} |\n")
+        format!("| `{reason}` | {beside} | {help} | {remedy} |\n")
     };
-    let secrets: String =
-        Reason::ALL.iter().map(|reason| row(reason.as_str(), reason.progress(), reason.help())).collect();
-    let stores: String =
-        StoreReason::ALL.iter().map(|reason| row(reason.as_str(), reason.progress(), reason.help())).collect();
+    let secrets =
+        Reason::ALL.iter().map(|reason| row(reason.as_str(), reason.progress(), reason.help(), reason.remedy()));
+    let stores =
+        StoreReason::ALL.iter().map(|reason| row(reason.as_str(), reason.progress(), reason.help(), reason.remedy()));
+    let (secrets, stores): (String, String) = (secrets.collect(), stores.collect());
     format!("{INTRODUCTION}\n## OkmsSecret\n\n{TABLE}{secrets}\n## ClusterOkmsStore\n\n{TABLE}{stores}")
 }
 
@@ -27,7 +28,8 @@ const INTRODUCTION: &str = "\
 # Reasons
 
 The condition `Ready` of every object has a reason and a message. The reason is one of these, and stays the same from release to release,
-so that alerts and scripts may depend on it. The message says what it means for this object, and what to do.
+so that alerts and scripts may depend on it. The message says what it means for this object and what to do: it names the path, the key or the
+field that is meant, which this page cannot. `kubectl describe` shows it.
 
 `Stalled` beside a reason: the condition `Stalled` is True too, because a person has to act. `Reconciling`: work is under way. Beside the
 others there is neither: the operator goes on by itself.
@@ -36,4 +38,4 @@ An OkmsSecret is Ready=True with `Synced` and Ready=Unknown with `Suspended`; wi
 Ready=True with `Reachable` only.
 ";
 
-const TABLE: &str = "| reason | beside it | what it means |\n|---|---|---|\n";
+const TABLE: &str = "| reason | beside it | what it means | what to do |\n|---|---|---|---|\n";
