@@ -205,7 +205,7 @@ async fn watch_stores(
     let events = watcher(Api::<ClusterOkmsStore>::all(context.client.clone()), Selection::default());
     watch
         .follow("ClusterOkmsStores", events, |seen| match seen {
-            Seen::There(store) => context.wake_store(&store.name_any()),
+            Seen::There { now, .. } => context.wake_store(&now.name_any()),
             Seen::Gone(store) => store::gone(&context, &store.name_any()),
             Seen::Listed => {
                 held.take();
@@ -226,7 +226,7 @@ async fn watch_secrets(
     let events = watcher(scope.api::<OkmsSecret>(context.client.clone()), Selection::default());
     watch
         .follow("OkmsSecrets", events, |seen| match seen {
-            Seen::There(object) => context.wake(&object.namespace().unwrap_or_default(), &object.name_any()),
+            Seen::There { now, .. } => context.wake(&now.namespace().unwrap_or_default(), &now.name_any()),
             Seen::Gone(object) => {
                 let id = context::object_id(object);
                 context.feed.forget(&id);
@@ -260,16 +260,26 @@ async fn watch_targets(
     let api: Api<PartialObjectMeta<Secret>> = scope.api(context.client.clone());
     watch
         .follow("target Secrets", watcher(api, selection), |seen| match seen {
-            Seen::There(meta) | Seen::Gone(meta) => {
-                let namespace = meta.namespace().unwrap_or_default();
-                for owner in plan::claimants(&meta.metadata) {
-                    context.wake(&namespace, &owner);
+            Seen::There { now, before } => {
+                wake_claimants(&context, now);
+                // Whoever is not named any more has the most to hear of it.
+                if let Some(before) = before {
+                    wake_claimants(&context, before);
                 }
             }
+            Seen::Gone(meta) => wake_claimants(&context, meta),
             Seen::Listed => drop(held.take()),
         })
         .await;
     "the watch of target Secrets"
+}
+
+/// Has every `OkmsSecret` looked at that a target names.
+fn wake_claimants(context: &Context, meta: &TargetMeta) {
+    let namespace = meta.namespace().unwrap_or_default();
+    for owner in plan::claimants(&meta.metadata) {
+        context.wake(&namespace, &owner);
+    }
 }
 
 /// Serves the wakes of one kind of object until it is cancelled, and ends once those under way have ended.

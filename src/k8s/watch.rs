@@ -8,7 +8,7 @@ use kube::{
     core::{NamespaceResourceScope, PartialObjectMeta},
     runtime::{
         WatchStreamExt,
-        reflector::{self, Store, store::Writer},
+        reflector::{self, ObjectRef, Store, store::Writer},
         watcher::{self, Event, watcher},
     },
 };
@@ -36,8 +36,11 @@ impl Scope {
 /// What a watch saw.
 #[derive(Debug)]
 pub enum Seen<'a, K> {
-    /// It is there, new or changed.
-    There(&'a K),
+    /// It is there, new or changed; what it was `before`, where it was there already.
+    There {
+        now: &'a K,
+        before: Option<&'a K>,
+    },
     Gone(&'a K),
     /// Everything that there is has been seen: whatever else is remembered is gone.
     Listed,
@@ -79,14 +82,26 @@ where
             // Nobody looks at them here, and they are most of an object's size.
             object.meta_mut().managed_fields = None;
         });
-        let mut stream = std::pin::pin!(reflector::reflector(self.writer, slim));
+        let (store, mut writer) = (self.store, self.writer);
+        let mut stream = std::pin::pin!(slim);
         while let Some(event) = stream.next().await {
-            match event {
-                Ok(Event::Apply(object) | Event::InitApply(object)) => tell(Seen::There(&object)),
-                Ok(Event::Delete(object)) => tell(Seen::Gone(&object)),
-                Ok(Event::InitDone) => tell(Seen::Listed),
-                Ok(Event::Init) => {}
-                Err(error) => tracing::warn!(watch = what, %error, "a watch failed and is tried again"),
+            let event = match event {
+                Ok(event) => event,
+                Err(error) => {
+                    tracing::warn!(watch = what, %error, "a watch failed and is tried again");
+                    continue;
+                }
+            };
+            let before = match &event {
+                Event::Apply(object) | Event::InitApply(object) => store.get(&ObjectRef::from_obj(object)),
+                Event::Delete(_) | Event::InitDone | Event::Init => None,
+            };
+            writer.apply_watcher_event(&event);
+            match &event {
+                Event::Apply(now) | Event::InitApply(now) => tell(Seen::There { now, before: before.as_deref() }),
+                Event::Delete(object) => tell(Seen::Gone(object)),
+                Event::InitDone => tell(Seen::Listed),
+                Event::Init => {}
             }
         }
     }

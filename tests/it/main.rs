@@ -12,6 +12,7 @@ mod cluster;
 mod costs;
 mod credentials;
 mod docs;
+mod drift;
 mod faults;
 mod kept;
 mod kstatus;

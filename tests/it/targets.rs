@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Creates a Secret as somebody else does.
-async fn create(world: &World, name: &str, fields: Value) -> Secret {
+pub(crate) async fn create(world: &World, name: &str, fields: Value) -> Secret {
     let mut secret = json!({"metadata": {"name": name}});
     secret.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     let params = PostParams { field_manager: Some("somebody".to_owned()), ..PostParams::default() };
@@ -28,17 +28,17 @@ async fn create(world: &World, name: &str, fields: Value) -> Secret {
 }
 
 /// Changes a Secret as somebody else does.
-async fn edit(world: &World, name: &str, by: &str, patch: Value) {
+pub(crate) async fn edit(world: &World, name: &str, by: &str, patch: Value) {
     let params = PatchParams { field_manager: Some(by.to_owned()), ..PatchParams::default() };
     world.secrets().patch(name, &params, &Patch::Merge(patch)).await.unwrap();
 }
 
-fn allow(names: &str) -> Value {
+pub(crate) fn allow(names: &str) -> Value {
     json!({"metadata": {"annotations": {"okms-operator.io/allow": names}}})
 }
 
 /// Waits until the Secret holds exactly this.
-async fn holding(world: &World, name: &str, data: &[(&str, &str)]) -> Secret {
+pub(crate) async fn holding(world: &World, name: &str, data: &[(&str, &str)]) -> Secret {
     eventually(&format!("Secret {name} holds the data"), async || {
         world.secret(name).await.filter(|secret| holds(secret, data)).ok_or("it does not")
     })
@@ -209,7 +209,7 @@ async fn what_kubernetes_or_a_controller_owns_is_out_of_reach_by_every_route() {
     }
 }
 
-fn merge(path: &str, target: &str) -> Value {
+pub(crate) fn merge(path: &str, target: &str) -> Value {
     json!({"path": path, "target": {"name": target, "creationPolicy": "Merge"}})
 }
 
