@@ -74,6 +74,10 @@ impl Run<'_> {
                 self.context.feed.settle(&access.name, self.id, &found.marks);
                 self.keep(claim, found, findings, true).await?
             }
+            Decision::Write { .. } if self.rests_from_replacing(claim, found).is_some() => {
+                self.context.feed.settle(&access.name, self.id, &found.marks);
+                self.keep(claim, found, findings, false).await?
+            }
             Decision::Write { secret, marks, .. } => match self.write(claim, found, &secret).await {
                 Ok((written, change)) => {
                     if self.writes_again(claim, &marks) {
@@ -92,6 +96,13 @@ impl Run<'_> {
         Ok(Ended::settled(again))
     }
 
+    /// How long the target is left as it is, because the API server refused to have it replaced when it was gone already.
+    pub(super) fn rests_from_replacing(&self, claim: &Claim, found: &Found) -> Option<Duration> {
+        let (made_by, until) = self.row.put_back.as_ref().filter(|_| found.secret.is_some())?;
+        let rest = until.saturating_duration_since(Instant::now());
+        (*made_by == self.made_by(claim) && !rest.is_zero()).then_some(rest)
+    }
+
     /// Everything stays as it is, and so does what is said of it, unless somebody keeps undoing what is written, and has now.
     async fn keep(
         &mut self,
@@ -103,7 +114,7 @@ impl Run<'_> {
         let rest = self.row.fight.rests(Instant::now(), &self.context.config).filter(|_| undone);
         if rest.is_none() {
             self.acknowledge_refresh().await?;
-            return Ok(None);
+            return Ok(self.rests_from_replacing(claim, found));
         }
         let (name, config) = (&claim.wanted.target.name, &self.context.config);
         let who = found.secret.as_ref().and_then(|secret| plan::other_writer(&secret.metadata));
@@ -160,12 +171,13 @@ impl Run<'_> {
 
     /// Makes the target what it shall be. Answers what it is now, and what was done where its content changed.
     async fn write(
-        &self,
+        &mut self,
         claim: &Claim,
         found: &Found,
         desired: &Secret,
     ) -> Result<(Secret, Option<TargetChange>), WriteError> {
-        let (targets, term, namespace) = (&self.context.targets, &self.context.term, &self.id.namespace);
+        let (context, id) = (self.context, self.id);
+        let (targets, term, namespace) = (&context.targets, &context.term, &id.namespace);
         let name = &claim.wanted.target.name;
         let Some(existing) = &found.secret else {
             let written = targets.create(term, namespace, desired).await?;
@@ -193,9 +205,10 @@ impl Run<'_> {
     /// Deletes a Secret and creates it anew, because Kubernetes does not let it be changed in place.
     ///
     /// What would be refused is refused while the old one is still there, and should the API server change its mind, the old one is put
-    /// back.
-    async fn replace(&self, claim: &Claim, existing: &Secret, desired: &Secret) -> Result<Secret, WriteError> {
-        let (targets, term, namespace) = (&self.context.targets, &self.context.term, &self.id.namespace);
+    /// back, and left alone for a while: its coming and going is not to wake the next attempt.
+    async fn replace(&mut self, claim: &Claim, existing: &Secret, desired: &Secret) -> Result<Secret, WriteError> {
+        let (context, id) = (self.context, self.id);
+        let (targets, term, namespace) = (&context.targets, &context.term, &id.namespace);
         let mut desired = afresh(desired);
         // That somebody froze the old one says nothing of the new one.
         desired.immutable = claim.wanted.target.immutable.then_some(true);
@@ -203,6 +216,7 @@ impl Run<'_> {
         targets.delete(term, namespace, existing).await?;
         let result = targets.create(term, namespace, &desired).await;
         if let Err(WriteError::Refused(_)) = &result {
+            self.row.put_back = Some((self.made_by(claim), Instant::now() + context.config.retry_refused));
             targets.create(term, namespace, &afresh(existing)).await?;
         }
         result

@@ -26,6 +26,9 @@ pub(super) struct Row {
     pub unrenderable: Option<MadeBy>,
     /// The API server refused the last write: the values are wanted again for the next try.
     pub refused: bool,
+    /// A replacement was refused only when the old target was gone, which was put back: by what it was to be made, and until when that is
+    /// not tried again.
+    pub put_back: Option<(MadeBy, Instant)>,
     /// What the object depends on beside its store and its target.
     pub follows: Vec<Follow>,
     /// How often somebody undid what was written.

@@ -210,8 +210,9 @@ impl Run<'_> {
         let complete =
             found.condition == Condition::Intact && sources.all(|(wanted, held)| held.is_some() || wanted.optional);
         let in_step = complete && !self.row.refused;
-        // Nor where it would not be written, because somebody undoes that.
-        let in_vain = self.row.fight.rests(Instant::now(), &self.context.config).is_some();
+        // Nor where it would not be written, because somebody undoes or refuses that.
+        let in_vain = self.row.fight.rests(Instant::now(), &self.context.config).is_some()
+            || self.rests_from_replacing(claim, found).is_some();
         if in_step || in_vain || self.is_unrenderable(claim) { Need::Check } else { Need::Data }
     }
 
