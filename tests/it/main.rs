@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // A test ends where it cannot go on, also in its helpers.
 
 mod admission;
+mod again;
 mod bad_input;
 mod bad_store;
 mod canary;
