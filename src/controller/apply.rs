@@ -150,7 +150,9 @@ impl Run<'_> {
     ) -> Result<Duration, WriteError> {
         let (reason, message) = match error {
             WriteError::Refused(words) => {
-                (Reason::TargetRefused, format!("the API server refuses the Secret: {}", without_values(words, secret)))
+                // It may quote what was to be written, what was there, and what is somebody else's in there.
+                let words = found.secret.iter().fold(without_values(words, secret), without_values);
+                (Reason::TargetRefused, format!("the API server refuses the Secret: {words}"))
             }
             WriteError::Contested { managers, fields } => (
                 Reason::TargetConflict,
