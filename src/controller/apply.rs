@@ -218,9 +218,7 @@ impl Run<'_> {
     /// back.
     async fn replace(&self, claim: &Claim, existing: &Secret, desired: &Secret) -> Result<Secret, WriteError> {
         let (targets, term, namespace) = (&self.context.targets, &self.context.term, &self.id.namespace);
-        let mut desired = afresh(desired);
-        // That somebody froze the old one says nothing of the new one.
-        desired.immutable = claim.wanted.target.immutable.then_some(true);
+        let desired = claim.afresh(desired);
         targets.would_create(namespace, &desired).await?;
         targets.delete(term, namespace, existing).await?;
         let result = targets.create(term, namespace, &desired).await;

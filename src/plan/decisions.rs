@@ -1,10 +1,9 @@
-//! Tests of [`decide`](super::decide()): a snapshot in, a decision out.
+//! Tests of [`decide`](super::decide()): a snapshot in, a decision out. What holds of any snapshot is tried in [`random`](super::random).
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
-use proptest::prelude::*;
 use zeroize::Zeroizing;
 
 use super::*;
@@ -349,91 +348,4 @@ fn a_message_names_the_entry_that_it_is_about() {
     let missing = Verdict::Missing { confirmed: true };
     let Decision::Report { message, .. } = case.found_both(active(mark(1, 100), Some("{}")), missing) else { panic!() };
     assert!(message.contains("correct spec.sources[1].path"), "{message}");
-}
-
-/// A verdict that can be printed: a value cannot.
-#[derive(Debug, Clone)]
-enum Recipe {
-    Active(u32, i64, Option<&'static str>),
-    Withdrawn(Withdrawal, u32),
-    Missing(bool),
-    NoVersion,
-    VersionNotFound,
-    Trouble(TroubleKind),
-}
-
-impl Recipe {
-    fn verdict(&self) -> Verdict {
-        match self {
-            Self::Active(version, at, text) => active(mark(*version, *at), *text),
-            Self::Withdrawn(how, version) => withdrawn(*how, *version),
-            Self::Missing(confirmed) => Verdict::Missing { confirmed: *confirmed },
-            Self::NoVersion => Verdict::NoVersion,
-            Self::VersionNotFound => Verdict::VersionNotFound,
-            Self::Trouble(kind) => Verdict::Trouble(Trouble { kind: *kind, message: "it failed".into() }),
-        }
-    }
-}
-
-fn recipes() -> impl Strategy<Value = Recipe> {
-    let version = 1_u32..5;
-    let text = prop_oneof![Just(None), Just(Some("{}")), Just(Some(r#"{"v":"1"}"#)), Just(Some(r#"{"a b":1}"#))];
-    let how = prop_oneof![
-        Just(Withdrawal::VersionDeactivated),
-        Just(Withdrawal::VersionDestroyed),
-        Just(Withdrawal::VersionPruned),
-        Just(Withdrawal::SecretDeleted),
-    ];
-    let kind = prop_oneof![
-        Just(TroubleKind::Forbidden),
-        Just(TroubleKind::OkmsUnavailable),
-        Just(TroubleKind::UnexpectedAnswer),
-        Just(TroubleKind::TooLarge),
-    ];
-    prop_oneof![
-        (version.clone(), 0_i64..500, text).prop_map(|(version, at, text)| Recipe::Active(version, at, text)),
-        (how, version).prop_map(|(how, version)| Recipe::Withdrawn(how, version)),
-        any::<bool>().prop_map(Recipe::Missing),
-        Just(Recipe::NoVersion),
-        Just(Recipe::VersionNotFound),
-        kind.prop_map(Recipe::Trouble),
-    ]
-}
-
-proptest! {
-    /// Whatever OKMS said and whatever the target is: it is deleted only on proof and with evidence, and said to be in step only
-    /// when it is intact or was just rendered.
-    #[test]
-    fn no_snapshot_deletes_or_claims_too_much(
-        recipe in recipes(),
-        held in proptest::option::of(Just(Withdrawal::VersionDestroyed)),
-        pinned: bool,
-        has_target: bool,
-        has_evidence: bool,
-        intact: bool,
-        synced: bool,
-        stale: bool,
-        retain: bool,
-    ) {
-        let pin = pinned.then_some(1);
-        let mut case = if has_target { Case::new(pin) } else { Case::fresh(pin) };
-        case.evidence = vec![(has_target && has_evidence).then(|| mark(1, 100))];
-        case.condition = match (has_target, intact) {
-            (true, true) => Condition::Intact,
-            (true, false) => Condition::Drifted,
-            (false, _) => Condition::Unrendered,
-        };
-        case.synced = synced;
-        case.stale = stale;
-        case.policy = if retain { WithdrawalPolicy::Retain } else { WithdrawalPolicy::Delete };
-        let verdict = recipe.verdict();
-        let proof = matches!(verdict, Verdict::Withdrawn { .. } | Verdict::Missing { confirmed: true })
-            || (held.is_some() && matches!(recipe, Recipe::Active(..) | Recipe::Trouble(TroubleKind::TooLarge)));
-        let rendered = matches!(&verdict, Verdict::Active { value: Some(_), .. });
-        match case.found_with(verdict, held) {
-            Decision::Withdraw { .. } => prop_assert!(proof && has_target && has_evidence && !retain),
-            Decision::Synced { .. } => prop_assert!(rendered || (has_target && intact && !stale)),
-            _ => {}
-        }
-    }
 }

@@ -13,6 +13,8 @@ mod json;
 mod parse;
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod random;
 mod render;
 mod secret_type;
 mod target;

@@ -8,12 +8,18 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use k8s_openapi::api::{
+    core::v1::Namespace,
+    rbac::v1::{ClusterRole, ClusterRoleBinding},
+};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, ListParams, PostParams},
 };
-use okms_operator::controller::{Config, health::Health};
+use okms_operator::{
+    api::OkmsSecret,
+    controller::{Config, health::Health},
+};
 use okms_sim::Fault;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -24,41 +30,86 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_object_that_is_made_again_while_it_syncs_gets_its_secret() {
-    let world = World::new("again").await;
-    for n in 0..10 {
-        world.domain.put(&format!("old/{n}"), json!({"v": "old"}));
-        world.domain.put(&format!("new/{n}"), json!({"v": "new"}));
+async fn a_namespace_that_is_deleted_leaves_nothing_behind_in_the_operator() {
+    let mut world = World::without_operator("namespace").await;
+    let doomed = format!("{}-doomed", world.name);
+    let namespaces: Api<Namespace> = Api::all(world.client.clone());
+    let namespace = json!({"metadata": {"name": doomed}});
+    namespaces.create(&PostParams::default(), &serde_json::from_value(namespace).unwrap()).await.unwrap();
+    world.create_store(json!({"access": [{"namespaces": [world.name, doomed], "paths": ["*"]}]})).await;
+    let (client, requests) = tapped::recording(client_config().await);
+    let config = Config { watch_namespaces: vec![world.name.clone(), doomed.clone()], ..world.config() };
+    world.start_as(config, client, Health::default());
+    world.domain.put("stays", json!({"v": "1"}));
+    world.apply("stays", json!({"path": "stays"})).await;
+    let path = |n: usize| format!("doomed/{n}");
+    let objects: Api<OkmsSecret> = Api::namespaced(world.client.clone(), &doomed);
+    for n in 0..100 {
+        world.domain.put(&path(n), json!({"v": "1"}));
+        let object = json!({
+            "apiVersion": "okms-operator.io/v1alpha1",
+            "kind": "OkmsSecret",
+            "metadata": {"name": format!("db-{n}")},
+            "spec": {"path": path(n), "storeRef": {"name": world.name}},
+        });
+        objects.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
     }
-    // Each is deleted at another moment of its first sync.
-    for n in 0..10 {
-        let name = format!("db-{n}");
-        world.apply(&name, json!({"path": format!("old/{n}")})).await;
-        if n % 2 == 0 {
-            world.after_checks(n / 2).await;
-        }
-        world.delete(&name).await;
-        world.apply(&name, json!({"path": format!("new/{n}")})).await;
-    }
-    for n in 0..10 {
-        let name = format!("db-{n}");
-        world.synced(&name, &[("v", "new")]).await;
-        let uid = world.object(&name).await.uid();
-        eventually(&format!("{name} belongs to the new object"), async || {
-            let secret = world.secret(&name).await.ok_or("it is gone")?;
-            let owners: Vec<_> = secret.owner_references().iter().map(|owner| Some(owner.uid.clone())).collect();
-            if owners == [uid.clone()] && holds(&secret, &[("v", "new")]) { Ok(()) } else { Err("it does not") }
-        })
-        .await;
-    }
-    // The old ones are forgotten: nothing asks for their paths any more.
-    let before = world.sim.counters();
-    world.after_checks(30).await;
+    eventually("all are synced", async || {
+        let all = objects.list(&ListParams::default()).await.unwrap();
+        let synced = all.iter().filter(|object| ready_of(object).is_some_and(|(_, reason, _)| reason == "Synced"));
+        let synced = synced.count();
+        if synced == 100 { Ok(()) } else { Err(synced) }
+    })
+    .await;
+    assert_eq!(sources(&world), 101);
+
+    requests.lock().unwrap().clear();
+    namespaces.delete(&doomed, &DeleteParams::default()).await.unwrap();
+    eventually("the namespace is gone", async || match namespaces.get_opt(&doomed).await.unwrap() {
+        None => Ok(()),
+        Some(namespace) => Err(namespace.status),
+    })
+    .await;
+    // Whatever was deleted first, nobody fights for it.
+    let created = format!("POST /api/v1/namespaces/{doomed}/secrets");
+    let tried = requests.lock().unwrap().iter().filter(|request| **request == created).count();
+    assert!(tried <= 2 * 100, "{tried} times a Secret was to be made in a namespace that goes");
+    eventually("its sources are forgotten", async || match sources(&world) {
+        1 => Ok(()),
+        left => Err(left),
+    })
+    .await;
+    requests.lock().unwrap().clear();
+    let (before, failed) = (world.sim.counters(), reconciles_that_failed(&world));
+    world.after_checks(5).await;
     let after = world.sim.counters();
-    for n in 0..10 {
-        let path = format!("old/{n}");
-        assert!(after.on(&path) <= before.on(&path), "{path} is still checked");
+    for n in 0..100 {
+        assert_eq!(after.on(&path(n)), before.on(&path(n)), "{} is still checked", path(n));
     }
+    assert_eq!(reconciles_that_failed(&world), failed);
+    // Its watches are all that is left of it.
+    let watches = ["/secrets", "/okmssecrets"].map(|kind| format!("/namespaces/{doomed}{kind}"));
+    let rest: Vec<String> = requests.lock().unwrap().clone();
+    let rest: Vec<_> = rest.iter().filter(|request| request.contains(&doomed)).collect();
+    let is_watch = |request: &&&String| request.starts_with("GET ") && watches.iter().any(|end| request.ends_with(end));
+    assert!(rest.iter().all(|request| is_watch(&request)), "{rest:?}");
+    world.domain.put("stays", json!({"v": "2"}));
+    world.synced("stays", &[("v", "2")]).await;
+}
+
+/// How many sources the operator follows.
+fn sources(world: &World) -> usize {
+    let text = world.operator.as_ref().unwrap().metrics.encode();
+    let counts =
+        text.lines().filter(|line| line.starts_with("okms_sources{")).filter_map(|line| line.split(' ').nth(1));
+    counts.map(|count| count.parse::<usize>().unwrap()).sum()
+}
+
+fn reconciles_that_failed(world: &World) -> usize {
+    let text = world.operator.as_ref().unwrap().metrics.encode();
+    let mut counts =
+        text.lines().filter_map(|line| line.strip_prefix("okms_operator_reconciles_total{outcome=\"failed\"} "));
+    counts.next().unwrap().parse().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // A test ends where it cannot go on, also in its helpers.
 
 mod admission;
+mod again;
 mod bad_input;
 mod bad_store;
 mod canary;
@@ -17,7 +18,9 @@ mod faults;
 mod kept;
 mod kstatus;
 mod lifecycle;
+mod moves;
 mod okms_client;
+mod policy;
 mod process;
 mod refresh;
 mod rooms;

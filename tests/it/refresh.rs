@@ -2,10 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use kube::api::{Patch, PatchParams};
-use serde_json::json;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::{Value, json};
 
-use crate::world::{World, eventually, holds};
+use crate::{
+    bad_input::fails,
+    targets::create,
+    world::{World, eventually, holds},
+};
 
 async fn ask(world: &World, name: &str, value: &str) {
     let patch = json!({"metadata": {"annotations": {"okms-operator.io/refresh": value}}});
@@ -95,4 +99,54 @@ async fn many_requests_are_one_check_in_a_while() {
     let checks = world.sim.counters().on("db") - before;
     let most = 2 + begun.elapsed().as_secs() / pause.as_secs();
     assert!((1..=most).contains(&checks), "{checks} checks for twenty requests");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_asked_for_is_handled_when_the_object_is_looked_at_and_not_before() {
+    let mut world = World::without_operator("ask-blocked").await;
+    world.create_store(json!({})).await;
+    let mut config = world.config();
+    let late = format!("{}-late", world.name);
+    config.cluster_stores.push(late.clone());
+    world.start_with(config);
+    world.domain.put("db", json!({"v": "1"}));
+    let spec = |changes: Value| {
+        let mut spec = json!({"path": "db", "refreshInterval": "0s"});
+        spec.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        spec
+    };
+
+    // Suspended: nobody looks.
+    world.apply("suspended", spec(json!({}))).await;
+    world.synced("suspended", &[("v", "1")]).await;
+    world.apply("suspended", spec(json!({"suspend": true}))).await;
+    world.ready("suspended", "Unknown", "Suspended").await;
+    ask(&world, "suspended", "while suspended").await;
+    // Somebody else's target: that is looked at, and said; OKMS is not asked.
+    create(&world, "foreign", json!({"stringData": {"theirs": "x"}})).await;
+    world.apply("foreign", spec(json!({}))).await;
+    fails(&world, "foreign", "TargetNotOwned", &["Secret foreign exists"]).await;
+    // A store that is not there, likewise.
+    world.apply("storeless", spec(json!({"storeRef": {"name": late}}))).await;
+    fails(&world, "storeless", "StoreNotFound", &[&late]).await;
+    let asked = world.sim.counters().on("db");
+    for name in ["foreign", "storeless"] {
+        ask(&world, name, "while blocked").await;
+        handled(&world, name, "while blocked").await;
+    }
+    fails(&world, "foreign", "TargetNotOwned", &["Secret foreign exists"]).await;
+    fails(&world, "storeless", "StoreNotFound", &[&late]).await;
+    assert_eq!(world.sim.counters().on("db"), asked, "asked for nothing");
+    let suspended = world.object("suspended").await.status.unwrap();
+    assert_eq!(suspended.last_handled_refresh, None, "handled while nobody looks");
+
+    // Once nothing is in the way, each is checked, whoever asked.
+    world.domain.put("db", json!({"v": "2"}));
+    world.apply("suspended", spec(json!({}))).await;
+    world.secrets().delete("foreign", &DeleteParams::default()).await.unwrap();
+    world.create_store_named(&late, json!({})).await;
+    for name in ["suspended", "foreign", "storeless"] {
+        world.synced(name, &[("v", "2")]).await;
+    }
+    handled(&world, "suspended", "while suspended").await;
 }

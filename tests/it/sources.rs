@@ -1,16 +1,22 @@
 //! Several secrets of OKMS that become one native Secret: what each gives, what happens where two give the same, and what becomes of
 //! the whole when one of them is taken back, is missing, or cannot be read.
 
+use std::sync::{Arc, Mutex};
+
 use futures::future::join_all;
+use k8s_openapi::ByteString;
 use kube::ResourceExt;
-use okms_sim::{Action, Grants, Validity};
+use okms_sim::{Action, Fault, FaultKind, Grants, Validity};
 use serde_json::{Value, json};
 
 use crate::{
     bad_input::fails,
-    kept::Kept,
+    kept::{Kept, watched},
     world::{World, eventually, holds},
 };
+
+/// The data of a Secret, as text.
+type Contents = Vec<(String, String)>;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn several_secrets_become_one_and_each_is_followed() {
@@ -255,4 +261,94 @@ async fn what_does_not_render_is_said_again_after_what_came_between() {
     let reads = world.sim.counters().data_reads;
     world.after_checks(6).await;
     assert_eq!(world.sim.counters().data_reads, reads);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_is_named_twice_is_read_once_and_gives_both_their_keys() {
+    let world = World::new("twice").await;
+    world.domain.put("db", json!({"user": "app", "password": "one"}));
+    let sources = json!([
+        {"path": "db", "keys": [{"to": "USER", "from": "user"}]},
+        {"path": "db", "prefix": "COPY_", "keys": [{"to": "PASSWORD", "from": "password"}], "optional": true},
+    ]);
+    let before = world.sim.counters().data_reads;
+    world.apply("app", json!({ "sources": sources })).await;
+    let data = |password| [("USER", "app"), ("COPY_PASSWORD", password)];
+    world.synced("app", &data("one")).await;
+    assert_eq!(world.sim.counters().data_reads - before, 1);
+    let status = world.object("app").await.status.unwrap();
+    let shown: Vec<_> = status.sources.unwrap().into_iter().map(|source| (source.path, source.version)).collect();
+    assert_eq!(shown, [("db".to_owned(), Some(1)), ("db".to_owned(), Some(1))]);
+
+    world.domain.put("db", json!({"user": "app", "password": "two"}));
+    world.synced("app", &data("two")).await;
+    assert_eq!(world.sim.counters().data_reads - before, 2);
+    // One of the two is required.
+    world.domain.deactivate("db", 2).unwrap();
+    fails(&world, "app", "VersionDeactivated", &["db@2 was deactivated", "the Secret is deleted"]).await;
+    world.gone("app").await;
+    world.domain.activate("db", 2).unwrap();
+    world.synced("app", &data("two")).await;
+
+    // It is followed as long as one of them is there.
+    world.apply("app", json!({"sources": [sources[1], {"path": "other", "optional": true}]})).await;
+    world.synced("app", &data("two")[1..]).await;
+    world.domain.put("db", json!({"user": "app", "password": "three"}));
+    world.synced("app", &data("three")[1..]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sixteen_secrets_that_change_together_are_written_together() {
+    let world = World::new("sixteen").await;
+    let path = |n: usize| format!("part/{n:02}");
+    let put = |changed: &[usize], value: &str| {
+        // At one moment, as far as OKMS shows.
+        let frozen = world.sim.fault(Fault::new(FaultKind::FrozenReads));
+        for n in changed {
+            world.domain.put(&path(*n), json!({ "v": value }));
+        }
+        world.sim.clear_fault(frozen);
+    };
+    let all: Vec<usize> = (0..16).collect();
+    put(&all, "0");
+    let sources: Vec<_> = all.iter().map(|n| json!({"path": path(*n), "prefix": format!("P{n:02}_")})).collect();
+    world.apply("app", json!({ "sources": sources })).await;
+    let mut expected = vec!["0".to_owned(); 16];
+    let data = |values: &[String]| -> Vec<(String, String)> {
+        values.iter().enumerate().map(|(n, value)| (format!("P{n:02}_v"), value.clone())).collect()
+    };
+    let synced = async |values: &[String]| {
+        let data = data(values);
+        let data: Vec<_> = data.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        world.synced("app", &data).await;
+    };
+    synced(&expected).await;
+
+    // What the Secret held, each time that it was written.
+    let held: Arc<Mutex<Vec<Contents>>> = Arc::default();
+    let written = held.clone();
+    let _watch = watched(world.secrets(), move |secret| {
+        let text = |bytes: ByteString| String::from_utf8(bytes.0).unwrap();
+        let data = secret.data.unwrap().into_iter().map(|(key, value)| (key, text(value))).collect();
+        written.lock().unwrap().push(data);
+    });
+    let rounds: [&[usize]; 4] = [&[0, 3, 5, 8, 15], &all, &[7], &[1, 2, 3, 4, 5, 6]];
+    let mut history = vec![data(&expected)];
+    for (round, changed) in rounds.iter().enumerate() {
+        let value = (round + 1).to_string();
+        put(changed, &value);
+        for n in *changed {
+            expected[*n].clone_from(&value);
+        }
+        synced(&expected).await;
+        history.push(data(&expected));
+    }
+    world.after_checks(32).await;
+    eventually("every write was seen", async || {
+        let seen = held.lock().unwrap().clone();
+        if seen.last() == history.last() { Ok(()) } else { Err(seen.len()) }
+    })
+    .await;
+    // Neither a mix, nor a second write of the same.
+    assert_eq!(*held.lock().unwrap(), history);
 }

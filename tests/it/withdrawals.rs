@@ -1,14 +1,27 @@
 //! What may delete a Secret, and what may not: only what was made from the source that was taken back, also while the operator was
 //! down, and not too much at once.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
 use futures::future::join_all;
-use kube::{ResourceExt, api::ListParams};
+use kube::{
+    ResourceExt,
+    api::{ListParams, Patch, PatchParams},
+};
 use okms_sim::Validity;
 use serde_json::json;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     bad_input::{fails, has},
     kept::Kept,
+    targets::{allow, create, holding, merge},
     world::{World, eventually, ready_of},
 };
 
@@ -175,6 +188,64 @@ async fn too_many_withdrawals_at_once_wait_for_a_person() {
         if status.withdrawal_held.is_none() { Ok(()) } else { Err(status.withdrawal_held) }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_merged_is_withdrawn_while_somebody_else_keeps_writing() {
+    let world = World::new("merge-busy").await;
+    let annotations = allow("a,b")["metadata"]["annotations"].clone();
+    let metadata = json!({"name": "app", "annotations": annotations});
+    create(&world, "app", json!({"metadata": metadata, "stringData": {"theirs": "0"}})).await;
+    for name in ["a", "b"] {
+        world.domain.put(name, json!({ name: "1" }));
+        world.apply(name, merge(name, "app")).await;
+        world.ready(name, "True", "Synced").await;
+    }
+    holding(&world, "app", &[("theirs", "0"), ("a", "1"), ("b", "1")]).await;
+
+    let secrets = world.secrets();
+    let writes = Arc::new(AtomicU64::new(0));
+    let written = writes.clone();
+    let busy = AbortOnDropHandle::new(tokio::spawn(async move {
+        let params = PatchParams { field_manager: Some("somebody".to_owned()), ..PatchParams::default() };
+        for n in 1_u64.. {
+            let theirs = Patch::Merge(json!({"stringData": {"theirs": n.to_string()}}));
+            secrets.patch("app", &params, &theirs).await.unwrap();
+            written.store(n, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }));
+    let beside = async |keys: &[&str]| {
+        eventually(&format!("{keys:?} are there beside theirs"), async || {
+            let written = writes.load(Ordering::SeqCst);
+            let data = world.secret("app").await.unwrap().data.unwrap();
+            let ours: Vec<&str> = data.keys().map(String::as_str).filter(|key| *key != "theirs").collect();
+            let theirs: u64 = String::from_utf8(data["theirs"].0.clone()).unwrap().parse().unwrap();
+            assert!(theirs >= written, "what somebody wrote was undone: {theirs} and not {written}");
+            if ours == keys { Ok(()) } else { Err(format!("{ours:?}")) }
+        })
+        .await;
+    };
+    // As many in an hour as a small store may: each counts once, however often it is tried.
+    for _ in 0..5 {
+        for name in ["a", "b"] {
+            world.domain.deactivate(name, 1).unwrap();
+        }
+        for name in ["a", "b"] {
+            fails(&world, name, "VersionDeactivated", &["its keys are removed"]).await;
+        }
+        beside(&[]).await;
+        for name in ["a", "b"] {
+            world.domain.activate(name, 1).unwrap();
+        }
+        beside(&["a", "b"]).await;
+        for name in ["a", "b"] {
+            world.ready(name, "True", "Synced").await;
+        }
+    }
+    drop(busy);
+    let metrics = world.operator.as_ref().unwrap().metrics.encode();
+    assert!(!metrics.contains("okms_operator_reconciles_total{outcome=\"failed\"} 0"), "nobody was in the way");
 }
 
 /// Waits until the store shows so many held withdrawals, and answers their id. The condition says how to confirm it.

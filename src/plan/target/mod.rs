@@ -241,6 +241,14 @@ impl Claim {
         }
     }
 
+    /// The Secret as it shall be, where the one that is there has to be deleted for it.
+    ///
+    /// What others put on the old one, or that somebody froze it, goes with that: the API server would take the operator for its author
+    /// on the new one, which would remove it with the next write.
+    pub fn afresh(&self, desired: &Secret) -> Secret {
+        self.desired(self.content(desired), &self.evidence(&desired.metadata), None)
+    }
+
     /// Whether writing `desired` over `existing` would change anything.
     pub fn differs(&self, existing: &Secret, desired: &Secret) -> bool {
         if self.merges() { merged::differs(existing, desired, self) } else { whole::differs(existing, desired) }

@@ -9,7 +9,7 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use kube::{
     Api,
-    api::{DynamicObject, Patch, PatchParams, PostParams},
+    api::{DynamicObject, Patch, PatchParams},
 };
 use okms_operator::api::{
     Reason, StoreReason,
@@ -27,6 +27,7 @@ use crate::{
     bad_input::{contents, write_contents},
     bad_store::{Elsewhere, bad_stores},
     faults,
+    targets::{allow, create, merge},
     world::{World, eventually},
 };
 
@@ -65,10 +66,12 @@ const VERDICTS: &[(Verdict, &[Reason])] = &[
             Reason::InvalidKey,
             Reason::KeyConflict,
             Reason::DecodeFailed,
+            Reason::TemplateFailed,
             Reason::TooLarge,
             Reason::InvalidForType,
             Reason::EmptySource,
             Reason::TargetNotOwned,
+            Reason::TargetMissing,
             Reason::TargetConflict,
             Reason::TargetRefused,
         ],
@@ -91,8 +94,8 @@ const STORE_VERDICTS: &[(Verdict, &[StoreReason])] = &[
 ];
 
 /// Reasons that no state below shows. Their statuses are made by the operator's code for conditions, but by the test's hand:
-/// `InvalidSpec` needs a CRD without the rules of today's, and nothing writes `TargetConflict` yet.
-const SYNTHESISED: &[Reason] = &[Reason::InvalidSpec, Reason::TargetConflict];
+/// `InvalidSpec` needs a CRD without the rules of today's.
+const SYNTHESISED: &[Reason] = &[Reason::InvalidSpec];
 
 /// The same of a store. Nothing writes `InvalidSpec` there: what a spec may not hold, its credential is blamed for.
 const SYNTHESISED_STORES: &[StoreReason] = &[StoreReason::InvalidSpec];
@@ -183,7 +186,10 @@ fn states(world: &World) -> Vec<(&'static str, Value, &'static str)> {
         ("broken", json!({"path": "db", "storeRef": store("broken")}), "StoreNotReady"),
         ("conflict", json!({"sources": [{"path": "db"}, {"path": "db", "version": 1}]}), "KeyConflict"),
         ("decode", json!({"path": "db", "keys": [{"to": "k", "from": "user", "decode": "Base64"}]}), "DecodeFailed"),
+        ("template", json!({"path": "db", "target": {"template": {"data": {"k": "{{ nope }}"}}}}), "TemplateFailed"),
         ("taken", json!({"path": "db", "target": {"name": "theirs"}}), "TargetNotOwned"),
+        ("alone", merge("db", "nowhere"), "TargetMissing"),
+        ("contested", merge("db", "shared"), "TargetConflict"),
         ("refused", json!({"path": "db", "target": {"annotations": annotations}}), "TargetRefused"),
     ];
     states.extend(contents().into_iter().map(|case| (case.name, case.spec, case.reason)));
@@ -219,8 +225,10 @@ async fn each_reason_of_an_okms_secret_is_to_kstatus_what_it_is_to_people() {
     write_contents(&world);
     world.create_store(json!({})).await;
     let stores = other_stores(&world).await;
-    let theirs = serde_json::from_value(json!({"metadata": {"name": "theirs"}})).unwrap();
-    world.secrets().create(&PostParams::default(), &theirs).await.unwrap();
+    create(&world, "theirs", json!({})).await;
+    let annotations = allow("contested")["metadata"]["annotations"].clone();
+    let metadata = json!({"name": "shared", "annotations": annotations});
+    create(&world, "shared", json!({"metadata": metadata, "stringData": {"user": "theirs"}})).await;
     world.domain.put("slow", json!({"v": "1"}));
     world.sim.fault(Fault::latency(SLOW).on_path("slow"));
     let states = states(&world);
