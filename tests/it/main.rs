@@ -18,6 +18,7 @@ mod faults;
 mod kept;
 mod kstatus;
 mod lifecycle;
+mod merges;
 mod moves;
 mod okms_client;
 mod policy;

@@ -20,8 +20,9 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::{
     bad_input::fails,
     kept::Kept,
+    merges::merge,
     policy,
-    targets::{allow, create, edit, holding, merge},
+    targets::{allow, create, edit, holding},
     world::{World, eventually, holds},
 };
 

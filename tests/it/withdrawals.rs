@@ -21,7 +21,8 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::{
     bad_input::{fails, has},
     kept::Kept,
-    targets::{allow, create, holding, merge},
+    merges::merge,
+    targets::{allow, create, holding},
     world::{World, eventually, ready_of},
 };
 

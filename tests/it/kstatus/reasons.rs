@@ -27,7 +27,8 @@ use crate::{
     bad_input::{contents, write_contents},
     bad_store::{Elsewhere, bad_stores},
     faults,
-    targets::{allow, create, merge},
+    merges::merge,
+    targets::{allow, create},
     world::{World, eventually},
 };
 
