@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::{
     bad_input::fails,
     kept::Kept,
-    merges::{consenting, merge},
+    merges::consenting,
     world::{World, eventually, holds},
 };
 
