@@ -1,29 +1,22 @@
 //! The client of one OKMS domain with one identity ([`Client`]): three requests, all of them reads.
 //!
 //! It never retries, never follows a redirect, never asks a proxy, never unpacks a compressed answer and never changes anything in
-//! OKMS. Who asks when, and again, is the feed's business. What an answer says is decided in `wire`, what a failure is in
-//! `error`; here they are put together.
+//! OKMS. Who asks when, and again, is the feed's business. What an answer says is decided in `answer`, what a failure is in `error`.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use jiff::{Timestamp, fmt::rfc2822};
 use reqwest::{
     RequestBuilder,
-    header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
+    header::{ACCEPT, HeaderMap, HeaderValue},
 };
 use tokio::time::Instant;
-use zeroize::Zeroizing;
 
 use super::{
-    Endpoint, Error, Identity, Observer, Operation, Outcome, Roots,
-    body::{self, BodyError},
-    error::{Malformed, Reason},
-    handshakes::CountHandshakes,
-    second_look, tls,
-    wire::{self, Refusal},
+    Answer, Endpoint, Error, Identity, Observer, Operation, Outcome, Roots, handshakes::CountHandshakes, second_look,
+    tls,
 };
 use crate::model::{Facts, OkmsId, Path, Reading, Version};
 
@@ -36,9 +29,6 @@ const IDLE: Duration = Duration::from_secs(90);
 /// costs the requests on it, and no later ones.
 const PING_AFTER: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The longest `Retry-After` that is believed.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(24);
 
 /// The time limits of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,11 +96,7 @@ impl Client {
     /// What OKMS knows of a secret without its data: KV2 `GET metadata/{path}`.
     pub async fn metadata(&self, path: &Path) -> Result<Facts, Error> {
         self.observed(Operation::Metadata, async {
-            let answer = self.answer(self.get(&format!("metadata/{}", path.encoded()))?).await?;
-            match answer.status {
-                200 => answer.parsed(wire::metadata),
-                _ => Err(answer.refused()),
-            }
+            self.answer(self.get(&format!("metadata/{}", path.encoded()))?).await?.metadata()
         })
         .await
     }
@@ -122,16 +108,7 @@ impl Client {
     pub async fn data(&self, path: &Path, version: Option<Version>) -> Result<Reading, Error> {
         self.observed(Operation::Data, async {
             let query = version.map(|version| format!("?version={version}")).unwrap_or_default();
-            let answer = self.answer(self.get(&format!("data/{}{query}", path.encoded()))?).await?;
-            match answer.status {
-                200 => answer.parsed(|body| wire::data(body, version)),
-                404 if answer.json => match wire::unreadable(&answer.body, version) {
-                    Ok(Some(reading)) => Ok(reading),
-                    Ok(None) => Err(answer.refused()),
-                    Err(malformed) => Err(answer.error(Reason::Malformed(malformed))),
-                },
-                _ => Err(answer.refused()),
-            }
+            self.answer(self.get(&format!("data/{}{query}", path.encoded()))?).await?.data(version)
         })
         .await
     }
@@ -142,12 +119,7 @@ impl Client {
     pub async fn list_root(&self) -> Result<(), Error> {
         self.observed(Operation::List, async {
             let request = self.get("metadata?list=true")?.header("X-Pagination-Size", "10");
-            let answer = self.answer(request).await?;
-            match answer.status {
-                200 => answer.parsed(wire::list),
-                404 if answer.is_not_found() => Ok(()),
-                _ => Err(answer.refused()),
-            }
+            self.answer(request).await?.list()
         })
         .await
     }
@@ -235,119 +207,5 @@ impl Settings {
     /// The age at which connections are left: early enough for the last request on them to end within their lifetime.
     fn renewal(&self) -> Duration {
         self.options.connection_lifetime.saturating_sub(self.options.timeout)
-    }
-}
-
-/// An answer of whatever status, read to its end.
-struct Answer {
-    status: u16,
-    json: bool,
-    retry_after: Option<Duration>,
-    body: Zeroizing<Vec<u8>>,
-}
-
-impl Answer {
-    async fn read(response: reqwest::Response) -> Result<Self, Error> {
-        let status = response.status().as_u16();
-        let json = is_json(response.headers());
-        let retry_after = retry_after(response.headers(), Timestamp::now());
-        let body = match body::read(response).await {
-            Ok(body) => body,
-            // The status says enough. The body would only have told the id of the request.
-            Err(_) if !matches!(status, 200 | 404) => Zeroizing::default(),
-            Err(BodyError::TooLarge) => return Err(Error::new(Reason::TooLarge).with_status(status)),
-            Err(BodyError::Transport(error)) => return Err(Error::transport(error, true).with_status(status)),
-        };
-        Ok(Self { status, json, retry_after, body })
-    }
-
-    fn parsed<T>(self, parse: impl FnOnce(&[u8]) -> Result<T, Malformed>) -> Result<T, Error> {
-        if !self.json {
-            return Err(self.error(Reason::NotJson));
-        }
-        parse(&self.body).map_err(|malformed| self.error(Reason::Malformed(malformed)))
-    }
-
-    /// The error that an answer without success is.
-    fn refused(&self) -> Error {
-        self.error(match self.status {
-            404 if self.is_not_found() => Reason::NotFound,
-            404 => Reason::ForeignNotFound,
-            status => Reason::of_status(status),
-        })
-    }
-
-    /// Whether the Secret Manager, and nothing before it, says that there is no such thing.
-    fn is_not_found(&self) -> bool {
-        self.status == 404 && self.json && Refusal::parse(&self.body).is_not_found()
-    }
-
-    fn error(&self, reason: Reason) -> Error {
-        Error::new(reason)
-            .with_status(self.status)
-            .with_retry_after(self.retry_after)
-            .with_refusal(Refusal::parse(&self.body))
-    }
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let Some(content_type) = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
-        return false;
-    };
-    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    essence == "application/json" || essence.starts_with("application/") && essence.ends_with("+json")
-}
-
-/// Seconds or a date (RFC 9110, 10.2.3). What is neither is as good as absent.
-fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let wait = if let Ok(seconds) = text.parse() {
-        Duration::from_secs(seconds)
-    } else {
-        let until = rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
-        Duration::try_from(until.duration_since(now)).unwrap_or_default()
-    };
-    Some(wait.min(LONGEST_RETRY_AFTER))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn with(name: reqwest::header::HeaderName, value: &'static str) -> HeaderMap {
-        HeaderMap::from_iter([(name, HeaderValue::from_static(value))])
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let now: Timestamp = "2026-10-21T07:28:00Z".parse().unwrap();
-        for (text, wait) in [
-            ("0", Some(0)),
-            ("120", Some(120)),
-            ("Wed, 21 Oct 2026 07:30:00 GMT", Some(120)),
-            ("Wed, 21 Oct 2026 07:00:00 GMT", Some(0)),
-            ("99999999999", Some(24 * 3600)),
-            ("Wed, 01 Jan 9000 00:00:00 GMT", Some(24 * 3600)),
-            ("soon", None),
-            ("-1", None),
-            ("", None),
-        ] {
-            assert_eq!(retry_after(&with(RETRY_AFTER, text), now), wait.map(Duration::from_secs), "{text}");
-        }
-    }
-
-    #[test]
-    fn only_json_is_json() {
-        for (content_type, json) in [
-            ("application/json", true),
-            ("Application/JSON; charset=utf-8", true),
-            ("application/problem+json", true),
-            ("text/html", false),
-            ("text/json", false),
-            ("application/jsonp", false),
-        ] {
-            assert_eq!(is_json(&with(CONTENT_TYPE, content_type)), json, "{content_type}");
-        }
-        assert!(!is_json(&HeaderMap::new()));
     }
 }

@@ -4,8 +4,10 @@
 //! holds throughout: *not found* is said only where the Secret Manager of this very domain said it in its own words; every other
 //! answer that is not understood is an error, and nothing may be deleted because of an error.
 //!
-//! Start with [`Client`]; an [`Identity`] and an [`Endpoint`] are what it is made of, an [`Error`] is what it may end with.
+//! Start with [`Client`]; an [`Identity`] and an [`Endpoint`] are what it is made of, an [`Error`] is what it may end with, and an
+//! [`Answer`] is all that decides between them.
 
+mod answer;
 mod body;
 mod client;
 mod credential;
@@ -17,6 +19,7 @@ mod second_look;
 mod tls;
 mod wire;
 
+pub use answer::Answer;
 pub use client::{BuildError, Client, ClientOptions};
 pub use credential::{CredentialError, Identity};
 pub use endpoint::{Endpoint, EndpointError, secret_urn_path};

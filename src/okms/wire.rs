@@ -184,13 +184,12 @@ fn numbered(number: Option<u32>) -> Result<Option<Version>, Malformed> {
 }
 
 /// RFC 3339, with nanoseconds or an offset. None is written as an empty text, or as null; the year 1 is how Go writes a time that was
-/// never set, and taking that for a deactivation long past would be a disaster.
+/// never set, however many digits and whatever offset it has, and taking that for a deactivation long past would be a disaster.
 fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    const YEAR_2: Timestamp = Timestamp::constant(-62_104_060_800, 0);
     let text = Option::<String>::deserialize(deserializer)?;
-    match text.as_deref() {
-        None | Some("" | "0001-01-01T00:00:00Z") => Ok(None),
-        Some(text) => text.parse().map(Some).map_err(serde::de::Error::custom),
-    }
+    let time = text.filter(|text| !text.is_empty()).map(|text| text.parse::<Timestamp>()).transpose();
+    time.map(|time| time.filter(|time| *time >= YEAR_2)).map_err(serde::de::Error::custom)
 }
 
 #[cfg(test)]

@@ -80,8 +80,18 @@ fn every_field_of_metadata_may_be_absent_or_null_or_zero() {
 
 #[test]
 fn a_time_that_was_never_set_is_no_deactivation() {
-    let facts = meta(&json!({ "versions": { "1": { "deletion_time": "0001-01-01T00:00:00Z" } } })).unwrap();
-    assert_eq!(facts.versions, Some(BTreeMap::from([(version(1), VersionFacts::default())])));
+    let facts = |time: &str| meta(&json!({ "versions": { "1": { "deletion_time": time } } })).unwrap();
+    let never = Some(BTreeMap::from([(version(1), VersionFacts::default())]));
+    for time in [
+        "0001-01-01T00:00:00Z",
+        "0001-01-01T00:00:00.000Z",
+        "0001-01-01T00:09:21+00:09:21",
+        "0001-01-01T00:00:00+02:00",
+    ] {
+        assert_eq!(facts(time).versions, never, "{time}");
+    }
+    assert_ne!(facts("0002-01-01T00:00:00Z").versions, never);
+    assert_eq!(facts("0001-12-31T23:59:59Z").versions, never);
 }
 
 #[test]

@@ -55,7 +55,7 @@ impl<'a> Machine<'a, '_> {
         self.depth += 1;
         let value = match expr {
             Expr::Var(name) => self.scopes.get(name.id, &mut self.session.budget),
-            Expr::Const(constant) => Ok(literal(&constant.value)),
+            Expr::Const(constant) => literal(&constant.value),
             Expr::Slice(slice) => self.slice(slice),
             Expr::UnaryOp(operation) => self.unary(operation),
             Expr::BinOp(operation) => self.binary(operation),
@@ -341,16 +341,20 @@ pub(super) fn span(mut expr: &Expr<'_>) -> Span {
 }
 
 /// A value that is written in the template itself.
-fn literal(value: &minijinja::Value) -> Value<'_> {
-    match (value.kind(), value.as_str()) {
+fn literal(value: &minijinja::Value) -> Answer<'_> {
+    Ok(match (value.kind(), value.as_str()) {
         (_, Some(text)) => Value::Text(Text::Borrowed(text)),
         (ValueKind::Bool, _) => Value::Bool(value.is_true()),
         (ValueKind::Number, _) => match value.is_integer().then(|| value.as_i64()).flatten() {
             Some(whole) => Value::Int(whole),
+            // The parser makes `1e400` infinite, which is no number of JSON nor of any configuration.
+            None if f64::try_from(value.clone()).is_ok_and(f64::is_infinite) => {
+                return Err(Problem::new("this number is too large"));
+            }
             None => Value::Number(Zeroizing::new(value.to_string()).into()),
         },
         _ => Value::None,
-    }
+    })
 }
 
 fn sum<'a>(left: &Value<'a>, right: &Value<'a>, add: fn(i64, i64) -> Option<i64>) -> Answer<'a> {

@@ -179,6 +179,7 @@ fn what_the_language_has_not_is_refused_by_name() {
         ("{{ x[0] }}", "only lists and maps have items"),
         ("{{ x[::2] }}", "has no step"),
         ("{{ 9223372036854775807 + 1 }}", "too large a number"),
+        ("{{ [1e400] | tojson }}", ", line 1, column 5: this number is too large"),
         ("{{ x", ", line 1, column 4: the syntax is wrong: unexpected end of input"),
         ("{% if x %}", "the syntax is wrong"),
         ("{{ 'q }}", "the syntax is wrong: unexpected end of string"),
