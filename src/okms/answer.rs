@@ -35,6 +35,7 @@ impl Answer {
         Self { status, json, retry_after, body: Zeroizing::default() }
     }
 
+    #[must_use]
     pub fn with_body(self, body: Zeroizing<Vec<u8>>) -> Self {
         Self { body, ..self }
     }
