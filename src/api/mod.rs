@@ -14,16 +14,20 @@ mod okms_secret;
 mod reason;
 #[allow(unreachable_pub, clippy::doc_markdown)]
 mod store;
+#[allow(unreachable_pub, clippy::doc_markdown)]
+mod target;
 
 pub use crd::crds;
 pub use interval::{Interval, IntervalError};
 pub use okms_secret::{
-    CreationPolicy, Decode, KeySpec, OkmsSecret, OkmsSecretSpec, OkmsSecretStatus, OnKeyConflict, SourceSpec,
-    SourceStatus, StoreRef, StoreRefKind, TargetSpec, TargetStatus, TemplateConfigMap, TemplateMetadata, TemplateMode,
-    TemplateSource, TemplateSpec, WithdrawalPolicy,
+    Decode, KeySpec, OkmsSecret, OkmsSecretSpec, OkmsSecretStatus, OnKeyConflict, SourceSpec, SourceStatus, StoreRef,
+    StoreRefKind, TargetStatus, WithdrawalPolicy,
 };
 pub use reason::{Reason, StoreReason, TargetChange};
 pub use store::{
     AccessRule, Auth, CaSource, CertificateStatus, ClientCertificateAuth, ClusterOkmsStore, ClusterOkmsStoreSpec,
     ClusterOkmsStoreStatus, KeyRef, Limits, SecretRef, WithdrawalHeld, WithdrawalLimit,
+};
+pub use target::{
+    CreationPolicy, TargetSpec, TemplateConfigMap, TemplateMetadata, TemplateMode, TemplateSource, TemplateSpec,
 };
