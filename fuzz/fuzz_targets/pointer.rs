@@ -80,7 +80,7 @@ fuzz_target!(|input: &[u8]| -> Corpus {
     Corpus::Keep
 });
 
-/// What one rule finds is what serde_json finds: a field of this very name, else what it points at.
+/// What one rule finds is what `serde_json` finds: a field of this very name, else what it points at.
 fn check_pointer(source: &Source, rule: &Rule) {
     let alone = |decode| {
         let rule = Rule { to: "k".to_owned(), optional: true, decode, ..rule.clone() };
@@ -107,7 +107,7 @@ fn check_pointer(source: &Source, rule: &Rule) {
     }
 }
 
-/// Whether this is a pointer of RFC 6901, but the empty one, which is the whole. serde_json passes over a `~` that escapes nothing.
+/// Whether this is a pointer of RFC 6901, but the empty one, which is the whole. `serde_json` passes over a `~` that escapes nothing.
 fn is_pointer(from: &str) -> bool {
     from.starts_with('/') && from.split('~').skip(1).all(|after| after.starts_with(['0', '1']))
 }
@@ -213,7 +213,7 @@ fn asked(sources: &[Source]) -> Option<BTreeSet<String>> {
     Some(asked)
 }
 
-/// What serde_json makes of a text; not of one with the names that it uses itself.
+/// What `serde_json` makes of a text; not of one with the names that it uses itself.
 fn tree(text: &[u8]) -> Option<Tree> {
     let own = text.windows(12).any(|window| window == b"$serde_json:");
     serde_json::from_slice(text).ok().filter(|_| !own)

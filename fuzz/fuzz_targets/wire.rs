@@ -147,7 +147,6 @@ fn check_version(facts: VersionFacts) {
 
 fn check_error(input: &Input, tree: Option<&Tree>, error: &Error) {
     let expected: &[ErrorKind] = match input.status {
-        200 => &[ErrorKind::Unexpected],
         404 => &[ErrorKind::Unexpected, ErrorKind::NotFound],
         401 | 403 => &[ErrorKind::Refused],
         408 | 500..=599 => &[ErrorKind::Unavailable],
@@ -215,7 +214,7 @@ fn is_same_reading(one: &Reading, two: &Reading) -> bool {
     }
 }
 
-/// What serde_json makes of a body; not of one with the names that it uses itself.
+/// What `serde_json` makes of a body; not of one with the names that it uses itself.
 fn tree(body: &[u8]) -> Option<Tree> {
     let own = body.windows(12).any(|window| window == b"$serde_json:");
     serde_json::from_slice(body).ok().filter(|_| !own)
