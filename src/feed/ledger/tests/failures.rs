@@ -1,0 +1,186 @@
+//! Whose failure it is, and what goes on beside it.
+
+use super::*;
+
+#[test]
+fn a_not_found_counts_only_when_seen_twice_while_the_store_works() {
+    let mut world = World::new();
+    world.put("db");
+    let mark = world.sync("a", "db");
+    world.okms.clear();
+    world.until_woken();
+    assert!(matches!(world.verdict("a", "db", Some(mark)), Verdict::Missing { confirmed: false }));
+    world.faults.insert(String::new(), fault(FaultKind::Unavailable));
+    world.pass(SECOND * 20);
+    assert!(matches!(world.ledger.health(), Health::Down { .. }), "the probe failed");
+    assert!(matches!(world.verdict("a", "db", Some(mark)), Verdict::Missing { confirmed: false }));
+    world.faults.clear();
+    world.pass(MINUTE * 2);
+    assert!(matches!(world.verdict("a", "db", Some(mark)), Verdict::Missing { confirmed: true }));
+}
+
+#[test]
+fn a_not_found_is_asked_again_after_fifteen_seconds_whatever_the_interval() {
+    let mut world = World::new();
+    world.put("db");
+    let mark = world.sync("a", "db");
+    world.okms.clear();
+    world.until_woken();
+    assert!(matches!(world.verdict("a", "db", Some(mark)), Verdict::Missing { confirmed: false }));
+    world.calls.clear();
+    let asked_at = world.now.mono;
+    while world.metadata_calls() == 0 {
+        world.pass(SECOND);
+    }
+    assert!(world.now.mono - asked_at <= SECOND * 16);
+    assert!(matches!(world.verdict("a", "db", Some(mark)), Verdict::Missing { confirmed: true }));
+}
+
+#[test]
+fn a_refused_path_is_that_objects_alone_while_the_probe_succeeds() {
+    let mut world = World::new();
+    world.put("db");
+    world.put("other");
+    world.sync("b", "other");
+    world.faults.insert("db".into(), fault(FaultKind::Refused));
+    world.ask("a", "db", None, Need::Data);
+    world.run();
+    let Answer::Known { findings, .. } = world.ask("a", "db", None, Need::Data) else { panic!() };
+    assert!(matches!(&findings[0].verdict, Verdict::Trouble(trouble) if trouble.kind == TroubleKind::Forbidden));
+    assert_eq!(*world.ledger.health(), Health::Ready);
+    world.faults.clear();
+    world.wakes.clear();
+    world.pass(MINUTE);
+    assert!(world.wakes.contains(&object("a")), "it is tried again by itself");
+}
+
+#[test]
+fn metadata_refused_but_data_granted_is_a_working_source() {
+    let mut world = World::new();
+    world.put("db");
+    world.ask("a", "db", None, Need::Data);
+    let todo = world.ledger.poll(world.now);
+    let [request] = todo.requests.as_slice() else { panic!() };
+    world.ledger.answer(world.now, request, Outcome::Failed(fault(FaultKind::Refused)));
+    world.run();
+    let Answer::Known { findings, .. } = world.ask("a", "db", None, Need::Data) else { panic!() };
+    assert!(matches!(findings[0].verdict, Verdict::Active { value: Some(_), .. }));
+    assert_eq!(findings[0].current, None, "a data answer does not tell whether something newer exists");
+}
+
+#[test]
+fn when_the_probe_fails_too_it_is_the_store_and_nothing_else_is_asked() {
+    let mut world = World::new();
+    world.put("db");
+    let mark = world.sync("a", "db");
+    world.faults.insert("*".into(), fault(FaultKind::Unavailable));
+    world.pass(MINUTE * 4);
+    assert!(
+        matches!(world.ledger.health(), Health::Down { trouble } if trouble.kind == StoreTroubleKind::OkmsUnavailable)
+    );
+    assert!(world.wakes.is_empty(), "a synced object is believed within the bound");
+    assert!(world.calls.len() < 20, "{} calls: the breaker did not open", world.calls.len());
+    world.pass(MINUTE * 2);
+    assert_eq!(world.wakes, [object("a")], "and told once when the bound is crossed");
+    assert!(matches!(world.ask("a", "db", Some(mark), Need::Check), Answer::Down { stale: true, .. }));
+    world.wakes.clear();
+    world.faults.clear();
+    world.until_woken();
+    assert!(matches!(world.verdict("a", "db", Some(mark)), Verdict::Active { .. }));
+    world.wakes.clear();
+    world.pass(MINUTE * 10);
+    assert!(world.wakes.is_empty(), "and once on recovery");
+}
+
+#[test]
+fn a_new_object_hears_of_a_broken_store_at_once() {
+    let mut world = World::new();
+    world.put("db");
+    world.faults.insert("*".into(), fault(FaultKind::Tls));
+    world.ask("a", "db", None, Need::Data);
+    world.run();
+    assert_eq!(world.wakes, [object("a")]);
+    assert!(matches!(world.ask("a", "db", None, Need::Data), Answer::Down { stale: false, .. }));
+    world.faults.clear();
+    world.wakes.clear();
+    world.pass(MINUTE);
+    assert!(world.wakes.contains(&object("a")));
+}
+
+#[test]
+fn retry_after_is_obeyed_up_to_its_cap() {
+    let mut world = World::new();
+    world.put("db");
+    world.sync("a", "db");
+    let asked = Fault { retry_after: Some(MINUTE * 5), ..fault(FaultKind::RateLimited) };
+    world.faults.insert("*".into(), asked);
+    world.pass(MINUTE);
+    world.calls.clear();
+    world.pass(MINUTE * 4);
+    assert!(world.calls.is_empty(), "OKMS asked for five minutes of rest: {:?}", world.calls);
+    world.pass(MINUTE);
+    assert!(!world.calls.is_empty());
+}
+
+#[test]
+fn a_newer_version_that_cannot_be_read_makes_the_older_one_stale_and_does_not_end_its_checks() {
+    let mut world = World::new();
+    world.put("db");
+    let old = world.sync("a", "db");
+    world.put("db");
+    world.faults.insert("data of db".into(), fault(FaultKind::Unavailable));
+    world.pass(MINUTE * 4);
+    let held = |world: &mut World| match world.ask("a", "db", Some(old), Need::Check) {
+        Answer::Known { findings, stale } => (findings[0].held, stale),
+        _ => panic!("not known"),
+    };
+    assert_eq!(held(&mut world), (None, false), "within the bound");
+    world.pass(MINUTE * 3);
+    assert_eq!(held(&mut world), (None, true), "the checks went well, but the target is old");
+    world.deactivate("db", 1);
+    world.pass(MINUTE * 2);
+    assert_eq!(held(&mut world).0, Some(Withdrawal::VersionDeactivated));
+    world.faults.clear();
+    world.wakes.clear();
+    // A value that nobody fetches would be dropped again.
+    world.until_woken();
+    assert!(matches!(world.verdict("a", "db", Some(old)), Verdict::Active { value: Some(_), .. }));
+}
+
+#[test]
+fn a_version_that_is_too_large_is_checked_on_and_given_up_for_the_next_one() {
+    let mut world = World::new();
+    world.put("db");
+    let old = world.sync("a", "db");
+    world.put("db");
+    world.faults.insert("data of db".into(), fault(FaultKind::TooLarge));
+    world.pass(MINUTE * 60);
+    let trouble =
+        |verdict: Verdict| matches!(verdict, Verdict::Trouble(trouble) if trouble.kind == TroubleKind::TooLarge);
+    assert!(trouble(world.verdict("a", "db", Some(old))));
+    world.calls.clear();
+    world.pass(MINUTE * 60);
+    assert!(trouble(world.verdict("a", "db", Some(old))));
+    assert!((50..=70).contains(&world.metadata_calls()), "{} checks in an hour", world.metadata_calls());
+    assert!((4..=7).contains(&world.data_calls()), "{} reads in an hour", world.data_calls());
+    world.put("db");
+    world.faults.clear();
+    world.pass(MINUTE);
+    let Verdict::Active { mark, value: Some(_), .. } = world.verdict("a", "db", Some(old)) else { panic!() };
+    assert_eq!(mark.version.get(), 3);
+}
+
+#[test]
+fn a_path_that_answered_well_before_and_fails_now_does_not_take_the_store_with_it() {
+    let mut world = World::new();
+    world.put("a");
+    world.put("b");
+    world.sync("b", "b");
+    world.sync("a", "a");
+    world.faults.insert("a".into(), fault(FaultKind::Unavailable));
+    world.faults.insert("b".into(), fault(FaultKind::Unavailable));
+    for _ in 0..10 {
+        world.pass(MINUTE);
+        assert_eq!(*world.ledger.health(), Health::Ready);
+    }
+}

@@ -1,0 +1,93 @@
+//! Several sources of one object, and several versions of one path.
+
+use super::*;
+
+#[test]
+fn two_pins_and_the_current_version_of_one_path_share_its_checks() {
+    let mut world = World::new();
+    world.put("db");
+    world.put("db");
+    for (name, pin) in [("a", Some(1)), ("b", Some(2)), ("c", None)] {
+        let held = world.mark("db", pin.unwrap_or(2));
+        world.ask_pinned(name, "db", pin, Some(held), Need::Check);
+    }
+    world.run();
+    world.pass(MINUTE);
+    world.calls.clear();
+    world.pass(MINUTE * 10);
+    assert!(world.metadata_calls() <= 11, "{} checks", world.metadata_calls());
+}
+
+#[test]
+fn two_sources_of_one_rendering_are_both_checked_after_the_trigger() {
+    let mut world = World::new();
+    world.put("crt");
+    world.put("key");
+    let wishes = |crt, key| {
+        vec![
+            Wish { source: Source { path: path("crt"), pin: None }, held: crt, optional: false },
+            Wish { source: Source { path: path("key"), pin: None }, held: key, optional: false },
+        ]
+    };
+    let ask = |sources, need| Ask {
+        object: object("tls"),
+        generation: 1,
+        refresh: 0,
+        sources,
+        need,
+        interval: Some(MINUTE),
+        lane: Lane::Change,
+    };
+    let now = world.now;
+    world.ledger.ask(now, ask(wishes(None, None), Need::Data));
+    world.run();
+    let Answer::Known { findings, .. } = world.ledger.ask(now, ask(wishes(None, None), Need::Data)) else { panic!() };
+    assert!(findings.iter().all(|finding| matches!(finding.verdict, Verdict::Active { value: Some(_), .. })));
+    let held = [Some(world.mark("crt", 1)), Some(world.mark("key", 1))];
+    world.ledger.settle(&object("tls"), &held);
+    world.put("crt");
+    world.put("key");
+    world.wakes.clear();
+    world.pass(MINUTE);
+    let Answer::Known { findings, .. } = world.ledger.ask(world.now, ask(wishes(held[0], held[1]), Need::Check)) else {
+        panic!("not known");
+    };
+    let versions: Vec<_> = findings
+        .iter()
+        .map(|finding| match &finding.verdict {
+            Verdict::Active { mark, value: Some(_), .. } => mark.version.get(),
+            _ => 0,
+        })
+        .collect();
+    assert_eq!(versions, [2, 2]);
+}
+
+#[test]
+fn the_others_are_read_without_an_optional_source_which_is_checked_at_its_interval() {
+    let mut world = World::new();
+    world.put("db");
+    let ask = |optional| Ask {
+        object: object("a"),
+        generation: 1,
+        refresh: 0,
+        sources: vec![
+            Wish { source: Source { path: path("db"), pin: None }, held: None, optional: false },
+            Wish { source: Source { path: path("more"), pin: None }, held: None, optional },
+        ],
+        need: Need::Data,
+        interval: Some(MINUTE),
+        lane: Lane::Change,
+    };
+    world.ledger.ask(world.now, ask(true));
+    world.until_woken();
+    let Answer::Known { findings, .. } = world.ledger.ask(world.now, ask(true)) else { panic!("not known") };
+    let Verdict::Active { mark, value: Some(_), .. } = &findings[0].verdict else { panic!("not read") };
+    assert!(matches!(findings[1].verdict, Verdict::Missing { .. }));
+    world.ledger.settle(&object("a"), &[Some(*mark), None]);
+    world.calls.clear();
+    world.pass(MINUTE * 60);
+    assert!((100..=130).contains(&world.metadata_calls()), "{} checks in an hour", world.metadata_calls());
+    world.put("more");
+    world.wakes.clear();
+    world.until_woken();
+}
