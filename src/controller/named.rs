@@ -10,7 +10,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Client;
-use tokio::task::AbortHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{api::OkmsSecret, k8s::watch_named};
 
@@ -37,33 +37,28 @@ impl Reference {
         }
     }
 
-    /// Calls `changed` when the object may have changed, until what is answered is dropped.
-    pub fn watch(self, client: Client, changed: impl FnMut() + Send + 'static) -> AbortOnDrop {
-        AbortOnDrop(match self {
+    /// Calls `changed` when the object may have changed.
+    pub fn watch(self, client: Client, changed: impl FnMut() + Send + 'static) -> Watch {
+        Watch::new(match self {
             Self::Secret { namespace, name } => {
-                tokio::spawn(watch_named::<Secret>(client, namespace.to_string(), name, changed)).abort_handle()
+                tokio::spawn(watch_named::<Secret>(client, namespace.to_string(), name, changed))
             }
             Self::ConfigMap { namespace, name } => {
-                tokio::spawn(watch_named::<ConfigMap>(client, namespace.to_string(), name, changed)).abort_handle()
+                tokio::spawn(watch_named::<ConfigMap>(client, namespace.to_string(), name, changed))
             }
         })
     }
 }
 
-pub(super) struct AbortOnDrop(AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
+/// Watches until it is dropped.
+pub(super) type Watch = AbortOnDropHandle<()>;
 
 /// Keeps an object followed until it is dropped.
-pub(super) type Follow = Arc<AbortOnDrop>;
+pub(super) type Follow = Arc<Watch>;
 
 /// The watches that are shared.
 #[derive(Default)]
-pub(super) struct Named(Mutex<HashMap<Reference, Weak<AbortOnDrop>>>);
+pub(super) struct Named(Mutex<HashMap<Reference, Weak<Watch>>>);
 
 impl Named {
     /// Follows an object; `None` where too many are followed already, and it has to be looked at now and then instead.

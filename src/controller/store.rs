@@ -16,7 +16,7 @@ use super::{
     context::Context,
     credentials::{self, CredentialProblem},
     metrics::StoreMetrics,
-    named::{AbortOnDrop, Reference},
+    named::{Reference, Watch},
 };
 use crate::{
     api::{
@@ -46,7 +46,7 @@ struct StoreRow {
     heard: Option<(String, i64)>,
     status: Option<ClusterOkmsStoreStatus>,
     /// The watches over what the store refers to.
-    watches: HashMap<Reference, AbortOnDrop>,
+    watches: HashMap<Reference, Watch>,
     metrics: Option<Arc<StoreMetrics>>,
 }
 
