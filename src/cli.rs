@@ -11,10 +11,12 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     api::{self, Interval},
+    controller::NamespacedStores,
+    okms::EndpointPattern,
     process::{
         EXIT_CODES,
         start::{self, Options},
@@ -92,6 +94,37 @@ struct Run {
     #[arg(long = "cluster-store", value_name = "NAME", env = "OKMS_OPERATOR_CLUSTER_STORE", value_delimiter = ',')]
     cluster_stores: Vec<String>,
 
+    /// Whether the stores of namespaces (OkmsStore) are served. false: only ClusterOkmsStores are.
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "OKMS_OPERATOR_NAMESPACED_STORES",
+        default_value_t = true,
+        action = ArgAction::Set
+    )]
+    namespaced_stores: bool,
+
+    /// An endpoint, or token endpoint, that an OkmsStore may name, as https://host[:port]; '*' stands for any characters between two
+    /// dots of the host, or for any port. May be repeated, or hold several separated by commas. Absent: OVHcloud's own,
+    /// https://*.okms.ovh.net, https://*.okms.ovh.us, https://www.ovh.com, https://ca.ovh.com and https://us.ovhcloud.com. A
+    /// ClusterOkmsStore may name any.
+    #[arg(
+        long = "allowed-endpoint",
+        value_name = "PATTERN",
+        env = "OKMS_OPERATOR_ALLOWED_ENDPOINT",
+        value_delimiter = ','
+    )]
+    allowed_endpoints: Vec<EndpointPattern>,
+
+    /// How many OkmsStores of a namespace are served, the oldest first.
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        env = "OKMS_OPERATOR_MAX_STORES_PER_NAMESPACE",
+        default_value_t = NamespacedStores::default().max_per_namespace
+    )]
+    max_stores_per_namespace: usize,
+
     /// The folder below which a store finds its mounted credential: `mount: default` means DIR/default.
     #[arg(long, value_name = "DIR", env = "OKMS_OPERATOR_MOUNT_ROOT", default_value = "/etc/okms")]
     mount_root: PathBuf,
@@ -161,6 +194,13 @@ impl From<Run> for Options {
             namespace: run.namespace,
             watch_namespaces: run.watch_namespaces,
             cluster_stores: run.cluster_stores,
+            namespaced_stores: run.namespaced_stores.then(|| NamespacedStores {
+                allowed_endpoints: match run.allowed_endpoints {
+                    none if none.is_empty() => EndpointPattern::ovhcloud(),
+                    some => some,
+                },
+                max_per_namespace: run.max_stores_per_namespace,
+            }),
             mount_root: run.mount_root,
             listen: run.listen,
             log_format: run.log_format,
@@ -239,6 +279,15 @@ mod tests {
     }
 
     #[test]
+    fn the_stores_of_namespaces_are_held_to_ovhcloud_unless_said_otherwise() {
+        let stores = |arguments: &[&str]| options(arguments).unwrap().namespaced_stores;
+        assert_eq!(stores(&[]), Some(NamespacedStores::default()));
+        assert_eq!(stores(&["--namespaced-stores", "false"]), None);
+        let own = stores(&["--allowed-endpoint", "https://a.example,https://b.example:*"]).unwrap();
+        assert_eq!(own.allowed_endpoints.len(), 2);
+    }
+
+    #[test]
     fn every_flag_is_an_environment_variable_too() {
         let command = Cli::command();
         let run = command.find_subcommand("run").unwrap();
@@ -257,6 +306,8 @@ mod tests {
             ("--namespace", "", "lower-case"),
             ("--min-refresh-interval", "0s", "at least 1s"),
             ("--min-refresh-interval", "10", "such as 10s"),
+            ("--allowed-endpoint", "http://okms.example", "write https:// and a host"),
+            ("--namespaced-stores", "no", "true, false"),
             ("--log-filter", "inof", "info"),
             ("--log-format", "xml", "json"),
             ("--listen", "8080", "--listen"),

@@ -4,15 +4,15 @@
 //! prints them.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
-use kube::CustomResourceExt;
+use kube::{CustomResourceExt, Resource};
 use serde_json::{Value, json};
 
 use super::okms_secret::NOT_OBSERVED;
-use super::{ClusterOkmsStore, OkmsSecret};
+use super::{ClusterOkmsStore, OkmsSecret, OkmsStore};
 
 /// File name and YAML of each CRD, sorted by name.
 pub fn crds() -> Vec<(String, String)> {
-    [ClusterOkmsStore::crd(), OkmsSecret::crd()].into_iter().map(document).collect()
+    [ClusterOkmsStore::crd(), OkmsSecret::crd(), OkmsStore::crd()].into_iter().map(document).collect()
 }
 
 fn document(mut crd: CustomResourceDefinition) -> (String, String) {
@@ -20,6 +20,9 @@ fn document(mut crd: CustomResourceDefinition) -> (String, String) {
     let name = format!("{}_{}.yaml", crd.spec.group, crd.spec.names.plural);
     let mut crd = serde_json::to_value(&crd).expect("a CRD is plain data");
     tidy(&mut crd);
+    if crd.pointer("/spec/names/kind") == Some(&json!(OkmsStore::kind(&()))) {
+        without_mount(&mut crd);
+    }
     let yaml = serde_saphyr::to_string(&crd).expect("what JSON holds YAML holds too");
     (name, format!("{HEADER}{yaml}"))
 }
@@ -33,6 +36,22 @@ fn default_status(crd: &mut CustomResourceDefinition) {
         let properties = schema.and_then(|schema| schema.properties.as_mut());
         if let Some(status) = properties.and_then(|properties| properties.get_mut("status")) {
             status.default = Some(JSON(json!({ "observedGeneration": NOT_OBSERVED })));
+        }
+    }
+}
+
+/// What is mounted into the operator's pod is for stores of the whole cluster: one of a namespace does not have the field.
+fn without_mount(crd: &mut Value) {
+    let schema = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/auth/properties/clientCertificate";
+    if let Some(Value::Object(certificate)) = crd.pointer_mut(schema) {
+        certificate.remove("x-kubernetes-validations");
+        certificate.insert("required".to_owned(), json!(["secretRef"]));
+        if let Some(Value::Object(properties)) = certificate.get_mut("properties") {
+            properties.remove("mount");
+            if let Some(reference) = properties.get_mut("secretRef") {
+                reference["description"] = json!("A Secret in the namespace of the store.");
+                reference.as_object_mut().map(|reference| reference.remove("nullable"));
+            }
         }
     }
 }
@@ -89,9 +108,17 @@ mod tests {
 
     #[test]
     fn the_constants_are_the_names_in_the_crds() {
-        for crd in [ClusterOkmsStore::crd(), OkmsSecret::crd()] {
+        for crd in [ClusterOkmsStore::crd(), OkmsSecret::crd(), OkmsStore::crd()] {
             assert_eq!((crd.spec.group.as_str(), crd.spec.versions[0].name.as_str()), (names::GROUP, names::VERSION));
         }
+    }
+
+    #[test]
+    fn a_store_of_a_namespace_has_no_mount() {
+        let (_, yaml) = document(OkmsStore::crd());
+        assert!(yaml.contains("secretRef") && !yaml.contains("mount"), "{yaml}");
+        let (_, yaml) = document(ClusterOkmsStore::crd());
+        assert!(yaml.contains("mount"));
     }
 
     #[test]

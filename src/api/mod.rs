@@ -2,7 +2,7 @@
 //!
 //! Nothing here calls an API, reads a clock or decides anything. A field's documentation is what `kubectl explain` prints, so it is
 //! written for users. Fields under `spec` have no defaults in the schema, because a `GitOps` tool would see them as drift: what an
-//! absent field means is said by a method. Start with [`OkmsSecretSpec`] and [`ClusterOkmsStoreSpec`]; [`crds`] makes the YAML.
+//! absent field means is said by a method. Start with [`OkmsSecretSpec`] and [`Connection`]; [`crds`] makes the YAML.
 
 pub mod condition;
 mod crd;
@@ -26,7 +26,8 @@ pub use okms_secret::{
 pub use reason::{Reason, StoreReason, TargetChange};
 pub use store::{
     AccessRule, Auth, CaSource, CertificateStatus, ClientCertificateAuth, ClusterOkmsStore, ClusterOkmsStoreSpec,
-    ClusterOkmsStoreStatus, KeyRef, Limits, SecretRef, WithdrawalHeld, WithdrawalLimit,
+    Connection, IsStore, KeyRef, Limits, OAuth2Auth, OkmsStore, OkmsStoreSpec, SecretRef, Store, StoreStatus,
+    TokenAuth, WithdrawalHeld, WithdrawalLimit,
 };
 pub use target::{
     CreationPolicy, TargetSpec, TemplateConfigMap, TemplateMetadata, TemplateMode, TemplateSource, TemplateSpec,

@@ -11,7 +11,7 @@ use kube::{CustomResource, KubeSchema, ResourceExt};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{StoreKind, StoreName};
+use crate::model::StoreName;
 
 use super::{Interval, TargetSpec, TemplateConfigMap, condition, names};
 
@@ -187,7 +187,7 @@ pub enum OnKeyConflict {
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StoreRef {
-    /// The kind of the store. Default: ClusterOkmsStore.
+    /// The kind of the store: ClusterOkmsStore, or OkmsStore for one of the same namespace. Default: ClusterOkmsStore.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<StoreRefKind>,
 
@@ -195,24 +195,19 @@ pub struct StoreRef {
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = (
         "!format.dns1123Subdomain().validate(self).hasValue()",
-        "write the name of a store as kubectl get clusterokmsstores shows it: lower-case letters, digits, '-' and '.'"
+        "write the name of a store as kubectl get clusterokmsstores or kubectl get okmsstores shows it: lower-case letters, \
+         digits, '-' and '.'"
     ))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
 
 /// The kinds of store.
-#[derive(JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub enum StoreRefKind {
+    #[default]
     ClusterOkmsStore,
-}
-
-impl From<StoreRefKind> for StoreKind {
-    fn from(kind: StoreRefKind) -> Self {
-        match kind {
-            StoreRefKind::ClusterOkmsStore => Self::ClusterOkmsStore,
-        }
-    }
+    OkmsStore,
 }
 
 /// One key of the Secret and what it is made from.
@@ -378,16 +373,21 @@ fn optional_time(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "format": "date-time", "nullable": true})
 }
 
-impl OkmsSecretSpec {
-    /// The store to read from.
+impl OkmsSecret {
+    /// The store to read from. One of a namespace is one of the object's own: a reference cannot name another.
     pub fn store_name(&self) -> StoreName {
-        let store = self.store_ref.as_ref();
-        StoreName {
-            kind: store.and_then(|store| store.kind).unwrap_or(StoreRefKind::ClusterOkmsStore).into(),
-            name: store.and_then(|store| store.name.as_deref()).unwrap_or(names::DEFAULT_STORE).into(),
+        let store = self.spec.store_ref.as_ref();
+        let name = store.and_then(|store| store.name.as_deref()).unwrap_or(names::DEFAULT_STORE).into();
+        match store.and_then(|store| store.kind).unwrap_or_default() {
+            StoreRefKind::ClusterOkmsStore => StoreName::ClusterOkmsStore(name),
+            StoreRefKind::OkmsStore => {
+                StoreName::OkmsStore { namespace: self.namespace().unwrap_or_default().into(), name }
+            }
         }
     }
+}
 
+impl OkmsSecretSpec {
     /// What is read: the entries of `sources`, or the one that `path` and what stands beside it mean.
     pub fn sources(&self) -> Cow<'_, [SourceSpec]> {
         match (&self.sources, &self.path) {
@@ -451,7 +451,7 @@ mod tests {
     #[test]
     fn only_a_path_is_needed() {
         let object = object(r#"{"path": "prod/shop/db"}"#);
-        assert_eq!(object.spec.store_name().to_string(), "ClusterOkmsStore/default");
+        assert_eq!(object.store_name().to_string(), "ClusterOkmsStore/default");
         assert_eq!((object.target_name().as_str(), object.target_type()), ("db", "Opaque"));
         assert!(!object.spec.is_suspended());
         assert_eq!(serde_json::to_string(&object.spec).unwrap(), r#"{"path":"prod/shop/db"}"#);
@@ -463,7 +463,7 @@ mod tests {
             r#"{"path": "a", "storeRef": {"name": "other"}, "suspend": true,
                 "target": {"name": "db-credentials", "type": "kubernetes.io/tls"}}"#,
         );
-        assert_eq!(object.spec.store_name().to_string(), "ClusterOkmsStore/other");
+        assert_eq!(object.store_name().to_string(), "ClusterOkmsStore/other");
         assert_eq!((object.target_name().as_str(), object.target_type()), ("db-credentials", "kubernetes.io/tls"));
         assert!(object.spec.is_suspended());
     }

@@ -177,6 +177,8 @@ reasons! {
             "Wait. If it lasts for minutes, look at the operator's log."
         InvalidSpec Stalled "The spec holds something that the CRD of this release refuses."
             "Correct the field that the message names, and install the CRDs of this release."
+        NotAllowed Stalled "This operator does not serve the store: its endpoint is not among the allowed ones, or its namespace has too many stores."
+            "Read from an allowed endpoint, or delete a store that is not needed; or have whoever installed the operator allow it, with --allowed-endpoint or --max-stores-per-namespace."
         InvalidCredential Stalled "The credential or the certificate authority is missing, malformed, expired or of another domain: no request can be made."
             "Provide what the message names; it is taken up without a restart."
         RateLimited Settled "OKMS asks to slow down."
@@ -244,6 +246,8 @@ impl From<TroubleKind> for Reason {
 impl From<StoreTroubleKind> for StoreReason {
     fn from(kind: StoreTroubleKind) -> Self {
         match kind {
+            StoreTroubleKind::InvalidSpec => Self::InvalidSpec,
+            StoreTroubleKind::NotAllowed => Self::NotAllowed,
             StoreTroubleKind::InvalidCredential => Self::InvalidCredential,
             StoreTroubleKind::RateLimited => Self::RateLimited,
             StoreTroubleKind::OkmsUnavailable => Self::OkmsUnavailable,
@@ -260,14 +264,7 @@ mod tests {
 
     #[test]
     fn a_store_trouble_keeps_its_name() {
-        for kind in [
-            StoreTroubleKind::InvalidCredential,
-            StoreTroubleKind::RateLimited,
-            StoreTroubleKind::OkmsUnavailable,
-            StoreTroubleKind::TlsFailed,
-            StoreTroubleKind::Refused,
-            StoreTroubleKind::UnexpectedAnswer,
-        ] {
+        for kind in StoreTroubleKind::ALL {
             assert_eq!(StoreReason::from(kind).as_str(), kind.reason());
         }
     }

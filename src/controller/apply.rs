@@ -307,7 +307,7 @@ impl Run<'_> {
     }
 
     fn count_withdrawal(&self, access: &Access) {
-        if let Some(metrics) = self.context.stores.metrics(&access.name.name) {
+        if let Some(metrics) = self.context.stores.metrics(&access.name) {
             metrics.withdrawal();
         }
     }

@@ -2,10 +2,26 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use crate::feed::Timing;
+use super::clock::Clock;
+use crate::{feed::Timing, okms::EndpointPattern};
+
+/// What is held against the stores of namespaces, whose owners choose where a credential goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamespacedStores {
+    /// The endpoints and token endpoints that they may name.
+    pub allowed_endpoints: Vec<EndpointPattern>,
+    /// How many of a namespace are served, the oldest first.
+    pub max_per_namespace: usize,
+}
+
+impl Default for NamespacedStores {
+    fn default() -> Self {
+        Self { allowed_endpoints: EndpointPattern::ovhcloud(), max_per_namespace: 5 }
+    }
+}
 
 /// The settings of one operator.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// The operator's own namespace: where the Secrets that a cluster store refers to are looked up.
     pub namespace: String,
@@ -14,6 +30,8 @@ pub struct Config {
     /// Limits the operator to these `ClusterOkmsStore`s; empty: all. Where several operators share a cluster, each store is to be
     /// served by one of them, since each writes its status.
     pub cluster_stores: Vec<String>,
+    /// How the stores of namespaces are served; absent: not at all.
+    pub namespaced_stores: Option<NamespacedStores>,
     /// The folder below which a store's `mount` is a folder.
     pub mount_root: PathBuf,
     /// Intervals below this are stretched to it; what is in force stands in the status.
@@ -24,6 +42,10 @@ pub struct Config {
     pub progress_after: Duration,
     /// A target that is missing or drifted for longer than this, while its repair is under way, is told.
     pub drift_after: Duration,
+    /// The time of day, as certificates are compared with it.
+    pub clock: Clock,
+    /// How often that is done at least: a clock may be set.
+    pub clock_check: Duration,
     /// How often mounted credentials are looked at. A kubelet takes up to a minute to bring a changed Secret there.
     pub credential_poll: Duration,
     /// When to try again what the API server refused, or what is somebody else's, if nothing tells that it changed.
@@ -55,11 +77,14 @@ impl Default for Config {
             namespace: "default".to_owned(),
             watch_namespaces: Vec::new(),
             cluster_stores: Vec::new(),
+            namespaced_stores: Some(NamespacedStores::default()),
             mount_root: "/etc/okms".into(),
             min_refresh_interval: Duration::from_secs(10),
             refresh_interval: Duration::from_mins(1),
             progress_after: Duration::from_secs(10),
             drift_after: Duration::from_secs(1),
+            clock: Clock::default(),
+            clock_check: Duration::from_hours(1),
             credential_poll: Duration::from_secs(5),
             retry_refused: Duration::from_mins(1),
             min_refresh_request: Duration::from_secs(10),

@@ -1,16 +1,16 @@
 //! What reconciles share: the watches' stores, the feed, the rows, and the ways to wake one another.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Weak},
 };
 
 use futures::channel::mpsc::UnboundedSender;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
     Client, Resource, ResourceExt,
     core::PartialObjectMeta,
-    runtime::reflector::{ObjectRef, Store},
+    runtime::reflector::{self, ObjectRef},
 };
 
 use super::{
@@ -23,21 +23,38 @@ use super::{
     store::Stores,
 };
 use crate::{
-    api::{ClusterOkmsStore, OkmsSecret, names},
+    api::{ClusterOkmsStore, OkmsSecret, OkmsStore, Store, names},
     feed::{Feed, ObjectId},
     k8s::{ConfigMaps, Events, Targets, Term},
-    model::{StoreKind, StoreName},
+    model::StoreName,
     plan::{Fingerprinter, Owner},
 };
 
 /// Metadata of targets, as the watch knows it.
 pub(super) type TargetMeta = PartialObjectMeta<Secret>;
 
+/// Metadata of namespaces: access rules select them by their labels.
+pub(super) type NamespaceMeta = PartialObjectMeta<Namespace>;
+
+/// What a watch knows of one kind of object that is reconciled, and the way to have one looked at.
+pub(super) struct Queue<K: Resource<DynamicType = ()> + Clone + 'static> {
+    pub objects: reflector::Store<K>,
+    pub wakes: UnboundedSender<ObjectRef<K>>,
+}
+
+impl<K: Resource<DynamicType = ()> + Clone + 'static> Queue<K> {
+    /// Has an object looked at. Where the channel is closed the operator is ending.
+    pub fn wake(&self, object: ObjectRef<K>) {
+        let _ = self.wakes.unbounded_send(object);
+    }
+}
+
 /// The objects of one namespace, or of all.
 pub(super) struct Known {
-    pub secrets: Store<OkmsSecret>,
-    pub targets: Store<TargetMeta>,
-    pub wakes: UnboundedSender<ObjectRef<OkmsSecret>>,
+    pub secrets: Queue<OkmsSecret>,
+    pub targets: reflector::Store<TargetMeta>,
+    /// Absent where the stores of namespaces are not served.
+    pub stores: Option<Queue<OkmsStore>>,
 }
 
 pub(super) struct Context {
@@ -57,8 +74,8 @@ pub(super) struct Context {
     pub renders: Renders,
     /// For the tasks that outlive the call that starts them, and are owned by what is here.
     pub this: Weak<Context>,
-    pub cluster_stores: Store<ClusterOkmsStore>,
-    pub wake_stores: UnboundedSender<ObjectRef<ClusterOkmsStore>>,
+    pub cluster_stores: Queue<ClusterOkmsStore>,
+    pub namespaces: reflector::Store<NamespaceMeta>,
     /// By namespace; under "" where all namespaces are served.
     pub known: HashMap<String, Known>,
 }
@@ -70,23 +87,61 @@ impl Context {
     }
 
     pub fn all_secrets(&self) -> impl Iterator<Item = Arc<OkmsSecret>> {
-        self.known.values().flat_map(|known| known.secrets.state())
+        self.known.values().flat_map(|known| known.secrets.objects.state())
     }
 
-    /// Has an `OkmsSecret` looked at. Where the channel is closed the operator is ending.
+    pub fn all_stores(&self) -> impl Iterator<Item = Store> {
+        let shared = self.cluster_stores.objects.state().into_iter().map(Store::Cluster);
+        let own = self.known.values().filter_map(|known| known.stores.as_ref());
+        shared.chain(own.flat_map(|stores| stores.objects.state()).map(Store::Namespaced))
+    }
+
+    /// The stores of one namespace, in the order in which they were made.
+    pub fn stores_of(&self, namespace: &str) -> Vec<Arc<OkmsStore>> {
+        let stores = self.known(namespace).and_then(|known| known.stores.as_ref());
+        let mut stores = stores.map_or_else(Vec::new, |stores| {
+            stores.objects.state_filter(|store| store.metadata.namespace.as_deref() == Some(namespace))
+        });
+        stores.sort_by_key(|store| (store.metadata.creation_timestamp.clone(), store.name_any()));
+        stores
+    }
+
+    /// The labels that a namespace has now; absent where there is no such namespace.
+    pub fn labels_of(&self, namespace: &str) -> Option<BTreeMap<String, String>> {
+        let namespace = self.namespaces.get(&ObjectRef::new(namespace))?;
+        Some(namespace.labels().clone())
+    }
+
+    /// Has an `OkmsSecret` looked at.
     pub fn wake(&self, namespace: &str, name: &str) {
         if let Some(known) = self.known(namespace) {
-            let _ = known.wakes.unbounded_send(ObjectRef::new(name).within(namespace));
+            known.secrets.wake(ObjectRef::new(name).within(namespace));
         }
     }
 
-    pub fn wake_store(&self, name: &str) {
-        let _ = self.wake_stores.unbounded_send(ObjectRef::new(name));
+    /// Has every `OkmsSecret` of a namespace looked at.
+    pub fn wake_namespace(&self, namespace: &str) {
+        for object in self.known(namespace).into_iter().flat_map(|known| known.secrets.objects.state()) {
+            if object.metadata.namespace.as_deref() == Some(namespace) {
+                self.wake(namespace, &object.name_any());
+            }
+        }
+    }
+
+    pub fn wake_store(&self, store: &StoreName) {
+        match store {
+            StoreName::ClusterOkmsStore(name) => self.cluster_stores.wake(ObjectRef::new(name)),
+            StoreName::OkmsStore { namespace, name } => {
+                if let Some(stores) = self.known(namespace).and_then(|known| known.stores.as_ref()) {
+                    stores.wake(ObjectRef::new(name).within(namespace));
+                }
+            }
+        }
     }
 
     /// Has every object that reads from a store looked at.
     pub fn wake_users(&self, store: &StoreName) {
-        for object in self.all_secrets().filter(|object| object.spec.store_name() == *store) {
+        for object in self.all_secrets().filter(|object| object.store_name() == *store) {
             self.wake(&object.namespace().unwrap_or_default(), &object.name_any());
         }
     }
@@ -98,7 +153,7 @@ impl Context {
             let Some(context) = weak.upgrade() else { return };
             let namespace = followed.namespace();
             let Some(known) = context.known(namespace) else { return };
-            for object in known.secrets.state_filter(|object| followed.matters_to(object)) {
+            for object in known.secrets.objects.state_filter(|object| followed.matters_to(object)) {
                 context.wake(namespace, &object.name_any());
             }
         })
@@ -106,14 +161,25 @@ impl Context {
 
     /// Whether a store, and what reads from it, is this operator's business.
     pub fn serves(&self, store: &StoreName) -> bool {
-        let only = &self.config.cluster_stores;
-        only.is_empty() || only.iter().any(|served| **served == *store.name)
+        match store {
+            StoreName::ClusterOkmsStore(name) => {
+                let only = &self.config.cluster_stores;
+                only.is_empty() || only.iter().any(|served| **served == **name)
+            }
+            StoreName::OkmsStore { namespace, .. } => self.known(namespace).is_some(),
+        }
     }
 
-    /// The store that an object names, where there is one.
-    pub fn cluster_store(&self, name: &StoreName) -> Option<Arc<ClusterOkmsStore>> {
-        match name.kind {
-            StoreKind::ClusterOkmsStore => self.cluster_stores.get(&ObjectRef::new(&name.name)),
+    /// The store of this name, where there is one.
+    pub fn store(&self, name: &StoreName) -> Option<Store> {
+        match name {
+            StoreName::ClusterOkmsStore(name) => {
+                self.cluster_stores.objects.get(&ObjectRef::new(name)).map(Store::Cluster)
+            }
+            StoreName::OkmsStore { namespace, name } => {
+                let stores = self.known(namespace)?.stores.as_ref()?;
+                stores.objects.get(&ObjectRef::new(name).within(namespace)).map(Store::Namespaced)
+            }
         }
     }
 
@@ -121,7 +187,7 @@ impl Context {
     pub fn exists(&self, id: &ObjectId) -> bool {
         let found = self
             .known(&id.namespace)
-            .and_then(|known| known.secrets.get(&ObjectRef::new(&id.name).within(&id.namespace)));
+            .and_then(|known| known.secrets.objects.get(&ObjectRef::new(&id.name).within(&id.namespace)));
         found.is_some_and(|object| object.metadata.uid.as_deref() == Some(&*id.uid))
     }
 

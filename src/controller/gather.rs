@@ -2,8 +2,6 @@
 //!
 //! It reads, and decides nothing but whether there is something to decide about.
 
-use std::sync::Arc;
-
 use k8s_openapi::api::core::v1::Secret;
 
 use super::{
@@ -13,17 +11,17 @@ use super::{
     secret::Run,
 };
 use crate::{
-    api::{ClusterOkmsStore, Reason},
+    api::{Reason, Store},
     k8s::WriteError,
-    model::{Mark, OkmsId, StoreName},
-    plan::{self, Claim, Condition, Owner, Ownership, Written},
+    model::{Mark, OkmsId, Path, StoreName},
+    plan::{self, Claim, Condition, Namespace, Owner, Ownership, Wanted, Written},
 };
 
 /// The store of the object, ready to be asked.
 pub(super) struct Access {
     pub name: StoreName,
     pub okms_id: OkmsId,
-    pub store: Arc<ClusterOkmsStore>,
+    pub store: Store,
 }
 
 /// Why nothing can be read.
@@ -52,24 +50,29 @@ impl Run<'_> {
             Ok(wanted) => wanted,
             Err(message) => return refuse(Reason::InvalidSpec, message),
         };
-        let name = self.object.spec.store_name();
-        let Some(store) = self.context.cluster_store(&name) else {
-            let message = format!("{name} does not exist: create it, or correct spec.storeRef");
+        let name = self.object.store_name();
+        let Some(store) = self.context.store(&name) else {
+            let served = name.namespace().is_none() || self.context.config.namespaced_stores.is_some();
+            let message = if served {
+                format!("{name} does not exist: create it, or correct spec.storeRef")
+            } else {
+                format!(
+                    "{name} is not served, since this operator serves no stores of namespaces (--namespaced-stores): name a \
+                     ClusterOkmsStore in spec.storeRef"
+                )
+            };
             return refuse(Reason::StoreNotFound, message);
         };
-        let rules = store.spec.access.as_deref().unwrap_or_default();
-        for wanted in wanted.sources.iter() {
-            if !plan::grants(rules, &self.id.namespace, &wanted.source.path) {
-                let message = format!(
-                    "{name} does not let namespace {} read {}: have its owner add a rule to spec.access",
-                    self.id.namespace, wanted.source.path
-                );
-                return refuse(Reason::AccessDenied, message);
-            }
+        if let Some(path) = self.denied(&store, &wanted) {
+            let message = format!(
+                "{name} does not let namespace {} read {path}: have its owner add a rule to spec.access",
+                self.id.namespace
+            );
+            return refuse(Reason::AccessDenied, message);
         }
         let Some(domain) = self.context.feed.domain(&name) else {
             // Whoever opens its desk, or finds that it cannot be opened, wakes the store's objects.
-            let Some(trouble) = self.context.stores.trouble(&name.name) else { return Err(Unreadable::NotYet) };
+            let Some(trouble) = self.context.stores.trouble(&name) else { return Err(Unreadable::NotYet) };
             // What was taken back stays so until OKMS says something else.
             if self.previous().is_some_and(Reason::is_withdrawal) {
                 return Err(Unreadable::NotYet);
@@ -84,6 +87,16 @@ impl Run<'_> {
             predecessors: Vec::new(),
         };
         Ok((claim, Access { name, okms_id: domain.okms_id, store }))
+    }
+
+    /// The first path that the store does not let the object's namespace read, as its labels are now.
+    fn denied<'a>(&self, store: &Store, wanted: &'a Wanted) -> Option<&'a Path> {
+        // A store of a namespace is one of this namespace, and all of its own.
+        let Store::Cluster(store) = store else { return None };
+        let rules = store.spec.access.as_deref().unwrap_or_default();
+        let labels = self.context.labels_of(&self.id.namespace);
+        let namespace = Namespace { name: &self.id.namespace, labels: labels.as_ref() };
+        wanted.sources.iter().map(|wanted| &wanted.source.path).find(|path| !plan::grants(rules, namespace, path))
     }
 
     /// The target without reading it, if the watch shows it as it was last seen.

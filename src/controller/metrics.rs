@@ -58,7 +58,7 @@ struct StoreLabel {
 
 impl StoreLabel {
     fn of(store: &StoreName) -> Self {
-        Self { store: store.to_string() }
+        Self { store: store.full() }
     }
 }
 

@@ -4,9 +4,9 @@
 //! [`store`] what happens to one store.
 
 mod apply;
+pub mod clock;
 mod config;
 mod context;
-mod credentials;
 mod gather;
 pub mod health;
 pub mod metrics;
@@ -18,10 +18,12 @@ pub mod rights;
 mod row;
 mod secret;
 mod store;
+mod watches;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     convert::Infallible,
+    fmt::Debug,
     panic::AssertUnwindSafe,
     sync::{Arc, Weak},
 };
@@ -29,24 +31,23 @@ use std::{
 use futures::{
     FutureExt, StreamExt,
     channel::mpsc::{UnboundedReceiver, unbounded},
+    future::{BoxFuture, join_all},
 };
-use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, Resource, ResourceExt,
-    core::PartialObjectMeta,
     runtime::{
         controller::{Action, Config as Pace},
         reflector::{ObjectRef, Store},
-        watcher::{Config as Selection, watcher},
     },
 };
+use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::Instrument;
 
-pub use self::config::Config;
+pub use self::config::{Config, NamespacedStores};
 use self::{
-    context::{Context, Known, TargetMeta},
+    context::{Context, Known, NamespaceMeta, Queue, TargetMeta},
     health::Health,
     metrics::{Metrics, ReconcileOutcome, Snapshot, StoreSnapshot},
     named::Named,
@@ -55,10 +56,10 @@ use self::{
     store::Stores,
 };
 use crate::{
-    api::{ClusterOkmsStore, OkmsSecret, Reason, condition, names},
+    api::{self, ClusterOkmsStore, IsStore, OkmsSecret, OkmsStore, Reason, condition},
     feed::{self, Feed, Wake},
-    k8s::{ConfigMaps, Events, Scope, Seen, Targets, Term, Watch},
-    plan::{self, Fingerprinter},
+    k8s::{ConfigMaps, Events, Scope, Targets, Term, Watch},
+    plan::Fingerprinter,
 };
 
 /// A part of the operator that never ends by itself has ended.
@@ -74,28 +75,10 @@ pub async fn run(
     health: Arc<Health>,
     cancel: CancellationToken,
 ) -> Result<(), Error> {
-    let scopes: Vec<Scope> = match config.watch_namespaces.as_slice() {
-        [] => vec![Scope::Cluster],
-        some => some.iter().map(|namespace| Scope::Namespace(namespace.as_str().into())).collect(),
-    };
-    // Each watch is a task that never ends; the reconciles are tasks that end when they are cancelled and drained.
-    let mut watches: JoinSet<&'static str> = JoinSet::new();
-    let mut drivers: JoinSet<&'static str> = JoinSet::new();
-
-    let (wake_stores, store_wakes) = unbounded();
-    let stores: Watch<ClusterOkmsStore> = Watch::default();
-    let mut known = HashMap::new();
-    let mut opened = Vec::new();
-    for scope in scopes {
-        let (secrets, targets): (Watch<OkmsSecret>, Watch<TargetMeta>) = (Watch::default(), Watch::default());
-        let (wakes, woken) = unbounded();
-        let name = match &scope {
-            Scope::Cluster => String::new(),
-            Scope::Namespace(namespace) => namespace.to_string(),
-        };
-        known.insert(name, Known { secrets: secrets.store.clone(), targets: targets.store.clone(), wakes });
-        opened.push((scope, secrets, targets, woken));
-    }
+    let (cluster_stores, opened_cluster_stores) = open::<ClusterOkmsStore>();
+    let namespaces: Watch<NamespaceMeta> = Watch::default();
+    let (known, opened): (HashMap<_, _>, Vec<_>) =
+        scopes(&config).into_iter().map(|scope| open_scope(scope, &config)).unzip();
 
     let context = Arc::new_cyclic(|weak: &Weak<Context>| Context {
         term: Term::of_the_only_instance(),
@@ -111,8 +94,8 @@ pub async fn run(
         named: Named::default(),
         renders: Renders::default(),
         this: weak.clone(),
-        cluster_stores: stores.store.clone(),
-        wake_stores,
+        cluster_stores,
+        namespaces: namespaces.store.clone(),
         known,
         config,
         client: client.clone(),
@@ -120,50 +103,35 @@ pub async fn run(
     let weak = Arc::downgrade(&context);
     metrics.on_scrape(move || weak.upgrade().map_or_else(Snapshot::default, |context| snapshot(&context)));
 
-    let held = health.hold_ready("the watch of ClusterOkmsStores");
-    let stores_store = stores.store.clone();
-    watches.spawn(watch_stores(context.clone(), stores, held));
-    let mut filled: Vec<(Store<OkmsSecret>, Store<TargetMeta>)> = Vec::new();
-    let mut queues = Vec::new();
-    for (scope, secrets, targets, woken) in opened {
-        filled.push((secrets.store.clone(), targets.store.clone()));
-        queues.push((secrets.store.clone(), woken));
-        let held = health.hold_ready("the watch of OkmsSecrets");
-        watches.spawn(watch_secrets(context.clone(), scope.clone(), secrets, held));
-        let held = health.hold_ready("the watch of target Secrets");
-        watches.spawn(watch_targets(context.clone(), scope, targets, held));
+    let mut work = Work::new(&context, &cancel);
+    let held = work.hold(&namespaces, "the watch of Namespaces");
+    work.watching.spawn(watches::namespaces(context.clone(), namespaces, held));
+    work.stores(Api::all(client.clone()), opened_cluster_stores, reconcile_cluster_store);
+    for Opened { scope, secrets, targets, stores } in opened {
+        let held = work.hold(&secrets.watch, "the watch of OkmsSecrets");
+        work.serve("the reconciles of OkmsSecrets", &secrets.watch, secrets.woken, reconcile_secret);
+        work.watching.spawn(watches::secrets(context.clone(), scope.clone(), secrets.watch, held));
+        let held = work.hold(&targets, "the watch of target Secrets");
+        work.watching.spawn(watches::targets(context.clone(), scope.clone(), targets, held));
+        if let Some(stores) = stores {
+            work.stores(scope.api(client.clone()), stores, reconcile_okms_store);
+        }
     }
 
+    let Work { mut watching, filled, serving, .. } = work;
     tokio::select! {
-        () = all_filled(&filled, &stores_store) => {}
+        _ = join_all(filled) => {}
         () = cancel.cancelled() => return Ok(()),
-        Some(ended) = watches.join_next() => return Err(unexpected(ended)),
+        Some(ended) = watching.join_next() => return Err(unexpected(ended)),
     }
 
-    drivers.spawn(serve(
-        context.clone(),
-        stores_store,
-        store_wakes,
-        cancel.clone(),
-        "the reconciles of stores",
-        reconcile_store,
-    ));
-    for (store, woken) in queues {
-        drivers.spawn(serve(
-            context.clone(),
-            store,
-            woken,
-            cancel.clone(),
-            "the reconciles of OkmsSecrets",
-            reconcile_secret,
-        ));
-    }
+    let mut drivers: JoinSet<&'static str> = serving.into_iter().collect();
     let heartbeat = tokio::spawn(heartbeat(context.clone()));
     let result = tokio::select! {
         // First: once cancelled, the reconciles end too, which may be noticed at the same moment and is then no failure.
         biased;
         () = cancel.cancelled() => Ok(()),
-        Some(ended) = watches.join_next() => Err(unexpected(ended)),
+        Some(ended) = watching.join_next() => Err(unexpected(ended)),
         Some(ended) = drivers.join_next() => Err(unexpected(ended)),
         () = context.feed.broken() => Err(Error("the driver of a store".to_owned())),
     };
@@ -171,18 +139,104 @@ pub async fn run(
     cancel.cancel();
     // What is under way ends with its write; the watches have nothing to finish.
     while drivers.join_next().await.is_some() {}
-    watches.shutdown().await;
+    watching.shutdown().await;
     context.feed.drained().await;
     result
 }
 
-/// Nothing is decided before everything is known: a half-filled store looks like deletions.
-async fn all_filled(watched: &[(Store<OkmsSecret>, Store<TargetMeta>)], stores: &Store<ClusterOkmsStore>) {
-    for (secrets, targets) in watched {
-        let _ = secrets.wait_until_ready().await;
-        let _ = targets.wait_until_ready().await;
+fn scopes(config: &Config) -> Vec<Scope> {
+    match config.watch_namespaces.as_slice() {
+        [] => vec![Scope::Cluster],
+        some => some.iter().map(|namespace| Scope::Namespace(namespace.as_str().into())).collect(),
     }
-    let _ = stores.wait_until_ready().await;
+}
+
+/// What is opened for one kind of object that is reconciled, beside its [`Queue`]: what fills it, and the wakes that are to be served.
+struct OpenedQueue<K: Resource<DynamicType = ()> + Clone + 'static> {
+    watch: Watch<K>,
+    woken: UnboundedReceiver<ObjectRef<K>>,
+}
+
+/// What is opened for one namespace, or for all.
+struct Opened {
+    scope: Scope,
+    secrets: OpenedQueue<OkmsSecret>,
+    targets: Watch<TargetMeta>,
+    stores: Option<OpenedQueue<OkmsStore>>,
+}
+
+fn open<K>() -> (Queue<K>, OpenedQueue<K>)
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let watch: Watch<K> = Watch::default();
+    let (wakes, woken) = unbounded();
+    (Queue { objects: watch.store.clone(), wakes }, OpenedQueue { watch, woken })
+}
+
+fn open_scope(scope: Scope, config: &Config) -> ((String, Known), Opened) {
+    let name = match &scope {
+        Scope::Cluster => String::new(),
+        Scope::Namespace(namespace) => namespace.to_string(),
+    };
+    let (secrets, opened_secrets) = open();
+    let targets: Watch<TargetMeta> = Watch::default();
+    let (stores, opened_stores) = config.namespaced_stores.as_ref().map(|_| open()).unzip();
+    let known = Known { secrets, targets: targets.store.clone(), stores };
+    ((name, known), Opened { scope, secrets: opened_secrets, targets, stores: opened_stores })
+}
+
+/// What the operator consists of while it runs.
+struct Work<'a> {
+    context: &'a Arc<Context>,
+    cancel: &'a CancellationToken,
+    /// Each watch is a task that never ends.
+    watching: JoinSet<&'static str>,
+    /// Nothing is decided before everything is known: a half-filled store looks like deletions.
+    filled: Vec<BoxFuture<'static, ()>>,
+    /// The reconciles end when they are cancelled and drained.
+    serving: Vec<BoxFuture<'static, &'static str>>,
+}
+
+impl<'a> Work<'a> {
+    fn new(context: &'a Arc<Context>, cancel: &'a CancellationToken) -> Self {
+        Self { context, cancel, watching: JoinSet::new(), filled: Vec::new(), serving: Vec::new() }
+    }
+
+    /// Holds everything back until the watch has seen what there is.
+    fn hold<K>(&mut self, watch: &Watch<K>, what: &'static str) -> health::ReadyHandle
+    where
+        K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+    {
+        let store = watch.store.clone();
+        self.filled.push(async move { drop(store.wait_until_ready().await) }.boxed());
+        self.context.health.hold_ready(what)
+    }
+
+    fn serve<K, F>(
+        &mut self,
+        what: &'static str,
+        watch: &Watch<K>,
+        woken: UnboundedReceiver<ObjectRef<K>>,
+        reconcile: fn(Arc<K>, Arc<Context>) -> F,
+    ) where
+        K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
+        F: Future<Output = Result<Action, Infallible>> + Send + 'static,
+    {
+        let (context, cancel) = (self.context.clone(), self.cancel.clone());
+        self.serving.push(serve(context, watch.store.clone(), woken, cancel, what, reconcile).boxed());
+    }
+
+    /// Watches and serves one kind of store.
+    fn stores<K, F>(&mut self, api: Api<K>, opened: OpenedQueue<K>, reconcile: fn(Arc<K>, Arc<Context>) -> F)
+    where
+        K: IsStore + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+        F: Future<Output = Result<Action, Infallible>> + Send + 'static,
+    {
+        let held = self.hold(&opened.watch, "the watch of stores");
+        self.serve("the reconciles of stores", &opened.watch, opened.woken, reconcile);
+        self.watching.spawn(watches::stores(self.context.clone(), api, opened.watch, held));
+    }
 }
 
 fn unexpected(ended: Result<&'static str, tokio::task::JoinError>) -> Error {
@@ -195,95 +249,9 @@ fn sink(context: Weak<Context>) -> feed::WakeSink {
         let Some(context) = context.upgrade() else { return };
         match wake {
             Wake::Object(id) => context.wake(&id.namespace, &id.name),
-            Wake::Store(store) => context.wake_store(&store.name),
+            Wake::Store(store) => context.wake_store(&store),
         }
     })
-}
-
-async fn watch_stores(
-    context: Arc<Context>,
-    watch: Watch<ClusterOkmsStore>,
-    held: health::ReadyHandle,
-) -> &'static str {
-    let mut held = Some(held);
-    let events = watcher(Api::<ClusterOkmsStore>::all(context.client.clone()), Selection::default());
-    watch
-        .follow("ClusterOkmsStores", events, |seen| match seen {
-            Seen::There { now, .. } => context.wake_store(&now.name_any()),
-            Seen::Gone(store) => store::gone(&context, &store.name_any()),
-            Seen::Listed => {
-                held.take();
-                store::sweep(&context);
-            }
-        })
-        .await;
-    "the watch of ClusterOkmsStores"
-}
-
-async fn watch_secrets(
-    context: Arc<Context>,
-    scope: Scope,
-    watch: Watch<OkmsSecret>,
-    held: health::ReadyHandle,
-) -> &'static str {
-    let mut held = Some(held);
-    let events = watcher(scope.api::<OkmsSecret>(context.client.clone()), Selection::default());
-    watch
-        .follow("OkmsSecrets", events, |seen| match seen {
-            Seen::There { now, .. } => context.wake(&now.namespace().unwrap_or_default(), &now.name_any()),
-            Seen::Gone(object) => {
-                let id = context::object_id(object);
-                context.feed.forget(&id);
-                context.rows.drop(&id.uid);
-            }
-            // A watch that was interrupted has missed deletions.
-            Seen::Listed => {
-                held.take();
-                sweep(&context);
-            }
-        })
-        .await;
-    "the watch of OkmsSecrets"
-}
-
-/// Forgets what belongs to objects that are gone.
-fn sweep(context: &Context) {
-    let live: HashSet<Arc<str>> = context.all_secrets().filter_map(|object| object.uid()).map(Arc::from).collect();
-    context.rows.retain(&live);
-    context.feed.retain(&live);
-}
-
-async fn watch_targets(
-    context: Arc<Context>,
-    scope: Scope,
-    watch: Watch<TargetMeta>,
-    held: health::ReadyHandle,
-) -> &'static str {
-    let mut held = Some(held);
-    let selection = Selection::default().labels(&format!("{}={}", names::MANAGED_LABEL, names::MANAGED_VALUE));
-    let api: Api<PartialObjectMeta<Secret>> = scope.api(context.client.clone());
-    watch
-        .follow("target Secrets", watcher(api, selection), |seen| match seen {
-            Seen::There { now, before } => {
-                wake_claimants(&context, now);
-                // Whoever is not named any more has the most to hear of it.
-                if let Some(before) = before {
-                    wake_claimants(&context, before);
-                }
-            }
-            Seen::Gone(meta) => wake_claimants(&context, meta),
-            Seen::Listed => drop(held.take()),
-        })
-        .await;
-    "the watch of target Secrets"
-}
-
-/// Has every `OkmsSecret` looked at that a target names.
-fn wake_claimants(context: &Context, meta: &TargetMeta) {
-    let namespace = meta.namespace().unwrap_or_default();
-    for owner in plan::claimants(&meta.metadata) {
-        context.wake(&namespace, &owner);
-    }
 }
 
 /// Serves the wakes of one kind of object until it is cancelled, and ends once those under way have ended.
@@ -296,7 +264,7 @@ async fn serve<K, F>(
     reconcile: fn(Arc<K>, Arc<Context>) -> F,
 ) -> &'static str
 where
-    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
+    K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
     F: Future<Output = Result<Action, Infallible>> + Send + 'static,
 {
     let pace = Pace::default().concurrency(context.config.concurrency);
@@ -319,8 +287,16 @@ where
     what
 }
 
-async fn reconcile_store(store: Arc<ClusterOkmsStore>, context: Arc<Context>) -> Result<Action, Infallible> {
-    let span = tracing::info_span!("reconcile", store = store.name_any(), id = reconcile_id());
+async fn reconcile_cluster_store(store: Arc<ClusterOkmsStore>, context: Arc<Context>) -> Result<Action, Infallible> {
+    reconcile_store(api::Store::Cluster(store), context).await
+}
+
+async fn reconcile_okms_store(store: Arc<OkmsStore>, context: Arc<Context>) -> Result<Action, Infallible> {
+    reconcile_store(api::Store::Namespaced(store), context).await
+}
+
+async fn reconcile_store(store: api::Store, context: Arc<Context>) -> Result<Action, Infallible> {
+    let span = tracing::info_span!("reconcile", store = store.name().full(), id = reconcile_id());
     let work = AssertUnwindSafe(store::reconcile(store, &context)).catch_unwind().instrument(span);
     Ok(work.await.unwrap_or_else(|_| Action::requeue(context.config.retry_panicked)))
 }
@@ -356,7 +332,7 @@ async fn heartbeat(context: Arc<Context>) {
     loop {
         tokio::time::sleep(context.config.heartbeat).await;
         for (namespace, known) in &context.known {
-            let _ = known.wakes.unbounded_send(ObjectRef::new("").within(namespace));
+            known.secrets.wake(ObjectRef::new("").within(namespace));
         }
     }
 }
@@ -377,17 +353,16 @@ fn snapshot(context: &Context) -> Snapshot {
             *secrets.entry((status, *reason)).or_default() += 1;
         }
     }
-    let stores = context.cluster_stores.state().into_iter().filter_map(|object| {
-        let name = object.name_any();
-        let standing = context.feed.standing(&store::name_of(&name));
-        context.serves(&store::name_of(&name)).then(|| StoreSnapshot {
-            store: store::name_of(&name),
+    let stores = context.all_stores().map(|store| store.name()).filter(|name| context.serves(name)).map(|name| {
+        let standing = context.feed.standing(&name);
+        StoreSnapshot {
             ready: standing.as_ref().is_some_and(|standing| standing.health == feed::Health::Ready),
             sources: standing.as_ref().map(|standing| standing.sources.clone()).unwrap_or_default(),
             oldest_check: standing.as_ref().and_then(|standing| standing.oldest_check),
             certificate_expires: context.stores.certificate_expires(&name),
             withdrawals_held: standing.and_then(|standing| standing.held).map_or(0, |(_, count)| count),
-        })
+            store: name,
+        }
     });
     Snapshot { stores: stores.collect(), secrets }
 }

@@ -1,15 +1,12 @@
 //! Says in the status, and in events, what was found and done. The only code that writes the status of an `OkmsSecret`.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 use kube::{Api, Resource};
 
 use super::secret::Run;
 use crate::{
     api::{
-        ClusterOkmsStore, Interval, OkmsSecret, OkmsSecretStatus, Reason, SourceSpec, SourceStatus, TargetChange,
-        TargetStatus,
+        Interval, OkmsSecret, OkmsSecretStatus, Reason, SourceSpec, SourceStatus, TargetChange, TargetStatus,
         condition::{self, Statement, Status, kind},
     },
     k8s::{WriteError, patch_status},
@@ -104,12 +101,12 @@ impl Run<'_> {
 
     fn status(&self, mut status: OkmsSecretStatus, said: &Said) -> OkmsSecretStatus {
         let now = Timestamp::now();
-        let name = self.object.spec.store_name();
-        let store: Option<Arc<ClusterOkmsStore>> = self.context.cluster_store(&name);
+        let name = self.object.store_name();
+        let store = self.context.store(&name);
         status.observed_generation = self.generation;
         status.store = Some(name.to_string());
         status.refresh_interval =
-            Some(self.interval(store.as_deref()).map_or(Interval::from_secs(0), Interval::from).to_string());
+            Some(self.interval(store.as_ref()).map_or(Interval::from_secs(0), Interval::from).to_string());
         if let Some(sources) = &said.sources {
             status.sources = Some(sources.clone());
         }

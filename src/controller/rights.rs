@@ -8,18 +8,28 @@ use crate::api::names::GROUP;
 /// The API that has to be served: `okms-operator.io/v1alpha1`.
 pub const GROUP_VERSION: &str = "okms-operator.io/v1alpha1";
 
-/// Everything that the operator cannot work without.
-pub const RIGHTS: &[Right] = &[
+/// Everything that the operator cannot work without, with or without the stores of namespaces.
+pub fn rights(namespaced_stores: bool) -> impl Iterator<Item = &'static Right> {
+    ALWAYS.iter().chain(NAMESPACED_STORES.iter().filter(move |_| namespaced_stores))
+}
+
+const ALWAYS: &[Right] = &[
     Right { group: GROUP, resource: "okmssecrets", verbs: &["list", "watch"], scope: Scope::Watched },
     Right { group: GROUP, resource: "okmssecrets/status", verbs: &["patch"], scope: Scope::Watched },
     Right { group: GROUP, resource: "clusterokmsstores", verbs: &["list", "watch"], scope: Scope::Cluster },
     Right { group: GROUP, resource: "clusterokmsstores/status", verbs: &["patch"], scope: Scope::Cluster },
+    Right { group: "", resource: "namespaces", verbs: &["list", "watch"], scope: Scope::Cluster },
     Right {
         group: "",
         resource: "secrets",
         verbs: &["get", "list", "watch", "create", "update", "patch", "delete"],
         scope: Scope::Watched,
     },
+];
+
+const NAMESPACED_STORES: &[Right] = &[
+    Right { group: GROUP, resource: "okmsstores", verbs: &["list", "watch"], scope: Scope::Watched },
+    Right { group: GROUP, resource: "okmsstores/status", verbs: &["patch"], scope: Scope::Watched },
 ];
 
 /// Verbs on one kind of object.
@@ -47,14 +57,14 @@ mod tests {
     use kube::Resource;
 
     use super::*;
-    use crate::api::{ClusterOkmsStore, OkmsSecret};
+    use crate::api::{ClusterOkmsStore, OkmsSecret, OkmsStore};
 
     #[test]
     fn the_kinds_are_called_as_their_types_say() {
         let api_version = OkmsSecret::api_version(&());
         assert_eq!(api_version, GROUP_VERSION);
-        for plural in [OkmsSecret::plural(&()), ClusterOkmsStore::plural(&())] {
-            assert!(RIGHTS.iter().any(|right| right.group == GROUP && right.resource == plural), "{plural}");
+        for plural in [OkmsSecret::plural(&()), ClusterOkmsStore::plural(&()), OkmsStore::plural(&())] {
+            assert!(rights(true).any(|right| right.group == GROUP && right.resource == plural), "{plural}");
         }
     }
 }

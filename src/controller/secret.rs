@@ -22,7 +22,7 @@ use super::{
     row::Row,
 };
 use crate::{
-    api::{ClusterOkmsStore, Interval, OkmsSecret, Reason, condition},
+    api::{Interval, OkmsSecret, Reason, Store, condition},
     feed::{Answer, Ask, Lane, Need, ObjectId, Wish},
     k8s::WriteError,
     model::{Mark, Verdict},
@@ -118,7 +118,7 @@ pub(super) struct Run<'a> {
 
 impl Run<'_> {
     async fn run(&mut self) -> Result<Ended, WriteError> {
-        if !self.context.serves(&self.object.spec.store_name()) {
+        if !self.context.serves(&self.object.store_name()) {
             // Another operator looks after it, and writes its status.
             self.stop_reading();
             return Ok(Ended::settled(None));
@@ -267,9 +267,9 @@ impl Run<'_> {
     }
 
     /// The interval in force; absent: only when asked.
-    pub(super) fn interval(&self, store: Option<&ClusterOkmsStore>) -> Option<Duration> {
+    pub(super) fn interval(&self, store: Option<&Store>) -> Option<Duration> {
         let config = &self.context.config;
-        let asked = self.object.spec.refresh_interval.or_else(|| store?.spec.refresh_interval);
+        let asked = self.object.spec.refresh_interval.or_else(|| store?.connection().refresh_interval);
         let asked = asked.map_or(config.refresh_interval, Interval::get);
         (!asked.is_zero()).then(|| asked.max(config.min_refresh_interval))
     }
@@ -358,7 +358,8 @@ impl Run<'_> {
             }
             Answer::Known { findings, stale } => (Known::Findings(findings), *stale),
         };
-        let policy = self.object.spec.withdrawal_policy.unwrap_or_else(|| access.store.spec.withdrawal_policy());
+        let policy =
+            self.object.spec.withdrawal_policy.unwrap_or_else(|| access.store.connection().withdrawal_policy());
         let snapshot = Snapshot {
             claim,
             policy,

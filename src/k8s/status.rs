@@ -22,7 +22,11 @@ impl Stated for crate::api::OkmsSecret {
 }
 
 impl Stated for crate::api::ClusterOkmsStore {
-    type Status = crate::api::ClusterOkmsStoreStatus;
+    type Status = crate::api::StoreStatus;
+}
+
+impl Stated for crate::api::OkmsStore {
+    type Status = crate::api::StoreStatus;
 }
 
 /// Changes a status from `old` to `new`. The object's uid goes with it, so that an object that was made again under the same name is

@@ -10,5 +10,5 @@ mod value;
 
 pub use finding::{Facts, Finding, Reading, State, Trouble, TroubleKind, Verdict, VersionFacts, Withdrawal};
 pub use source::{Evidence, Mark, OkmsId, ParseError, Path, Source, Version};
-pub use store::{StoreKind, StoreName, StoreTrouble, StoreTroubleKind};
+pub use store::{StoreName, StoreTrouble, StoreTroubleKind};
 pub use value::Value;

@@ -7,6 +7,7 @@
 //! Start with [`Client`]; an [`Identity`] and an [`Endpoint`] are what it is made of, an [`Error`] is what it may end with, and an
 //! [`Answer`] is all that decides between them.
 
+mod allowed;
 mod answer;
 mod body;
 mod client;
@@ -19,6 +20,7 @@ mod second_look;
 mod tls;
 mod wire;
 
+pub use allowed::{EndpointPattern, PatternError};
 pub use answer::Answer;
 pub use client::{BuildError, Client, ClientOptions};
 pub use credential::{CredentialError, Identity};

@@ -21,7 +21,7 @@ mod target;
 mod template;
 mod wanted;
 
-pub use access::grants;
+pub use access::{Namespace, grants};
 pub use decide::{Decision, Known, Snapshot, decide, source_state};
 pub use fingerprint::{Fingerprint, Fingerprinter};
 pub use parse::wanted;

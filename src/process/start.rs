@@ -17,7 +17,7 @@ use super::{
     shutdown::Signals,
     telemetry::{self, LogFilter, LogFormat},
 };
-use crate::controller;
+use crate::controller::{self, NamespacedStores};
 
 /// What a user can turn.
 #[derive(Debug, Clone)]
@@ -28,6 +28,8 @@ pub struct Options {
     pub watch_namespaces: Vec<String>,
     /// Empty: all.
     pub cluster_stores: Vec<String>,
+    /// Absent: the stores of namespaces are not served.
+    pub namespaced_stores: Option<NamespacedStores>,
     pub mount_root: PathBuf,
     pub listen: SocketAddr,
     pub log_format: LogFormat,
@@ -61,7 +63,7 @@ async fn until_stopped(options: Options) -> Result<(), Error> {
 async fn operate(options: Options, cancel: &CancellationToken) -> Result<(), Error> {
     let ready = async {
         let cluster = Cluster::find().await?;
-        preflight::check(&cluster, &options.watch_namespaces).await?;
+        preflight::check(&cluster, &options.watch_namespaces, options.namespaced_stores.is_some()).await?;
         Ok(cluster)
     };
     // A stop during the start finds nothing to drain.
@@ -79,6 +81,7 @@ async fn operate(options: Options, cancel: &CancellationToken) -> Result<(), Err
             namespace,
             watch_namespaces: options.watch_namespaces,
             cluster_stores: options.cluster_stores,
+            namespaced_stores: options.namespaced_stores,
             mount_root: options.mount_root,
             min_refresh_interval: options.min_refresh_interval,
             ..controller::Config::default()

@@ -3,8 +3,12 @@
 
 use serde_json::{Value, json};
 
+use okms_operator::api::{ClusterOkmsStore, OkmsSecret, OkmsStore};
+
+use self::stores::{oauth2, own_store, store, whole_own_store, whole_store};
 use crate::cluster::{self, Output};
-use okms_operator::api::{ClusterOkmsStore, OkmsSecret};
+
+mod stores;
 
 fn kubectl(arguments: &[&str], input: &str) -> Output {
     cluster::kubectl(cluster::shared(), arguments, input)
@@ -18,14 +22,6 @@ fn object(kind: &str, name: &str, spec: &Value) -> String {
 /// An `OkmsSecret` with these fields beside, or instead of, a good path.
 fn secret(fields: Value) -> Value {
     merged(json!({"path": "prod/shop/db"}), fields)
-}
-
-/// A `ClusterOkmsStore` with these fields beside, or instead of, the required ones.
-fn store(fields: Value) -> Value {
-    let required = json!({
-        "endpoint": "https://eu-west-rbx.okms.ovh.net", "auth": {"clientCertificate": {"mount": "default"}},
-    });
-    merged(required, fields)
 }
 
 fn merged(mut base: Value, fields: Value) -> Value {
@@ -171,7 +167,7 @@ fn a_policy_and_a_store_kind_are_among_the_known_ones() {
         "OkmsSecret",
         &secret(json!({"storeRef": {"kind": "Store"}})),
         "spec.storeRef.kind",
-        r#""ClusterOkmsStore""#,
+        r#""ClusterOkmsStore", "OkmsStore""#,
     );
     refused("OkmsSecret", &secret(json!({"storeRef": {"name": "My Store"}})), "spec.storeRef.name", "as kubectl get");
 }
@@ -272,128 +268,12 @@ fn reserved_and_malformed_labels_and_annotations_are_refused() {
 }
 
 #[test]
-fn an_endpoint_is_https_and_a_host() {
-    for (endpoint, remedy) in [
-        ("http://eu-west-rbx.okms.ovh.net", "begins with https://"),
-        ("eu-west-rbx.okms.ovh.net", "begins with https://"),
-        ("https://eu-west-rbx.okms.ovh.net/api/1f0c3a5e-75b8-40a3-9b0e-71ffe5ff03cb", "and the id as okmsId"),
-        ("https://eu-west-rbx.okms.ovh.net/api", "and the id as okmsId"),
-        ("https://eu-west-rbx.okms.ovh.net/v1", "only https://, a host"),
-        ("https://eu-west-rbx.okms.ovh.net//", "only https://, a host"),
-        ("https://user@eu-west-rbx.okms.ovh.net", "only https://, a host"),
-        ("https://eu-west-rbx.okms.ovh.net?x", "only https://, a host"),
-        ("https://eu-west-rbx.okms.ovh.net#x", "only https://, a host"),
-        ("https://eu west", "only https://, a host"),
-        ("https://", "only https://, a host"),
-    ] {
-        refused("ClusterOkmsStore", &store(json!({ "endpoint": endpoint })), "spec.endpoint", remedy);
-    }
-    for endpoint in ["https://eu-west-rbx.okms.ovh.net/", "https://localhost:8443", "https://[::1]:8443"] {
-        taken("ClusterOkmsStore", &store(json!({ "endpoint": endpoint })));
-    }
-    let id = "1F0C3A5E-75b8-40a3-9b0e-71ffe5ff03cb";
-    taken("ClusterOkmsStore", &store(json!({ "okmsId": id })));
-    refused("ClusterOkmsStore", &store(json!({"okmsId": "1f0c"})), "spec.okmsId", "copy it from the control panel");
-}
-
-#[test]
-fn a_credential_and_a_ca_come_from_one_place_each() {
-    let auth = |fields: Value| store(json!({"auth": {"clientCertificate": fields}}));
-    let at = "spec.auth.clientCertificate";
-    refused("ClusterOkmsStore", &auth(json!({})), at, "exactly one of mount");
-    refused("ClusterOkmsStore", &auth(json!({"mount": "a", "secretRef": {"name": "a"}})), at, "exactly one of mount");
-    for mount in ["../x", "a/b", "A", "-"] {
-        let spec = auth(json!({ "mount": mount }));
-        refused("ClusterOkmsStore", &spec, "spec.auth.clientCertificate.mount", "the name of one folder");
-    }
-    refused("ClusterOkmsStore", &auth(json!({"secretRef": {"name": "A b"}})), "secretRef.name", "lower-case letters");
-    taken("ClusterOkmsStore", &auth(json!({"secretRef": {"name": "okms-client"}})));
-
-    let pem = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
-    let key = "-----BEGIN CERTIFICATE-----\n-----BEGIN EC PRIVATE KEY-----\n";
-    let reference = json!({"name": "ca", "key": "ca.crt"});
-    let ca = |fields: Value| store(json!({ "ca": fields }));
-    refused("ClusterOkmsStore", &ca(json!({})), "spec.ca", "exactly one of pem");
-    refused("ClusterOkmsStore", &ca(json!({"pem": pem, "secretRef": reference})), "spec.ca", "exactly one of pem");
-    refused("ClusterOkmsStore", &ca(json!({"pem": "/etc/ca.crt"})), "spec.ca.pem", "paste the certificate authority");
-    refused("ClusterOkmsStore", &ca(json!({ "pem": key })), "spec.ca.pem", "remove the private key");
-    refused("ClusterOkmsStore", &ca(json!({"configMapRef": {"name": "ca"}})), "spec.ca.configMapRef.key", "Required");
-    for good in [json!({ "pem": pem }), json!({ "configMapRef": reference }), json!({ "secretRef": reference })] {
-        taken("ClusterOkmsStore", &ca(good));
-    }
-}
-
-#[test]
-fn limits_have_sane_ranges() {
-    for (limits, field) in [
-        (json!({"requestsPerSecond": 0}), "requestsPerSecond"),
-        (json!({"requestsPerSecond": 1001}), "requestsPerSecond"),
-        (json!({"concurrentRequests": 0}), "concurrentRequests"),
-        (json!({"concurrentRequests": 65}), "concurrentRequests"),
-    ] {
-        refused(
-            "ClusterOkmsStore",
-            &store(json!({ "limits": limits })),
-            &format!("spec.limits.{field}"),
-            "than or equal to",
-        );
-    }
-    for timeout in ["0s", "2m1s", "1h"] {
-        refused(
-            "ClusterOkmsStore",
-            &store(json!({"limits": {"timeout": timeout}})),
-            "spec.limits.timeout",
-            "from 1s to 2m",
-        );
-    }
-    taken(
-        "ClusterOkmsStore",
-        &store(json!({"limits": {"requestsPerSecond": 1000, "concurrentRequests": 64, "timeout": "2m"}})),
-    );
-
-    for limit in [json!("101%"), json!("5"), json!("-1%"), json!(-1), json!("%")] {
-        let spec = store(json!({ "maxWithdrawalsPerHour": limit }));
-        refused("ClusterOkmsStore", &spec, "spec.maxWithdrawalsPerHour", "write a number such as 50");
-    }
-    for limit in [json!(0), json!(500), json!("0%"), json!("100%")] {
-        taken("ClusterOkmsStore", &store(json!({ "maxWithdrawalsPerHour": limit })));
-    }
-}
-
-#[test]
-fn an_access_rule_says_who_may_read_what() {
-    let rule = |fields: Value| store(json!({ "access": [fields] }));
-    refused("ClusterOkmsStore", &rule(json!({"paths": ["*"]})), "spec.access[0]", "for every namespace");
-    refused(
-        "ClusterOkmsStore",
-        &rule(json!({"namespaces": [], "paths": ["*"]})),
-        "spec.access[0]",
-        "for every namespace",
-    );
-    refused("ClusterOkmsStore", &rule(json!({"namespaces": ["shop"]})), "spec.access[0].paths", "Required");
-    refused(
-        "ClusterOkmsStore",
-        &rule(json!({"namespaces": ["shop"], "paths": []})),
-        "spec.access[0].paths",
-        "for everything",
-    );
-    for path in ["prod*", "*/db", "prod/*/db", "/prod", "prod/", "prod//db", "a b", ""] {
-        let spec = rule(json!({"namespaces": ["shop"], "paths": ["a", path]}));
-        refused("ClusterOkmsStore", &spec, "spec.access[0].paths[1]", "no other use of '*'");
-    }
-    let spec = rule(json!({"namespaces": ["shop"], "paths": ["prod/../*"]}));
-    refused("ClusterOkmsStore", &spec, "spec.access[0].paths[0]", "no '.' or '..' segment");
-    for namespace in ["Shop", "team_a", "-x", ""] {
-        let spec = rule(json!({"namespaces": [namespace], "paths": ["*"]}));
-        refused("ClusterOkmsStore", &spec, "spec.access[0].namespaces[0]", "a glob such as team-*");
-    }
-    taken("ClusterOkmsStore", &rule(json!({"namespaces": ["shop", "team-*", "*"], "paths": ["*", "prod/*", "a/b"]})));
-}
-
-#[test]
 fn an_unknown_field_is_refused() {
-    for (kind, spec) in [("OkmsSecret", secret(json!({"pth": "x"}))), ("ClusterOkmsStore", store(json!({"pth": "x"})))]
-    {
+    for (kind, spec) in [
+        ("OkmsSecret", secret(json!({"pth": "x"}))),
+        ("ClusterOkmsStore", store(json!({"pth": "x"}))),
+        ("OkmsStore", own_store(json!({"pth": "x"}))),
+    ] {
         let message = kubectl(&["create", "--validate=strict", "-f", "-"], &object(kind, "bad", &spec)).failed();
         assert!(message.contains(r#"unknown field "spec.pth""#), "{message}");
     }
@@ -435,20 +315,6 @@ fn whole_sources() -> Value {
     })
 }
 
-fn whole_store() -> Value {
-    json!({
-        "endpoint": "https://eu-west-rbx.okms.ovh.net/",
-        "okmsId": "1f0c3a5e-75b8-40a3-9b0e-71ffe5ff03cb",
-        "auth": {"clientCertificate": {"secretRef": {"name": "okms-client"}}},
-        "ca": {"configMapRef": {"name": "ca", "key": "ca.crt"}},
-        "refreshInterval": "1h30m",
-        "withdrawalPolicy": "Delete",
-        "limits": {"requestsPerSecond": 20, "concurrentRequests": 8, "timeout": "30s"},
-        "maxWithdrawalsPerHour": "20%",
-        "access": [{"namespaces": ["shop", "team-*"], "paths": ["prod/shop/*", "shared/ca"]}],
-    })
-}
-
 #[test]
 fn what_was_applied_reads_back_unchanged_and_not_yet_done() {
     for (kind, name, spec) in [
@@ -457,6 +323,8 @@ fn what_was_applied_reads_back_unchanged_and_not_yet_done() {
         ("OkmsSecret", "read-back-sources", whole_sources()),
         ("ClusterOkmsStore", "read-back-small", store(json!({}))),
         ("ClusterOkmsStore", "read-back-whole", whole_store()),
+        ("OkmsStore", "read-back-small", own_store(json!({}))),
+        ("OkmsStore", "read-back-whole", whole_own_store()),
     ] {
         kubectl(&["apply", "--server-side", "-f", "-"], &object(kind, name, &spec)).succeeded();
         let read = cluster::kubectl_json(cluster::shared(), &["get", kind, name]);
@@ -466,6 +334,7 @@ fn what_was_applied_reads_back_unchanged_and_not_yet_done() {
         // The operator reads the same: nothing is lost on the way through our types.
         let ours = match kind {
             "OkmsSecret" => serde_json::to_value(&serde_json::from_value::<OkmsSecret>(read).unwrap().spec),
+            "OkmsStore" => serde_json::to_value(&serde_json::from_value::<OkmsStore>(read).unwrap().spec),
             _ => serde_json::to_value(&serde_json::from_value::<ClusterOkmsStore>(read).unwrap().spec),
         };
         // The one thing it may write differently is a duration: 1h30m is also 90m.
@@ -488,6 +357,15 @@ fn the_largest_objects_fit_the_cost_limits_of_the_rules() {
     let rule = json!({"namespaces": vec!["*".repeat(63); 64], "paths": vec!["p/".repeat(128) + "*"; 16]});
     let pem = format!("-----BEGIN CERTIFICATE-----{}", "A".repeat(65_000));
     taken("ClusterOkmsStore", &store(json!({"access": vec![rule; 128], "ca": {"pem": pem}})));
+    let values: Vec<_> = (0..64).map(|number| format!("{number:063}")).collect();
+    let condition = json!({"key": "k".repeat(317), "operator": "In", "values": values});
+    let labels: serde_json::Map<_, _> = (0..16).map(|number| (format!("l{number}"), json!("v".repeat(63)))).collect();
+    let selector = json!({"matchLabels": labels, "matchExpressions": vec![condition; 16]});
+    let rule = json!({"namespaceSelector": selector, "paths": ["*"]});
+    let mut auth = oauth2();
+    auth["oauth2"]["ca"] = json!({"pem": pem});
+    let id = "1f0c3a5e-75b8-40a3-9b0e-71ffe5ff03cb";
+    taken("ClusterOkmsStore", &store(json!({"access": vec![rule; 8], "ca": {"pem": pem}, "auth": auth, "okmsId": id})));
 }
 
 #[test]
@@ -508,19 +386,14 @@ fn kubectl_shows_the_state_at_a_glance() {
     let patch = ["patch", "-n", "columns", "oks/db", "--subresource=status", "--type=merge", "-p", &status.to_string()];
     kubectl(&patch, "").succeeded();
 
-    let table = kubectl(&["get", "okms", "-n", "columns"], "").succeeded();
+    let all = kubectl(&["get", "okms", "-n", "columns"], "").succeeded();
+    assert!(all.contains("okmssecret.okms-operator.io/db "), "{all}");
+    let table = kubectl(&["get", "oks", "-n", "columns"], "").succeeded();
     let lines: Vec<Vec<_>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines[0], ["NAME", "READY", "REASON", "STORE", "SOURCE", "TARGET", "AGE"], "{table}");
     assert_eq!(
         lines[1][..6],
-        [
-            "okmssecret.okms-operator.io/db",
-            "True",
-            "Synced",
-            "ClusterOkmsStore/default",
-            "prod/shop/db@7",
-            "db-credentials"
-        ],
+        ["db", "True", "Synced", "ClusterOkmsStore/default", "prod/shop/db@7", "db-credentials"],
         "{table}"
     );
 

@@ -160,6 +160,8 @@ pub(crate) fn bad_stores(elsewhere: &Elsewhere) -> Vec<BadStore> {
         bad("mount-absent", by_mount("absent"), unusable, &["nothing is mounted", "mount absent", "mount a Secret"]),
         bad("mount-double", by_mount("double"), unusable, &["several forms", "tls.crt, credential.json", "keep one"]),
         bad("mount-unmatched", by_mount("unmatched"), unusable, &["credential unmatched", "tls.key is not the key"]),
+        // The CRD's rules cannot count.
+        bad("port", at("https://okms.example:99999"), "InvalidSpec", &["spec.endpoint"]),
         bad("nobody", at("https://127.0.0.1:1"), other, &["no connection", "refuses connections"]),
         bad("silent", at(&elsewhere.silent), other, &["within the time limit"]),
         bad("plain", at(&elsewhere.plain), untrusted, &["handshake fails", "check that the endpoint"]),

@@ -1,37 +1,24 @@
 //! The credential of a store while it is in use: replaced under load, replaced by a bad one, removed, and given back; its CA, its
 //! limits and its endpoint likewise.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
-use futures::StreamExt;
-use k8s_openapi::api::core::v1::{ConfigMap, Event};
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api,
-    api::{DeleteParams, ListParams, Patch, PatchParams},
-    runtime::watcher::{self, watcher},
+    api::{DeleteParams, Patch, PatchParams},
 };
 use okms_operator::{
-    api::{ClusterOkmsStoreStatus, OkmsSecret, condition},
+    api::{StoreStatus, condition},
     controller::Config,
 };
 use okms_sim::{ClientCertificate, Fault, Options, RevokedConnections, Sim, Validity};
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
 
-use crate::world::{CREDENTIAL, World, by_secret, eventually, ready_of};
-
-/// How many secrets change all the time.
-const LOAD: usize = 8;
-
-/// How fast they do.
-const PACE: Duration = Duration::from_millis(300);
+use crate::{
+    load::{Failures, LOAD, Load},
+    world::{CREDENTIAL, World, by_secret, eventually, ready_of},
+};
 
 /// How often a credential is replaced under load.
 const ROTATIONS: usize = 4;
@@ -311,12 +298,54 @@ async fn limits_and_the_endpoint_of_a_store_are_edited_in_use() {
     assert_eq!(world.sim.counters().total(), calls, "the old endpoint is still called");
 }
 
-fn serial(status: &ClusterOkmsStoreStatus) -> Option<&String> {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_spec_that_does_not_work_is_not_ready_though_the_old_one_goes_on() {
+    let world = World::new("badspec").await;
+    world.domain.put("db", json!({"v": "1"}));
+    world.apply("db", json!({"path": "db"})).await;
+    world.synced("db", &[("v", "1")]).await;
+    let right = world.sim.server_ca_pem();
+    let other = Sim::start(Options::default()).await.unwrap();
+    let unreadable = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned();
+    for (n, (spec, reason)) in [
+        // Proven by the handshake not to work, known without one, and not even there.
+        (json!({"ca": {"pem": other.server_ca_pem()}}), "TlsFailed"),
+        (json!({"ca": {"pem": unreadable}}), "InvalidCredential"),
+        (json!({"ca": {"pem": null, "secretRef": {"name": "nowhere", "key": "ca.crt"}}}), "InvalidCredential"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        world.patch_store(json!({ "spec": spec })).await;
+        let status = status(&world, "the changed spec is not ready", |status| {
+            let ready = condition::find(&status.conditions, "Ready").unwrap();
+            (ready.status.as_str(), ready.reason.as_str()) == ("False", reason)
+        })
+        .await;
+        let generation = world.stores().get(&world.name).await.unwrap().metadata.generation;
+        assert_eq!(Some(status.observed_generation), generation);
+        if n < 2 {
+            let ready = condition::find(&status.conditions, "Ready").unwrap();
+            assert!(ready.message.contains("what the store said before stays in use"), "{}", ready.message);
+            assert!(condition::find(&status.conditions, "CredentialsRejected").is_some());
+            world.domain.put("db", json!({"v": format!("{n}")}));
+            world.synced("db", &[("v", &n.to_string())]).await;
+        }
+        world.patch_store(json!({"spec": {"ca": {"pem": right, "secretRef": null}}})).await;
+        world.store_ready("True", "Reachable").await;
+    }
+    // What changes nothing of the connection is not held up by it.
+    world.patch_store(json!({"spec": {"refreshInterval": "2s"}})).await;
+    status(&world, "the spec is looked at", |status| status.observed_generation == 8).await;
+    world.store_ready("True", "Reachable").await;
+}
+
+fn serial(status: &StoreStatus) -> Option<&String> {
     status.certificate.as_ref().map(|certificate| &certificate.serial)
 }
 
 /// Waits until the status of the store is so.
-async fn status(world: &World, what: &str, is: impl Fn(&ClusterOkmsStoreStatus) -> bool) -> ClusterOkmsStoreStatus {
+async fn status(world: &World, what: &str, is: impl Fn(&StoreStatus) -> bool) -> StoreStatus {
     eventually(what, async || {
         let status = world.stores().get(&world.name).await.unwrap().status.unwrap_or_default();
         if is(&status) { Ok(status) } else { Err(status) }
@@ -329,105 +358,4 @@ async fn put_ca(world: &World, pem: &str) {
     let map: Value =
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ca"}, "data": {"ca.crt": pem}});
     maps.patch("ca", &PatchParams::apply("test").force(), &Patch::Apply(map)).await.unwrap();
-}
-
-/// Objects whose secrets get new versions all the time.
-struct Load {
-    done: Arc<AtomicBool>,
-    task: JoinHandle<u32>,
-}
-
-impl Load {
-    async fn start(world: &World) -> Self {
-        for n in 0..LOAD {
-            world.domain.put(&format!("load/{n}"), json!({"v": "1"}));
-            world.apply(&format!("db-{n}"), json!({"path": format!("load/{n}")})).await;
-        }
-        for n in 0..LOAD {
-            world.synced(&format!("db-{n}"), &[("v", "1")]).await;
-        }
-        let done = Arc::new(AtomicBool::new(false));
-        let (domain, over) = (world.domain.clone(), done.clone());
-        let task = tokio::spawn(async move {
-            let mut pace = tokio::time::interval(PACE);
-            let mut version = 1;
-            while !over.load(Ordering::Relaxed) {
-                pace.tick().await;
-                version += 1;
-                for n in 0..LOAD {
-                    domain.put(&format!("load/{n}"), json!({"v": version.to_string()}));
-                }
-            }
-            version
-        });
-        Self { done, task }
-    }
-
-    /// Ends it; answers the last version that was written.
-    async fn stop(self) -> u32 {
-        self.done.store(true, Ordering::Relaxed);
-        self.task.await.unwrap()
-    }
-}
-
-/// Every status of an `OkmsSecret` that does not say Synced, as the watch shows them one by one, and every warning.
-struct Failures {
-    seen: Arc<Mutex<Vec<String>>>,
-    task: JoinHandle<()>,
-    /// The resourceVersions of the objects that the watch showed, to know how far it is.
-    last: Arc<Mutex<BTreeMap<String, String>>>,
-}
-
-impl Failures {
-    async fn watch(world: &World) -> Self {
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let last = Arc::new(Mutex::new(BTreeMap::new()));
-        let (failures, shown, objects) = (seen.clone(), last.clone(), world.objects());
-        let task = tokio::spawn(async move {
-            let mut events = std::pin::pin!(watcher(objects, watcher::Config::default()));
-            while let Some(event) = events.next().await {
-                if let watcher::Event::Apply(object) | watcher::Event::InitApply(object) = event.unwrap() {
-                    note(&object, &failures);
-                    let metadata = object.metadata;
-                    shown.lock().unwrap().insert(metadata.name.unwrap(), metadata.resource_version.unwrap());
-                }
-            }
-        });
-        let failures = Self { seen, task, last };
-        failures.caught_up(world).await;
-        failures
-    }
-
-    async fn caught_up(&self, world: &World) {
-        eventually("the watch shows what there is", async || {
-            let objects = world.objects().list(&ListParams::default()).await.unwrap();
-            let shown = self.last.lock().unwrap();
-            let behind = objects.iter().find(|object| {
-                shown.get(object.metadata.name.as_ref().unwrap()) != object.metadata.resource_version.as_ref()
-            });
-            behind.map_or(Ok(()), |object| Err(object.metadata.name.clone()))
-        })
-        .await;
-    }
-
-    /// Everything that was seen until now.
-    async fn seen(self, world: &World) -> Vec<String> {
-        self.caught_up(world).await;
-        self.task.abort();
-        let mut seen = std::mem::take(&mut *self.seen.lock().unwrap());
-        let events: Api<Event> = Api::namespaced(world.client.clone(), &world.name);
-        for event in events.list(&ListParams::default()).await.unwrap() {
-            if event.type_.as_deref() != Some("Normal") {
-                seen.push(format!("{:?}: {:?}", event.reason, event.message));
-            }
-        }
-        seen
-    }
-}
-
-fn note(object: &OkmsSecret, failures: &Mutex<Vec<String>>) {
-    match ready_of(object) {
-        Some((status, reason, _)) if status == "True" && reason == "Synced" => {}
-        other => failures.lock().unwrap().push(format!("{:?}: {other:?}", object.metadata.name)),
-    }
 }

@@ -261,7 +261,7 @@ async fn an_operator_without_the_right_to_write_says_so_until_it_has_it() {
         "watch",
         json!([
             {"apiGroups": ["okms-operator.io"], "resources": ["*"], "verbs": ["*"]},
-            {"apiGroups": [""], "resources": ["secrets"], "verbs": ["list", "watch"]},
+            {"apiGroups": [""], "resources": ["secrets", "namespaces"], "verbs": ["list", "watch"]},
         ]),
     )
     .await;

@@ -3,24 +3,29 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // A test ends where it cannot go on, also in its helpers.
 
+mod access;
 mod admission;
 mod again;
 mod bad_input;
 mod bad_store;
 mod canary;
 mod chart;
+mod churn;
 mod cluster;
 mod costs;
 mod credentials;
 mod docs;
 mod drift;
+mod expiry;
 mod faults;
 mod kept;
 mod kstatus;
 mod lifecycle;
+mod load;
 mod merges;
 mod moves;
 mod okms_client;
+mod okms_stores;
 mod policy;
 mod process;
 mod refresh;

@@ -16,8 +16,8 @@ use kube::{
     core::ObjectMeta,
 };
 use okms_operator::{
-    api::{ClusterOkmsStore, OkmsSecret, condition},
-    controller::{self, health::Health, metrics::Metrics},
+    api::{ClusterOkmsStore, OkmsSecret, OkmsStore, condition},
+    controller::{self, NamespacedStores, health::Health, metrics::Metrics},
     feed::Timing,
 };
 use okms_sim::{ClientCertificate, Domain, Options, Sim, Validity};
@@ -134,10 +134,14 @@ impl World {
     }
 
     pub(crate) async fn put_credential_files(&self, files: Value) {
-        let secret =
-            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": CREDENTIAL}, "stringData": files});
+        self.put_files_in(&self.name, CREDENTIAL, files).await;
+    }
+
+    /// Puts a Secret with these files into a namespace.
+    pub(crate) async fn put_files_in(&self, namespace: &str, name: &str, files: Value) {
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": files});
         let params = PatchParams::apply("test").force();
-        self.secrets().patch(CREDENTIAL, &params, &Patch::Apply(secret)).await.unwrap();
+        self.secrets_in(namespace).patch(name, &params, &Patch::Apply(secret)).await.unwrap();
     }
 
     /// How the operator behaves in tests.
@@ -146,6 +150,10 @@ impl World {
             namespace: self.name.clone(),
             watch_namespaces: vec![self.name.clone()],
             cluster_stores: vec![self.name.clone()],
+            namespaced_stores: Some(NamespacedStores {
+                allowed_endpoints: vec!["https://127.0.0.1:*".parse().unwrap()],
+                ..NamespacedStores::default()
+            }),
             mount_root: self.mounts.path().to_owned(),
             min_refresh_interval: Duration::from_secs(1),
             refresh_interval: Duration::from_secs(1),
@@ -222,18 +230,58 @@ impl World {
         self.stores().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
     }
 
+    /// Creates a store of a namespace, with the credential of [`World::put_credential`]; `changes` are merged into its spec.
+    pub(crate) async fn create_okms_store(&self, namespace: &str, name: &str, changes: Value) -> OkmsStore {
+        let mut store = json!({
+            "apiVersion": "okms-operator.io/v1alpha1",
+            "kind": "OkmsStore",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {
+                "endpoint": self.sim.endpoint(),
+                "auth": {"clientCertificate": {"secretRef": {"name": CREDENTIAL}}},
+                "ca": {"pem": self.sim.server_ca_pem()},
+            },
+        });
+        merge(store.get_mut("spec").unwrap(), changes);
+        let api = self.okms_stores(namespace);
+        api.create(&PostParams::default(), &serde_json::from_value(store).unwrap()).await.unwrap()
+    }
+
+    /// Another namespace of this world; the operator looks at it if its configuration names it.
+    pub(crate) async fn another_namespace(&self, suffix: &str, labels: Value) -> String {
+        let name = format!("{}-{suffix}", self.name);
+        let namespace = json!({
+            "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels},
+        });
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        api.create(&PostParams::default(), &serde_json::from_value(namespace).unwrap()).await.unwrap();
+        name
+    }
+
+    /// Gives a namespace these labels; one that is null goes.
+    pub(crate) async fn label_namespace(&self, name: &str, labels: Value) {
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
+        api.patch(name, &PatchParams::default(), &patch).await.unwrap();
+    }
+
     /// Creates an `OkmsSecret` with this spec, which gets the store of this world where it names none.
-    pub(crate) async fn apply(&self, name: &str, mut spec: Value) -> OkmsSecret {
+    pub(crate) async fn apply(&self, name: &str, spec: Value) -> OkmsSecret {
+        self.apply_in(&self.name, name, spec).await
+    }
+
+    /// The same in another namespace.
+    pub(crate) async fn apply_in(&self, namespace: &str, name: &str, mut spec: Value) -> OkmsSecret {
         let fields = spec.as_object_mut().unwrap();
         fields.entry("storeRef").or_insert_with(|| json!({"name": self.name}));
         let object = json!({
             "apiVersion": "okms-operator.io/v1alpha1",
             "kind": "OkmsSecret",
-            "metadata": {"name": name, "namespace": self.name},
+            "metadata": {"name": name, "namespace": namespace},
             "spec": spec,
         });
         let params = PatchParams::apply("test").force();
-        self.objects().patch(name, &params, &Patch::Apply(object)).await.unwrap()
+        self.objects_in(namespace).patch(name, &params, &Patch::Apply(object)).await.unwrap()
     }
 
     pub(crate) async fn delete(&self, name: &str) {
@@ -241,7 +289,15 @@ impl World {
     }
 
     pub(crate) fn objects(&self) -> Api<OkmsSecret> {
-        Api::namespaced(self.client.clone(), &self.name)
+        self.objects_in(&self.name)
+    }
+
+    pub(crate) fn objects_in(&self, namespace: &str) -> Api<OkmsSecret> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    pub(crate) fn okms_stores(&self, namespace: &str) -> Api<OkmsStore> {
+        Api::namespaced(self.client.clone(), namespace)
     }
 
     pub(crate) fn stores(&self) -> Api<ClusterOkmsStore> {
@@ -249,7 +305,11 @@ impl World {
     }
 
     pub(crate) fn secrets(&self) -> Api<Secret> {
-        Api::namespaced(self.client.clone(), &self.name)
+        self.secrets_in(&self.name)
+    }
+
+    pub(crate) fn secrets_in(&self, namespace: &str) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), namespace)
     }
 
     pub(crate) async fn object(&self, name: &str) -> OkmsSecret {
@@ -272,8 +332,13 @@ impl World {
 
     /// Waits until the object's Ready condition is this, for its present generation; answers the object.
     pub(crate) async fn ready(&self, name: &str, status: &str, reason: &str) -> OkmsSecret {
-        eventually(&format!("{name} is Ready={status} {reason}"), async || {
-            let object = self.object(name).await;
+        self.ready_in(&self.name, name, status, reason).await
+    }
+
+    /// The same in another namespace.
+    pub(crate) async fn ready_in(&self, namespace: &str, name: &str, status: &str, reason: &str) -> OkmsSecret {
+        eventually(&format!("{name} in {namespace} is Ready={status} {reason}"), async || {
+            let object = self.objects_in(namespace).get(name).await.unwrap();
             match ready_of(&object) {
                 Some((is, why, _)) if is == status && why == reason => Ok(object),
                 other => Err(format!("{other:?}")),
@@ -294,6 +359,25 @@ impl World {
             let conditions = store.status.map(|status| status.conditions).unwrap_or_default();
             match condition::find(&conditions, "Ready") {
                 Some(ready) if ready.status == status && ready.reason == reason => Ok(ready.message.clone()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await
+    }
+
+    /// Waits until the Ready condition of a store of a namespace is this, for its present generation; answers its message.
+    pub(crate) async fn okms_store_ready(&self, namespace: &str, name: &str, status: &str, reason: &str) -> String {
+        eventually(&format!("OkmsStore {namespace}/{name} is Ready={status} {reason}"), async || {
+            let store = self.okms_stores(namespace).get(name).await.unwrap();
+            let known = store.status.unwrap_or_default();
+            match condition::find(&known.conditions, "Ready") {
+                Some(ready)
+                    if ready.status == status
+                        && ready.reason == reason
+                        && ready.observed_generation == store.metadata.generation =>
+                {
+                    Ok(ready.message.clone())
+                }
                 other => Err(format!("{other:?}")),
             }
         })

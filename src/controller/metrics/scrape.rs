@@ -108,7 +108,7 @@ impl Collector for Scrape {
             stores.iter().flat_map(|of| {
                 of.sources
                     .iter()
-                    .map(|(state, sources)| (SourceLabels { store: of.store.to_string(), state }, count(*sources)))
+                    .map(|(state, sources)| (SourceLabels { store: of.store.full(), state }, count(*sources)))
             }),
         )?;
         gauges(

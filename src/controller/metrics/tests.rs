@@ -3,13 +3,10 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::Timestamp;
 
 use super::*;
-use crate::{
-    api::{Reason, condition::Status},
-    model::StoreKind,
-};
+use crate::api::{Reason, condition::Status};
 
 fn store(name: &str) -> StoreName {
-    StoreName { kind: StoreKind::ClusterOkmsStore, name: name.into() }
+    StoreName::ClusterOkmsStore(name.into())
 }
 
 /// One of everything.

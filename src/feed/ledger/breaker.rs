@@ -74,6 +74,8 @@ impl Breaker {
     /// A new credential is there, to be proven.
     pub fn propose(&mut self, now: Now) -> u64 {
         self.candidate = Some(Probe { due: Some(now.mono), ..Probe::default() });
+        // What was said of its predecessor is not true of it.
+        self.rejected = None;
         self.proposed += 1;
         self.proposed
     }

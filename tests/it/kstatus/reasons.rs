@@ -91,15 +91,24 @@ const STORE_VERDICTS: &[(Verdict, &[StoreReason])] = &[
             StoreReason::UnexpectedAnswer,
         ],
     ),
-    (Failed, &[StoreReason::InvalidSpec, StoreReason::InvalidCredential, StoreReason::TlsFailed, StoreReason::Refused]),
+    (
+        Failed,
+        &[
+            StoreReason::InvalidSpec,
+            StoreReason::NotAllowed,
+            StoreReason::InvalidCredential,
+            StoreReason::TlsFailed,
+            StoreReason::Refused,
+        ],
+    ),
 ];
 
 /// Reasons that no state below shows. Their statuses are made by the operator's code for conditions, but by the test's hand:
 /// `InvalidSpec` needs a CRD without the rules of today's.
 const SYNTHESISED: &[Reason] = &[Reason::InvalidSpec];
 
-/// The same of a store. Nothing writes `InvalidSpec` there: what a spec may not hold, its credential is blamed for.
-const SYNTHESISED_STORES: &[StoreReason] = &[StoreReason::InvalidSpec];
+/// The same of a store: only one of a namespace can be `NotAllowed`, and the other kind is looked at here.
+const SYNTHESISED_STORES: &[StoreReason] = &[StoreReason::NotAllowed];
 
 /// The reasons of a kind, and what is meant with each.
 struct Meaning {

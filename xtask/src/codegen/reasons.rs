@@ -19,7 +19,7 @@ pub(super) fn page() -> String {
     let stores =
         StoreReason::ALL.iter().map(|reason| row(reason.as_str(), reason.progress(), reason.help(), reason.remedy()));
     let (secrets, stores): (String, String) = (secrets.collect(), stores.collect());
-    format!("{INTRODUCTION}\n## OkmsSecret\n\n{TABLE}{secrets}\n## ClusterOkmsStore\n\n{TABLE}{stores}")
+    format!("{INTRODUCTION}\n## OkmsSecret\n\n{TABLE}{secrets}\n## OkmsStore and ClusterOkmsStore\n\n{TABLE}{stores}")
 }
 
 const INTRODUCTION: &str = "\

@@ -1,0 +1,283 @@
+//! Looks after one store of either kind: reads its credential, opens its desk in the feed, writes its status.
+//!
+//! It never waits for OKMS. A changed credential is handed to the feed, which proves it before it uses it and wakes the store when it
+//! knows. What a client is made of is found out in [`proposal`], what it is read from in [`credential`].
+
+mod credential;
+mod expiry;
+mod problem;
+mod proposal;
+mod row;
+mod status;
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use kube::runtime::controller::Action;
+
+pub(super) use self::row::Stores;
+use self::{
+    problem::Problem,
+    proposal::{may_go_on, next_look, proposal},
+    row::Proposal,
+};
+use super::{context::Context, metrics::StoreMetrics, named::Reference};
+use crate::{
+    api::{
+        Reason, Store,
+        condition::{self, kind},
+        names,
+    },
+    feed::{Domain, Limits, WithdrawalLimit},
+    model::{StoreName, StoreTrouble},
+    okms::{Client, Observer, Operation, Outcome},
+};
+
+/// A store is gone: nothing is asked through it any more.
+pub(super) fn gone(context: &Context, store: &StoreName) {
+    context.feed.close(store);
+    context.stores.drop(store);
+    context.wake_users(store);
+    if let Some(namespace) = store.namespace() {
+        // Another one may have its place.
+        for other in context.stores_of(namespace) {
+            context.wake_store(&Store::Namespaced(other).name());
+        }
+    }
+}
+
+/// Forgets what belongs to stores that are gone: a watch that was interrupted has missed deletions.
+pub(super) fn sweep(context: &Context) {
+    for name in context.stores.known() {
+        if context.store(&name).is_none() {
+            gone(context, &name);
+        }
+    }
+}
+
+/// Brings one store up to date.
+pub(super) async fn reconcile(store: Store, context: &Arc<Context>) -> Action {
+    let name = store.name();
+    if store.metadata().deletion_timestamp.is_some() || !context.serves(&name) {
+        return Action::await_change();
+    }
+    context.stores.with(&name, |row| {
+        if row.heard.is_none() {
+            // After a restart the one in use is the one that was.
+            row.certificate = store.status().and_then(|status| status.certificate.clone());
+        }
+    });
+    watch_references(context, &store);
+    let Connected { looked, next } = connect(context, &store).await;
+    if let Some(id) =
+        store.metadata().annotations.as_ref().and_then(|all| all.get(names::CONFIRM_WITHDRAWAL_ANNOTATION))
+    {
+        context.feed.confirm_withdrawals(&name, id);
+    }
+    let heard = Some((store.metadata().uid.clone().unwrap_or_default(), store.generation()));
+    if context.stores.with(&name, |row| std::mem::replace(&mut row.heard, heard.clone())) != heard {
+        // Access, intervals and policies may have changed.
+        context.wake_users(&name);
+    }
+    let written = status::write(context, &store, looked).await;
+    if context.store(&name).is_none() {
+        // It went away meanwhile, and what the watch dropped then was there again.
+        gone(context, &name);
+        return Action::await_change();
+    }
+    match written {
+        Ok(()) => Action::requeue(next),
+        Err(error) => {
+            tracing::warn!(store = name.full(), error = %error, "the status of a store could not be written");
+            Action::requeue(context.config.backoff_first)
+        }
+    }
+}
+
+/// What came of looking at what a store refers to.
+struct Connected {
+    /// Whether it could be looked at.
+    looked: bool,
+    /// When to look again.
+    next: Duration,
+}
+
+/// Reads the credential and hands it over if it is another one.
+async fn connect(context: &Arc<Context>, store: &Store) -> Connected {
+    let name = store.name();
+    let (config, auth) = (&context.config, &store.connection().auth);
+    let mounted = auth.client_certificate.as_ref().is_some_and(|certificate| certificate.mount.is_some());
+    // Nothing tells when a mounted file changes, or when a clock is set.
+    let poll = if mounted { config.credential_poll } else { config.clock_check };
+    let (looked, again) = match proposal(context, store).await {
+        Ok(proposal) => {
+            open(context, store, &proposal.domain);
+            propose(context, store, proposal);
+            (true, poll)
+        }
+        Err(problem) => {
+            tracing::debug!(store = name.full(), ?problem, "a store cannot be connected");
+            match problem {
+                Problem::Stop(trouble) => {
+                    unusable(context, store, trouble, true);
+                    (true, poll)
+                }
+                Problem::Unusable(trouble) => {
+                    unusable(context, store, trouble, !may_go_on(context, store));
+                    // Nothing tells when a certificate becomes valid.
+                    (true, poll.min(config.retry_refused))
+                }
+                Problem::Unknown(_) => (false, config.credential_poll),
+            }
+        }
+    };
+    let until_expiry = context.stores.with(&name, |row| {
+        let ends = row.certificate.as_ref()?.not_after.0;
+        expiry::next(ends, config.clock.now())
+    });
+    Connected { looked, next: again.min(next_look(context, until_expiry)) }
+}
+
+/// What the store is to be connected with now cannot be used. `stops`: neither can what was used before.
+fn unusable(context: &Context, store: &Store, trouble: StoreTrouble, stops: bool) {
+    let name = store.name();
+    let news = context.stores.with(&name, |row| {
+        let ends = stops && row.proposed.is_some();
+        if stops {
+            row.proposed = None;
+            row.proven = None;
+        }
+        row.trouble.replace(trouble.clone()).as_ref() != Some(&trouble) || ends
+    });
+    // The feed wakes the store whenever it is told something.
+    if !news {
+        return;
+    }
+    if stops {
+        context.feed.disconnect(&name, trouble);
+    } else {
+        context.feed.reject(&name, trouble);
+    }
+    context.wake_users(&name);
+}
+
+fn open(context: &Arc<Context>, store: &Store, domain: &Domain) {
+    let limits = store.limits();
+    let limits = Limits {
+        requests_per_second: limits.requests_per_second().into(),
+        concurrent_requests: limits.concurrent_requests() as usize,
+        withdrawals: match store.connection().withdrawal_limit() {
+            crate::api::WithdrawalLimit::Count(count) => WithdrawalLimit::Number(count as usize),
+            crate::api::WithdrawalLimit::Percent(percent) => {
+                WithdrawalLimit::Percent(u8::try_from(percent).unwrap_or(100))
+            }
+        },
+    };
+    let name = store.name();
+    let moves = context.feed.domain(&name).is_some();
+    if context.feed.open(&name, domain, limits, || recent_withdrawals(context, &name)) {
+        context.stores.with(&name, |row| {
+            row.proposed = None;
+            row.proven = None;
+            if moves {
+                row.certificate = None;
+            }
+        });
+        context.wake_users(&name);
+    }
+}
+
+/// How many targets of a store were withdrawn within the last hour, as their conditions tell.
+fn recent_withdrawals(context: &Context, store: &StoreName) -> usize {
+    let an_hour_ago = Timestamp::now() - jiff::SignedDuration::from_hours(1);
+    let withdrawn =
+        [Reason::VersionDeactivated, Reason::VersionDestroyed, Reason::VersionPruned, Reason::SecretDeleted]
+            .map(Reason::as_str);
+    context
+        .all_secrets()
+        .filter(|object| object.store_name() == *store)
+        .filter_map(|object| {
+            object.status.as_ref().and_then(|status| condition::find(&status.conditions, kind::READY)).cloned()
+        })
+        .filter(|ready| withdrawn.contains(&ready.reason.as_str()) && ready.last_transition_time.0 > an_hour_ago)
+        .count()
+}
+
+fn propose(context: &Arc<Context>, store: &Store, proposal: Proposal) {
+    let name = store.name();
+    let metrics = context.stores.with(&name, |row| {
+        // After a trouble the feed has to hear that it is over, even if what comes is what was there before.
+        if row.trouble.is_none() && row.proposed.as_ref() == Some(&proposal) {
+            return None;
+        }
+        Some(row.metrics.get_or_insert_with(|| context.metrics.store(&name)).clone())
+    });
+    let Some(metrics) = metrics else { return };
+    let Proposal { domain, roots, identity, options } = &proposal;
+    let observer = Arc::new(CountRequests(metrics));
+    match Client::new(&domain.endpoint, &domain.okms_id, roots, identity, *options, observer) {
+        Ok(client) => {
+            context.stores.with(&name, |row| {
+                row.proposed = Some(proposal);
+                row.trouble = None;
+            });
+            context.feed.propose(&name, client);
+        }
+        Err(error) => {
+            let Problem::Unusable(trouble) = Problem::credential(format!("spec.ca: {error}")) else { return };
+            unusable(context, store, trouble, false);
+        }
+    }
+}
+
+/// Follows, by name, what the store refers to now, and no others.
+fn watch_references(context: &Arc<Context>, store: &Store) {
+    let connection = store.connection();
+    let (auth, name) = (&connection.auth, store.name());
+    let namespace: Arc<str> = credential::namespace_of(context, store).into();
+    let secret = |name: &str| Reference::Secret { namespace: namespace.clone(), name: name.to_owned() };
+    let config_map = |name: &str| Reference::ConfigMap { namespace: namespace.clone(), name: name.to_owned() };
+    let certificate = auth.client_certificate.as_ref().and_then(|auth| auth.secret_ref.as_ref());
+    let service_account = auth.oauth2.as_ref();
+    let authorities = [connection.ca.as_ref(), service_account.and_then(|auth| auth.ca.as_ref())];
+    let mut wanted: Vec<Reference> = [
+        certificate.map(|reference| &reference.name),
+        auth.token.as_ref().map(|auth| &auth.secret_ref.name),
+        service_account.map(|auth| &auth.secret_ref.name),
+    ]
+    .into_iter()
+    .flatten()
+    .map(|name| secret(name))
+    .collect();
+    for ca in authorities.into_iter().flatten() {
+        wanted.extend(ca.secret_ref.as_ref().map(|reference| secret(&reference.name)));
+        wanted.extend(ca.config_map_ref.as_ref().map(|reference| config_map(&reference.name)));
+    }
+    context.stores.with(&name, |row| {
+        row.watches.retain(|reference, _| wanted.contains(reference));
+        for reference in wanted {
+            row.watches.entry(reference.clone()).or_insert_with(|| {
+                // Weak, because the task is owned by what the context owns.
+                let (weak, name) = (Arc::downgrade(context), name.clone());
+                reference.watch(context.client.clone(), move || {
+                    if let Some(context) = weak.upgrade() {
+                        context.wake_store(&name);
+                    }
+                })
+            });
+        }
+    });
+}
+
+/// Passes what the client tells on to the metrics of the store.
+struct CountRequests(Arc<StoreMetrics>);
+
+impl Observer for CountRequests {
+    fn request(&self, operation: Operation, outcome: Outcome, took: Duration) {
+        self.0.request(operation.as_str(), outcome.as_str(), took);
+    }
+
+    fn handshake(&self) {
+        self.0.handshake();
+    }
+}

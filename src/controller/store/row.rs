@@ -1,0 +1,83 @@
+//! What is remembered of each store: what it was last connected with, what proved to work, what was said of it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use jiff::Timestamp;
+
+use super::super::{
+    metrics::StoreMetrics,
+    named::{Reference, Watch},
+};
+use crate::{
+    api::{CertificateStatus, StoreStatus},
+    feed::Domain,
+    model::{StoreName, StoreTrouble},
+    okms::{ClientOptions, Identity, Roots},
+};
+
+/// The rows of all stores.
+#[derive(Default)]
+pub(in crate::controller) struct Stores(Mutex<HashMap<StoreName, Row>>);
+
+#[derive(Default)]
+pub(super) struct Row {
+    /// What was last handed to the feed.
+    pub proposed: Option<Proposal>,
+    /// What the feed found to work, and the generation of the spec that says so.
+    pub proven: Option<(i64, Proposal)>,
+    /// The certificate that was last found to work.
+    pub certificate: Option<CertificateStatus>,
+    /// Why what the spec says now cannot be used.
+    pub trouble: Option<StoreTrouble>,
+    /// The uid and generation that the store's objects last heard of.
+    pub heard: Option<(String, i64)>,
+    pub status: Option<StoreStatus>,
+    /// The watches over what the store refers to.
+    pub watches: HashMap<Reference, Watch>,
+    pub metrics: Option<Arc<StoreMetrics>>,
+}
+
+/// Everything that a client is made of.
+#[derive(Clone, PartialEq)]
+pub(super) struct Proposal {
+    pub domain: Domain,
+    pub roots: Roots,
+    pub identity: Identity,
+    pub options: ClientOptions,
+}
+
+impl Stores {
+    pub(super) fn with<T>(&self, name: &StoreName, act: impl FnOnce(&mut Row) -> T) -> T {
+        act(self.lock().entry(name.clone()).or_default())
+    }
+
+    pub(super) fn known(&self) -> Vec<StoreName> {
+        self.lock().keys().cloned().collect()
+    }
+
+    pub(super) fn drop(&self, name: &StoreName) {
+        self.lock().remove(name);
+    }
+
+    /// Why what the spec of a store says cannot be used.
+    pub fn trouble(&self, name: &StoreName) -> Option<String> {
+        self.lock().get(name)?.trouble.as_ref().map(|trouble| trouble.message.clone())
+    }
+
+    /// Counters of a store.
+    pub fn metrics(&self, name: &StoreName) -> Option<Arc<StoreMetrics>> {
+        self.lock().get(name).and_then(|row| row.metrics.clone())
+    }
+
+    /// When the certificate in use ends.
+    pub fn certificate_expires(&self, name: &StoreName) -> Option<Timestamp> {
+        self.lock().get(name)?.certificate.as_ref().map(|certificate| certificate.not_after.0)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<StoreName, Row>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,209 @@
+//! Says in a store's status, and in events, how the store stands. The only code that writes the status of a store.
+//!
+//! `Ready` speaks of the spec of the generation that it names. While what is in use is that of an older one, because the present one
+//! cannot be used, `Ready` is False, though everything that was read before goes on being read.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{Api, Resource};
+
+use super::{super::Context, expiry, row::Row};
+use crate::{
+    api::{
+        CertificateStatus, Interval, Store, StoreReason, StoreStatus, WithdrawalHeld,
+        condition::{self, Statement, Status, kind},
+        names,
+    },
+    feed::{Health, Standing},
+    k8s::{WriteError, patch_status},
+    model::StoreTrouble,
+};
+
+/// Writes the status if it changes. `looked`: what the store refers to could be looked at.
+pub(super) async fn write(context: &Context, store: &Store, looked: bool) -> Result<(), WriteError> {
+    let name = store.name();
+    let standing = context.feed.standing(&name);
+    let domain = context.feed.domain(&name);
+    let generation = store.generation();
+    let (old, new) = context.stores.with(&name, |row| {
+        let old = row.status.clone().or_else(|| store.status().cloned());
+        let observed = old.as_ref().is_some_and(|old| old.observed_generation == generation);
+        let unknown = standing.as_ref().is_none_or(|standing| standing.health == Health::Unproven);
+        if unknown && row.trouble.is_none() && observed {
+            // The operator started, and nothing speaks against what its predecessor said.
+            return (old.clone(), old.unwrap_or_default());
+        }
+        if let Some(standing) = &standing
+            && standing.health == Health::Ready
+        {
+            // One that was rejected is tried again now and then, but is known.
+            if (standing.proving && standing.rejected.is_none()) || !looked {
+                if row.proven.as_ref().is_none_or(|(proven, _)| *proven != generation) {
+                    // Nothing is said of this generation before it is known.
+                    return (old.clone(), old.unwrap_or_default());
+                }
+            } else if !standing.proving && standing.rejected.is_none() && row.trouble.is_none() {
+                settle(row, generation);
+            }
+        }
+        let mut status = old.clone().unwrap_or_default();
+        status.observed_generation = generation;
+        status.okms_id = domain.map(|domain| domain.okms_id.to_string());
+        status.certificate.clone_from(&row.certificate);
+        status.withdrawal_held = standing
+            .as_ref()
+            .and_then(|standing| standing.held.clone())
+            .map(|(id, count)| WithdrawalHeld { id, count: i32::try_from(count).unwrap_or(i32::MAX) });
+        set_conditions(context, store, &mut status, row, standing.as_ref());
+        (old, status)
+    });
+    if old.as_ref() == Some(&new) {
+        return Ok(());
+    }
+    let client = context.client.clone();
+    match store {
+        Store::Cluster(store) => {
+            patch_status(&context.term, &Api::all(client), &**store, old.as_ref(), &new).await?;
+        }
+        Store::Namespaced(store) => {
+            let namespace = store.metadata.namespace.as_deref().unwrap_or_default();
+            patch_status(&context.term, &Api::namespaced(client, namespace), &**store, old.as_ref(), &new).await?;
+        }
+    }
+    context.stores.with(&name, |row| row.status = Some(new.clone()));
+    tell(context, store, old.as_ref(), &new).await;
+    Ok(())
+}
+
+/// What was proposed is what works.
+fn settle(row: &mut Row, generation: i64) {
+    let Some(proposed) = row.proposed.clone() else { return };
+    row.certificate = Some(CertificateStatus {
+        not_after: condition::time(proposed.identity.not_after()),
+        serial: proposed.identity.serial().to_owned(),
+    });
+    row.proven = Some((generation, proposed));
+}
+
+fn set_conditions(context: &Context, store: &Store, status: &mut StoreStatus, row: &Row, standing: Option<&Standing>) {
+    let now = context.config.clock.now();
+    let generation = status.observed_generation;
+    let in_use = standing.is_some_and(|standing| standing.health == Health::Ready);
+    let rejected = standing.and_then(|standing| standing.rejected.as_ref()).or(row.trouble.as_ref().filter(|_| in_use));
+    let of_this_spec = row.proven.as_ref().is_some_and(|(proven, _)| *proven == generation);
+
+    let (ready, reason, message) = ready(standing, row.trouble.as_ref(), rejected.filter(|_| !of_this_spec));
+    let statement = Statement { status: ready, reason: reason.as_str(), message };
+    condition::set_ready(&mut status.conditions, statement, reason.progress(), generation, now);
+
+    let rejected = rejected.map(|trouble| {
+        let message = format!("the new credential is not used, the old one still is: {}", trouble.message);
+        (StoreReason::from(trouble.kind).as_str(), message)
+    });
+    let expiring = status.certificate.as_ref().and_then(|certificate| {
+        let not_after = certificate.not_after.0;
+        let stage = expiry::stage(not_after, now)?;
+        let ends = if stage == expiry::Stage::Expired { "has ended" } else { "ends" };
+        let message = format!(
+            "the client certificate {ends} at {not_after}: create a new access certificate, and put it in the place of the old \
+             one ({})",
+            place(context, store)
+        );
+        Some((stage.reason(), message))
+    });
+    let throttled = standing.and_then(|standing| standing.throttled_to).map(|interval| {
+        let interval = Interval::from(interval);
+        let limit = match store {
+            Store::Cluster(_) => "spec.limits.requestsPerSecond",
+            Store::Namespaced(_) => "the operator's limit on requests for a store of a namespace",
+        };
+        ("TooManySources", format!("{limit} cannot hold the intervals asked for: sources are checked every {interval}"))
+    });
+    let held = status.withdrawal_held.as_ref().map(|held| {
+        let message = format!(
+            "more Secrets would be deleted within an hour than maxWithdrawalsPerHour allows; look at the OkmsSecrets that are \
+             WithdrawalHeld, then confirm with: kubectl annotate --overwrite {} {}={}",
+            command_name(store),
+            names::CONFIRM_WITHDRAWAL_ANNOTATION,
+            held.id
+        );
+        ("BudgetExceeded", message)
+    });
+    for (kind, said) in [
+        (kind::CREDENTIALS_EXPIRING, expiring),
+        (kind::CREDENTIALS_REJECTED, rejected),
+        (kind::THROTTLED, throttled),
+        (kind::WITHDRAWAL_HELD, held),
+    ] {
+        match said {
+            Some((reason, message)) => {
+                let statement = Statement { status: Status::True, reason, message };
+                condition::set(&mut status.conditions, kind, statement, generation, now);
+            }
+            None => condition::clear(&mut status.conditions, kind),
+        }
+    }
+}
+
+/// `unused`: what this generation of the spec says is not in use, but what an older one said.
+fn ready(
+    standing: Option<&Standing>,
+    trouble: Option<&StoreTrouble>,
+    unused: Option<&StoreTrouble>,
+) -> (Status, StoreReason, String) {
+    let health = standing.map_or(&Health::Unproven, |standing| &standing.health);
+    match (health, unused, trouble) {
+        (Health::Ready, Some(trouble), _) => {
+            let message = format!("{}; until then what the store said before stays in use", trouble.message);
+            (Status::False, trouble.kind.into(), message)
+        }
+        (Health::Ready, None, _) => {
+            (Status::True, StoreReason::Reachable, "OKMS answers and accepts the credential".to_owned())
+        }
+        (Health::Down { trouble }, ..) | (Health::Unproven, _, Some(trouble)) => {
+            (Status::False, trouble.kind.into(), trouble.message.clone())
+        }
+        (Health::Unproven, _, None) => {
+            (Status::False, StoreReason::Progressing, "waiting for the first answer of OKMS".to_owned())
+        }
+    }
+}
+
+/// Where people put a credential of the store.
+fn place(context: &Context, store: &Store) -> String {
+    let auth = store.connection().auth.client_certificate.as_ref();
+    match auth.map(|auth| (&auth.mount, &auth.secret_ref)) {
+        Some((Some(mount), _)) => format!("the Secret that is mounted as {mount}"),
+        Some((_, Some(reference))) => {
+            format!("Secret {}/{}", super::credential::namespace_of(context, store), reference.name)
+        }
+        _ => "where spec.auth says".to_owned(),
+    }
+}
+
+/// What kubectl calls the store.
+fn command_name(store: &Store) -> String {
+    let name = store.name();
+    let kind = name.kind().to_lowercase();
+    match name.namespace() {
+        Some(namespace) => format!("{kind} {} -n {namespace}", name.name()),
+        None => format!("{kind} {}", name.name()),
+    }
+}
+
+/// Tells of what began: that the store stopped working, that a credential was not taken, or comes to its end.
+async fn tell(context: &Context, store: &Store, old: Option<&StoreStatus>, new: &StoreStatus) {
+    let reference: ObjectReference = match store {
+        Store::Cluster(store) => store.object_ref(&()),
+        Store::Namespaced(store) => store.object_ref(&()),
+    };
+    let conditions = old.map(|old| old.conditions.as_slice()).unwrap_or_default();
+    for kind in [kind::READY, kind::CREDENTIALS_EXPIRING, kind::CREDENTIALS_REJECTED] {
+        let Some(now) = condition::find(&new.conditions, kind) else { continue };
+        let fails = if kind == kind::READY { now.status == "False" } else { now.status == "True" };
+        let began = condition::find(conditions, kind).is_none_or(|before| before.reason != now.reason);
+        if fails && began && now.reason != StoreReason::Progressing.as_str() {
+            tracing::warn!(store = store.name().full(), condition = kind, reason = now.reason, "{}", now.message);
+            context.events.failing(&context.term, &reference, &now.reason, now.message.clone()).await;
+        }
+    }
+}

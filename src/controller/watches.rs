@@ -1,0 +1,126 @@
+//! What the operator watches, and whom a change wakes.
+//!
+//! Each watch never ends by itself; it gives up its hold on readiness once everything that there is has been seen.
+
+use std::{collections::HashSet, fmt::Debug, sync::Arc};
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, ResourceExt,
+    core::PartialObjectMeta,
+    runtime::watcher::{Config as Selection, watcher},
+};
+use serde::de::DeserializeOwned;
+
+use super::{
+    context::{Context, NamespaceMeta, TargetMeta, object_id},
+    health::ReadyHandle,
+    store,
+};
+use crate::{
+    api::{IsStore, OkmsSecret, names},
+    k8s::{Scope, Seen, Watch},
+    plan,
+};
+
+pub(super) async fn stores<K>(context: Arc<Context>, api: Api<K>, watch: Watch<K>, held: ReadyHandle) -> &'static str
+where
+    K: IsStore + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let mut held = Some(held);
+    watch
+        .follow("stores", watcher(api, Selection::default()), |seen| match seen {
+            Seen::There { now, .. } => context.wake_store(&now.store_name()),
+            Seen::Gone(store) => store::gone(&context, &store.store_name()),
+            Seen::Listed => {
+                held.take();
+                store::sweep(&context);
+            }
+        })
+        .await;
+    "the watch of stores"
+}
+
+/// Access rules select namespaces by their labels as they are now.
+pub(super) async fn namespaces(context: Arc<Context>, watch: Watch<NamespaceMeta>, held: ReadyHandle) -> &'static str {
+    let mut held = Some(held);
+    let api: Api<NamespaceMeta> = Api::all(context.client.clone());
+    watch
+        .follow("Namespaces", watcher(api, Selection::default()), |seen| match seen {
+            Seen::There { now, before } => {
+                if before.is_none_or(|before| before.labels() != now.labels()) {
+                    context.wake_namespace(&now.name_any());
+                }
+            }
+            Seen::Gone(_) => {}
+            Seen::Listed => drop(held.take()),
+        })
+        .await;
+    "the watch of Namespaces"
+}
+
+pub(super) async fn secrets(
+    context: Arc<Context>,
+    scope: Scope,
+    watch: Watch<OkmsSecret>,
+    held: ReadyHandle,
+) -> &'static str {
+    let mut held = Some(held);
+    let events = watcher(scope.api::<OkmsSecret>(context.client.clone()), Selection::default());
+    watch
+        .follow("OkmsSecrets", events, |seen| match seen {
+            Seen::There { now, .. } => context.wake(&now.namespace().unwrap_or_default(), &now.name_any()),
+            Seen::Gone(object) => {
+                let id = object_id(object);
+                context.feed.forget(&id);
+                context.rows.drop(&id.uid);
+            }
+            // A watch that was interrupted has missed deletions.
+            Seen::Listed => {
+                held.take();
+                sweep(&context);
+            }
+        })
+        .await;
+    "the watch of OkmsSecrets"
+}
+
+/// Forgets what belongs to objects that are gone.
+fn sweep(context: &Context) {
+    let live: HashSet<Arc<str>> = context.all_secrets().filter_map(|object| object.uid()).map(Arc::from).collect();
+    context.rows.retain(&live);
+    context.feed.retain(&live);
+}
+
+pub(super) async fn targets(
+    context: Arc<Context>,
+    scope: Scope,
+    watch: Watch<TargetMeta>,
+    held: ReadyHandle,
+) -> &'static str {
+    let mut held = Some(held);
+    let selection = Selection::default().labels(&format!("{}={}", names::MANAGED_LABEL, names::MANAGED_VALUE));
+    let api: Api<PartialObjectMeta<Secret>> = scope.api(context.client.clone());
+    watch
+        .follow("target Secrets", watcher(api, selection), |seen| match seen {
+            Seen::There { now, before } => {
+                wake_claimants(&context, now);
+                // Whoever is not named any more has the most to hear of it.
+                if let Some(before) = before {
+                    wake_claimants(&context, before);
+                }
+            }
+            Seen::Gone(meta) => wake_claimants(&context, meta),
+            Seen::Listed => drop(held.take()),
+        })
+        .await;
+    "the watch of target Secrets"
+}
+
+/// Has every `OkmsSecret` looked at that a target names.
+fn wake_claimants(context: &Context, meta: &TargetMeta) {
+    let namespace = meta.namespace().unwrap_or_default();
+    for owner in plan::claimants(&meta.metadata) {
+        context.wake(&namespace, &owner);
+    }
+}

@@ -1,0 +1,136 @@
+//! Stores of a namespace: whom they serve, where they may point, how many there may be.
+
+use kube::api::{DeleteParams, Patch, PatchParams};
+use okms_operator::controller::{Config, NamespacedStores};
+use okms_sim::{Options, Sim};
+use serde_json::{Value, json};
+
+use crate::world::{World, message};
+
+fn by_own(store: &str, path: &str) -> Value {
+    json!({"storeRef": {"kind": "OkmsStore", "name": store}, "path": path})
+}
+
+/// A world with a credential in its namespace and an operator, but without a store.
+async fn world(name: &str, change: impl FnOnce(&World, &mut Config)) -> World {
+    let mut world = World::without_operator(name).await;
+    world.put_credential(&world.certificate).await;
+    let mut config = world.config();
+    change(&world, &mut config);
+    world.start_with(config);
+    world
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_of_a_namespace_serves_the_objects_of_that_namespace_alone() {
+    let mut world = World::without_operator("own").await;
+    let other = world.another_namespace("other", json!({})).await;
+    let mut config = world.config();
+    config.watch_namespaces.push(other.clone());
+    world.start_with(config);
+    world.put_credential(&world.certificate).await;
+    world.domain.put("db", json!({"v": "1"}));
+    world.create_okms_store(&world.name, "vault", json!({})).await;
+    world.okms_store_ready(&world.name, "vault", "True", "Reachable").await;
+
+    world.apply("db", by_own("vault", "db")).await;
+    world.synced("db", &[("v", "1")]).await;
+    let status = world.object("db").await.status.unwrap();
+    assert_eq!(status.store.as_deref(), Some("OkmsStore/vault"));
+    world.domain.put("db", json!({"v": "2"}));
+    world.synced("db", &[("v", "2")]).await;
+
+    // The same reference means nothing elsewhere: it has no field for a namespace.
+    world.apply_in(&other, "db", by_own("vault", "db")).await;
+    let stranger = world.ready_in(&other, "db", "False", "StoreNotFound").await;
+    assert!(message(&stranger).contains("OkmsStore/vault does not exist"), "{}", message(&stranger));
+    assert!(world.secrets_in(&other).get_opt("db").await.unwrap().is_none());
+
+    // Nor is a credential looked for anywhere but in the store's own namespace, though the operator's own has one of that name.
+    world.create_okms_store(&other, "vault", json!({})).await;
+    let words = world.okms_store_ready(&other, "vault", "False", "InvalidCredential").await;
+    assert!(words.contains(&format!("Secret {other}/okms-client does not exist")), "{words}");
+    assert!(world.secrets_in(&other).get_opt("db").await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_of_a_namespace_points_only_where_the_operator_allows() {
+    let world = world("allowed", |world, config| {
+        let allowed_endpoints = vec![world.sim.endpoint().parse().unwrap()];
+        config.namespaced_stores = Some(NamespacedStores { allowed_endpoints, ..NamespacedStores::default() });
+    })
+    .await;
+    let elsewhere = Sim::start(Options::default()).await.unwrap();
+    let ca = json!({"pem": elsewhere.server_ca_pem()});
+    world.create_okms_store(&world.name, "vault", json!({"endpoint": elsewhere.endpoint(), "ca": ca})).await;
+    let words = world.okms_store_ready(&world.name, "vault", "False", "NotAllowed").await;
+    assert!(words.contains("spec.endpoint") && words.contains("--allowed-endpoint"), "{words}");
+    world.domain.put("db", json!({"v": "1"}));
+    world.apply("db", by_own("vault", "db")).await;
+    let waits = world.ready("db", "False", "StoreNotReady").await;
+    assert!(message(&waits).contains("--allowed-endpoint"), "{}", message(&waits));
+
+    let patch = |endpoint: String, ca: &str| json!({"spec": {"endpoint": endpoint, "ca": {"pem": ca}}});
+    let stores = world.okms_stores(&world.name);
+    let right = patch(world.sim.endpoint(), &world.sim.server_ca_pem());
+    stores.patch("vault", &PatchParams::default(), &Patch::Merge(&right)).await.unwrap();
+    world.okms_store_ready(&world.name, "vault", "True", "Reachable").await;
+    world.synced("db", &[("v", "1")]).await;
+
+    // What works is not a way there either: the credential stays where it was allowed to go, and from then on goes nowhere.
+    let wrong = patch(elsewhere.endpoint(), &elsewhere.server_ca_pem());
+    stores.patch("vault", &PatchParams::default(), &Patch::Merge(&wrong)).await.unwrap();
+    world.okms_store_ready(&world.name, "vault", "False", "NotAllowed").await;
+    assert_eq!(elsewhere.counters().connections, 0, "a connection is a way to hand over a credential");
+    assert!(world.secret("db").await.is_some(), "the target is kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_oldest_stores_of_a_namespace_are_served_and_the_next_gets_a_place_that_is_free() {
+    let world = world("many", |_, config| {
+        let settings = config.namespaced_stores.as_mut().unwrap();
+        settings.max_per_namespace = 2;
+    })
+    .await;
+    for name in ["first", "second", "third"] {
+        world.create_okms_store(&world.name, name, json!({})).await;
+        // A creation time has whole seconds; among those of one second the name decides.
+        let (status, reason) = if name == "third" { ("False", "NotAllowed") } else { ("True", "Reachable") };
+        world.okms_store_ready(&world.name, name, status, reason).await;
+    }
+    let words = world.okms_store_ready(&world.name, "third", "False", "NotAllowed").await;
+    assert!(words.contains("more than 2 OkmsStores") && words.contains("--max-stores-per-namespace"), "{words}");
+    world.okms_stores(&world.name).delete("first", &DeleteParams::default()).await.unwrap();
+    world.okms_store_ready(&world.name, "third", "True", "Reachable").await;
+    world.okms_store_ready(&world.name, "second", "True", "Reachable").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_that_serves_no_stores_of_namespaces_says_so() {
+    let world = world("off", |_, config| config.namespaced_stores = None).await;
+    world.create_okms_store(&world.name, "vault", json!({})).await;
+    world.apply("db", by_own("vault", "db")).await;
+    let object = world.ready("db", "False", "StoreNotFound").await;
+    let words = message(&object);
+    assert!(words.contains("--namespaced-stores") && words.contains("ClusterOkmsStore"), "{words}");
+    assert_eq!(world.sim.counters().connections, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_move_from_the_shared_store_to_one_of_their_own_and_back() {
+    let world = World::new("move").await;
+    world.put_credential(&world.certificate).await;
+    world.domain.put("db", json!({"v": "1"}));
+    world.apply("db", json!({"path": "db"})).await;
+    world.synced("db", &[("v", "1")]).await;
+    world.create_okms_store(&world.name, &world.name, json!({})).await;
+    world.apply("db", by_own(&world.name, "db")).await;
+    world.synced("db", &[("v", "1")]).await;
+    let uid = world.secret("db").await.unwrap().metadata.uid;
+    assert_eq!(world.object("db").await.status.unwrap().store, Some(format!("OkmsStore/{}", world.name)));
+    world.okms_stores(&world.name).delete(&world.name, &DeleteParams::default()).await.unwrap();
+    world.ready("db", "False", "StoreNotFound").await;
+    world.apply("db", json!({"path": "db", "storeRef": {"kind": "ClusterOkmsStore", "name": world.name}})).await;
+    world.synced("db", &[("v", "1")]).await;
+    assert_eq!(world.secret("db").await.unwrap().metadata.uid, uid, "it is the same Secret all the time");
+}
