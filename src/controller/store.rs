@@ -312,7 +312,7 @@ fn propose(context: &Arc<Context>, name: &str, proposal: Proposal) {
     let Some(metrics) = metrics else { return };
     let Proposal { domain, roots, identity, options } = &proposal;
     let observer = Arc::new(CountRequests(metrics));
-    match Client::new(&domain.endpoint, &domain.okms_id, roots, identity, *options, observer) {
+    match Client::new(&domain.endpoint, &domain.okms_id, roots, &identity.clone().into(), *options, observer) {
         Ok(client) => {
             context.stores.with(name, |row| {
                 row.proposed = Some(proposal);
