@@ -14,6 +14,8 @@ pub mod kind {
     pub const RECONCILING: &str = "Reconciling";
     /// A person has to act. Exists only while True, and never beside [`RECONCILING`] (kstatus).
     pub const STALLED: &str = "Stalled";
+    /// On a store: the clock of OKMS is more than five minutes from the operator's. Exists only while True.
+    pub const CLOCK_SKEWED: &str = "ClockSkewed";
     /// On a store: the client certificate ends in 30, 7 or 1 days. Exists only while True.
     pub const CREDENTIALS_EXPIRING: &str = "CredentialsExpiring";
     /// On a store: a changed credential is not used, and why. Exists only while True.

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::{
     Error,
     body::{self, BodyError},
-    error::{Malformed, Reason},
+    error::{Failure, Malformed, Reason, Server},
     wire::{self, Refusal},
 };
 use crate::model::{Facts, Reading, Version};
@@ -42,12 +42,14 @@ impl Answer {
 
     pub(super) async fn read(response: reqwest::Response) -> Result<Self, Error> {
         let this = Self::new(response.status().as_u16(), response.headers(), Timestamp::now());
-        match body::read(response).await {
+        match body::read(response, body::LIMIT).await {
             Ok(body) => Ok(this.with_body(body)),
             // The status says enough. The body would only have told the id of the request.
             Err(_) if !matches!(this.status, 200 | 404) => Ok(this),
             Err(BodyError::TooLarge) => Err(Error::new(Reason::TooLarge).with_status(this.status)),
-            Err(BodyError::Transport(error)) => Err(Error::transport(error, true).with_status(this.status)),
+            Err(BodyError::Transport(error)) => {
+                Err(Error::transport(Server::Okms, error, true).with_status(this.status))
+            }
         }
     }
 
@@ -81,9 +83,14 @@ impl Answer {
         }
     }
 
+    /// Whether the credential is not accepted, or not for this: OKMS may say either by this status.
+    pub(super) fn is_unauthorized(&self) -> bool {
+        self.status == 401
+    }
+
     fn parsed<T>(self, parse: impl FnOnce(&[u8]) -> Result<T, Malformed>) -> Result<T, Error> {
         if !self.json {
-            return Err(self.error(Reason::NotJson));
+            return Err(self.error(Reason::Of(Server::Okms, Failure::NotJson)));
         }
         parse(&self.body).map_err(|malformed| self.error(Reason::Malformed(malformed)))
     }
@@ -110,7 +117,7 @@ impl Answer {
     }
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let Some(content_type) = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
         return false;
     };
@@ -119,7 +126,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// Seconds or a date (RFC 9110, 10.2.3). What is neither is as good as absent.
-fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = if let Ok(seconds) = text.parse() {
         Duration::from_secs(seconds)

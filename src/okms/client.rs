@@ -1,39 +1,28 @@
-//! The client of one OKMS domain with one identity ([`Client`]): three requests, all of them reads.
+//! The client of one OKMS domain with one credential ([`Client`]): three requests, all of them reads.
 //!
-//! It never retries, never follows a redirect, never asks a proxy, never unpacks a compressed answer and never changes anything in
-//! OKMS. Who asks when, and again, is the feed's business. What an answer says is decided in `answer`, what a failure is in `error`.
+//! It never follows a redirect, never asks a proxy, never unpacks a compressed answer and never changes anything in OKMS. It repeats a
+//! request in one case only: the access token of a service account is not accepted any more, and there is a new one. Who asks when, and
+//! again, is the feed's business. What an answer says is decided in `answer`, what a failure is in `error`, which token is sent in `oauth`.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use reqwest::{
-    RequestBuilder,
-    header::{ACCEPT, HeaderMap, HeaderValue},
-};
+use jiff::{SignedDuration, Timestamp};
+use reqwest::header::{AUTHORIZATION, HeaderValue};
 use tokio::time::Instant;
 
 use super::{
-    Answer, Endpoint, Error, Identity, Observer, Operation, Outcome, Roots, handshakes::CountHandshakes, second_look,
-    tls,
+    Answer, Clock, Credential, Endpoint, Error, Observer, Operation, Outcome, Roots, RootsError,
+    connection::Line,
+    error::{Asker, AskerKind, Server},
+    oauth::AccessTokens,
+    second_look, tls,
 };
 use crate::model::{Facts, OkmsId, Path, Reading, Version};
-
-const USER_AGENT: &str = concat!("okms-operator/", env!("CARGO_PKG_VERSION"));
-
-/// How long an unused connection is kept: longer than the usual refresh interval of a minute, shorter than most servers would.
-const IDLE: Duration = Duration::from_secs(90);
-
-/// After half of the usual time limit without an answer, HTTP/2 is asked whether the other side is still there. So a dead connection
-/// costs the requests on it, and no later ones.
-const PING_AFTER: Duration = Duration::from_secs(15);
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The time limits of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientOptions {
-    /// For a whole request, from the start to the last byte of the answer.
+    /// For a whole request, from the start to the last byte of the answer, a new access token included.
     pub timeout: Duration,
     /// For the connection and its TLS handshake, a part of the above.
     pub connect_timeout: Duration,
@@ -54,51 +43,72 @@ impl Default for ClientOptions {
 /// Why a client cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    #[error("the CA bundle holds no certificate: it must be PEM that begins with -----BEGIN CERTIFICATE-----")]
-    EmptyCa,
-    #[error("the CA bundle is damaged: a certificate in it cannot be read")]
-    MalformedCa,
+    #[error("{0}")]
+    Roots(#[from] RootsError),
+    #[error("for the token endpoint: {0}")]
+    TokenRoots(#[source] RootsError),
     #[error("TLS cannot be set up")]
     Tls(#[source] rustls::Error),
     #[error("the HTTP client cannot be set up")]
     Http(#[source] reqwest::Error),
 }
 
-/// Reads secrets from one OKMS domain as one identity.
+/// Reads secrets from one OKMS domain with one credential.
 ///
 /// # Guarantees
 ///
 /// Every call ends within the time limit. No connection lives longer than its lifetime. A value is held in memory that is
-/// overwritten when it is dropped; no error and no call of the observer says anything of it.
+/// overwritten when it is dropped; no error and no call of the observer says anything of it, or of the credential.
 pub struct Client {
     /// `<endpoint>/api/<okmsId>/v1/secret`
     base: String,
-    settings: Settings,
-    connections: Mutex<Connections>,
+    endpoint: Endpoint,
+    asker: Asker,
+    authorization: Authorization,
+    line: Line,
+    clock: Clock,
+}
+
+/// What a request carries besides what TLS has shown.
+enum Authorization {
+    Nothing,
+    Token(HeaderValue),
+    AccessTokens(AccessTokens),
 }
 
 impl Client {
-    /// Nothing is sent yet: whether the endpoint is one, and knows the identity, shows with the first request.
+    /// Nothing is sent yet: whether the endpoint is one, and knows the credential, shows with the first request.
     pub fn new(
         endpoint: &Endpoint,
         okms_id: &OkmsId,
         roots: &Roots,
-        identity: &Identity,
+        credential: &Credential,
         options: ClientOptions,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, BuildError> {
-        let tls = Arc::new(tls::config(roots, identity)?);
-        let settings = Settings { endpoint: endpoint.clone(), tls, options, observer };
-        let connections = Mutex::new(settings.open().map_err(BuildError::Http)?);
-        Ok(Self { base: format!("{endpoint}/api/{okms_id}/v1/secret"), settings, connections })
+        let (kind, authorization) = match credential {
+            Credential::Certificate(_) => (AskerKind::Certificate, Authorization::Nothing),
+            Credential::Token(token) => (AskerKind::Token, Authorization::Token(token.header())),
+            Credential::ServiceAccount(account) => {
+                let tokens = AccessTokens::new(account, options, Arc::clone(&observer))?;
+                (AskerKind::ServiceAccount, Authorization::AccessTokens(tokens))
+            }
+        };
+        let tls = tls::config(roots, credential.identity())?;
+        Ok(Self {
+            base: format!("{endpoint}/api/{okms_id}/v1/secret"),
+            endpoint: endpoint.clone(),
+            asker: Asker { kind, okms_id: okms_id.clone() },
+            authorization,
+            line: Line::new(tls, options, observer).map_err(BuildError::Http)?,
+            clock: Clock::default(),
+        })
     }
 
     /// What OKMS knows of a secret without its data: KV2 `GET metadata/{path}`.
     pub async fn metadata(&self, path: &Path) -> Result<Facts, Error> {
-        self.observed(Operation::Metadata, async {
-            self.answer(self.get(&format!("metadata/{}", path.encoded()))?).await?.metadata()
-        })
-        .await
+        let tail = format!("metadata/{}", path.encoded());
+        self.observed(Operation::Metadata, async { self.get(&tail, None).await?.metadata() }).await
     }
 
     /// The data of one version, or of the current one: KV2 `GET data/{path}`.
@@ -106,22 +116,27 @@ impl Client {
     /// The metadata comes as OKMS sent it. Its deletion time is to be compared with the clock by whoever has one: beside data it is
     /// a plan, beside a refusal it is a fact.
     pub async fn data(&self, path: &Path, version: Option<Version>) -> Result<Reading, Error> {
-        self.observed(Operation::Data, async {
-            let query = version.map(|version| format!("?version={version}")).unwrap_or_default();
-            self.answer(self.get(&format!("data/{}{query}", path.encoded()))?).await?.data(version)
-        })
-        .await
+        let query = version.map(|version| format!("?version={version}")).unwrap_or_default();
+        let tail = format!("data/{}{query}", path.encoded());
+        self.observed(Operation::Data, async { self.get(&tail, None).await?.data(version) }).await
     }
 
     /// Whether the domain answers: KV2 `GET metadata?list=true`, for a page of the smallest size.
     ///
     /// A domain without secrets is fine. How it is told is not documented: an empty list and a not-found of the Secret Manager both count.
     pub async fn list_root(&self) -> Result<(), Error> {
-        self.observed(Operation::List, async {
-            let request = self.get("metadata?list=true")?.header("X-Pagination-Size", "10");
-            self.answer(request).await?.list()
-        })
-        .await
+        let tail = "metadata?list=true";
+        self.observed(Operation::List, async { self.get(tail, Some("10")).await?.list() }).await
+    }
+
+    /// By how much the clock of OKMS is ahead of ours; `None` before an answer has said so.
+    pub fn clock_offset(&self) -> Option<SignedDuration> {
+        self.clock.offset()
+    }
+
+    /// The clock of OKMS as this client sees it, for whoever wants to look at it later.
+    pub fn clock(&self) -> Clock {
+        self.clock.clone()
     }
 
     async fn observed<T>(
@@ -130,82 +145,74 @@ impl Client {
         request: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
         let start = Instant::now();
-        let result = request.await;
-        self.settings.observer.request(operation, Outcome::from(&result), start.elapsed());
+        let result = request.await.map_err(|error| error.asked_by(&self.asker, operation.iam_action()));
+        self.line.observer.request(operation, Outcome::from(&result), start.elapsed());
         result
     }
 
-    fn get(&self, path_and_query: &str) -> Result<RequestBuilder, Error> {
-        Ok(self.connections()?.get(format!("{}/{path_and_query}", self.base)))
+    /// The answer to a request, which may take all of the time limit.
+    async fn get(&self, tail: &str, page_size: Option<&str>) -> Result<Answer, Error> {
+        let start = Instant::now();
+        let deadline = start + self.line.options.timeout;
+        let tokens = match &self.authorization {
+            Authorization::Nothing => return self.send(tail, page_size, None, deadline).await,
+            Authorization::Token(token) => return self.send(tail, page_size, Some(token), deadline).await,
+            Authorization::AccessTokens(tokens) => tokens,
+        };
+        let grant = tokens.grant(deadline).await?;
+        let answer = self.send(tail, page_size, Some(grant.header()), deadline).await?;
+        if !answer.is_unauthorized() {
+            return Ok(answer);
+        }
+        match tokens.after_refusal(&grant, start, deadline).await? {
+            Some(renewed) => {
+                let answer = self.send(tail, page_size, Some(renewed.header()), deadline).await?;
+                tokens.tried(!answer.is_unauthorized());
+                Ok(answer)
+            }
+            None => Ok(answer),
+        }
     }
 
-    async fn answer(&self, request: RequestBuilder) -> Result<Answer, Error> {
-        let start = Instant::now();
+    async fn send(
+        &self,
+        tail: &str,
+        page_size: Option<&str>,
+        authorization: Option<&HeaderValue>,
+        deadline: Instant,
+    ) -> Result<Answer, Error> {
+        let of_transport = |error| Error::transport(Server::Okms, error, false);
+        let connections = self.line.connections().map_err(of_transport)?;
+        let limit = deadline.saturating_duration_since(Instant::now());
+        let mut request = connections.get(format!("{}/{tail}", self.base)).timeout(limit);
+        if let Some(page_size) = page_size {
+            request = request.header("X-Pagination-Size", page_size);
+        }
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let asked = Timestamp::now();
         match request.send().await {
-            Ok(response) => Answer::read(response).await,
-            Err(error) => Err(self.explained(Error::transport(error, false), start).await),
+            Ok(response) => {
+                if let Some(differs) = self.clock.note(response.headers(), asked, Timestamp::now()) {
+                    self.line.observer.clock(differs);
+                }
+                Answer::read(response).await
+            }
+            Err(error) => Err(self.explained(of_transport(error), deadline).await),
         }
     }
 
     /// The error with what the server has to say of our certificate, should that be why the connection broke.
-    async fn explained(&self, error: Error, start: Instant) -> Error {
+    async fn explained(&self, error: Error, deadline: Instant) -> Error {
         if !error.is_broken_connection() {
             return error;
         }
-        let Settings { endpoint, tls, options, observer } = &self.settings;
-        let limit = options.timeout.saturating_sub(start.elapsed());
-        match second_look::listen(endpoint, tls, observer.as_ref(), limit).await {
+        let Line { tls, observer, .. } = &self.line;
+        let limit = deadline.saturating_duration_since(Instant::now());
+        match second_look::listen(&self.endpoint, tls, observer.as_ref(), limit).await {
             Some(problem) => error.because(problem),
             None => error,
         }
-    }
-
-    /// The connections in use, or new ones if those have become too old. Requests under way end on the connections they began on.
-    fn connections(&self) -> Result<reqwest::Client, Error> {
-        let mut current = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.opened.elapsed() >= self.settings.renewal() {
-            *current = self.settings.open().map_err(|error| Error::transport(error, false))?;
-        }
-        Ok(current.client.clone())
-    }
-}
-
-/// What connections are made with.
-struct Settings {
-    endpoint: Endpoint,
-    tls: Arc<rustls::ClientConfig>,
-    options: ClientOptions,
-    observer: Arc<dyn Observer>,
-}
-
-struct Connections {
-    client: reqwest::Client,
-    opened: Instant,
-}
-
-impl Settings {
-    fn open(&self) -> Result<Connections, reqwest::Error> {
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(rustls::ClientConfig::clone(&self.tls))
-            .https_only(true)
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .user_agent(USER_AGENT)
-            .default_headers(HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]))
-            .timeout(self.options.timeout)
-            .connect_timeout(self.options.connect_timeout)
-            .pool_idle_timeout(IDLE)
-            .http2_keep_alive_interval(PING_AFTER)
-            .http2_keep_alive_timeout(PING_TIMEOUT)
-            .connector_layer(CountHandshakes(Arc::clone(&self.observer)))
-            .build()?;
-        Ok(Connections { client, opened: Instant::now() })
-    }
-
-    /// The age at which connections are left: early enough for the last request on them to end within their lifetime.
-    fn renewal(&self) -> Duration {
-        self.options.connection_lifetime.saturating_sub(self.options.timeout)
     }
 }

@@ -1,4 +1,5 @@
-//! Where things are: the address of an OKMS region ([`Endpoint`]) and the name of a secret ([`secret_urn_path`]).
+//! Where things are: the address of an OKMS region ([`Endpoint`]), the names of a domain and of a secret ([`domain_urn`],
+//! [`secret_urn_path`]). Where tokens are had is in `token_endpoint`.
 //!
 //! An endpoint is parsed once and is then known to be a bare `https` address, so that a URL put together from it goes to
 //! that host and nowhere else. Nothing here resolves a name or opens a connection: that is [`Client`](super::Client).
@@ -56,40 +57,86 @@ impl Endpoint {
 impl FromStr for Endpoint {
     type Err = EndpointError;
 
-    /// The parts are told apart in the text itself: the URL parser is lenient (it drops tabs, resolves `..`, takes `\` for `/`),
-    /// and what it would mend is better refused with a word of advice.
     fn from_str(text: &str) -> Result<Self, EndpointError> {
-        let (scheme, rest) = text.split_at_checked("https://".len()).ok_or(EndpointError::NotHttps)?;
+        let address = Address::split(text)?;
+        if address.path.trim_start_matches('/').split('/').next() == Some("api") {
+            return Err(EndpointError::ApiPath);
+        }
+        if !matches!(address.path, "" | "/") {
+            return Err(EndpointError::Path);
+        }
+        let (url, server_name) = address.parsed()?;
+        Ok(Self { url, server_name })
+    }
+}
+
+/// What is wrong with an address, whatever it is the address of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flaw {
+    NotHttps,
+    NotUrl,
+    UserInfo,
+    Query,
+    Fragment,
+}
+
+impl From<Flaw> for EndpointError {
+    fn from(flaw: Flaw) -> Self {
+        match flaw {
+            Flaw::NotHttps => Self::NotHttps,
+            Flaw::NotUrl => Self::NotUrl,
+            Flaw::UserInfo => Self::UserInfo,
+            Flaw::Query => Self::Query,
+            Flaw::Fragment => Self::Fragment,
+        }
+    }
+}
+
+/// An `https` address whose parts are told apart in the text itself: the URL parser is lenient (it drops tabs, resolves `..`, takes
+/// `\` for `/`), and what it would mend is better refused with a word of advice.
+pub(super) struct Address<'a> {
+    text: &'a str,
+    pub(super) path: &'a str,
+    /// What comes after the path.
+    rest: &'a str,
+}
+
+impl<'a> Address<'a> {
+    pub(super) fn split(text: &'a str) -> Result<Self, Flaw> {
+        let (scheme, rest) = text.split_at_checked("https://".len()).ok_or(Flaw::NotHttps)?;
         if !scheme.eq_ignore_ascii_case("https://") {
-            return Err(EndpointError::NotHttps);
+            return Err(Flaw::NotHttps);
         }
         if text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\') {
-            return Err(EndpointError::NotUrl);
+            return Err(Flaw::NotUrl);
         }
         let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         if authority.contains('@') {
-            return Err(EndpointError::UserInfo);
+            return Err(Flaw::UserInfo);
         }
-        let path = tail.split(['?', '#']).next().unwrap_or_default();
-        if path.trim_start_matches('/').split('/').next() == Some("api") {
-            return Err(EndpointError::ApiPath);
+        if authority.is_empty() {
+            // The parser would look for a host behind the slashes.
+            return Err(Flaw::NotUrl);
         }
-        if !matches!(path, "" | "/") {
-            return Err(EndpointError::Path);
+        let (path, rest) = tail.split_at(tail.find(['?', '#']).unwrap_or(tail.len()));
+        Ok(Self { text, path, rest })
+    }
+
+    /// The address and the name that the certificate of the server must be for.
+    pub(super) fn parsed(&self) -> Result<(Url, ServerName<'static>), Flaw> {
+        match self.rest.chars().next() {
+            Some('?') => return Err(Flaw::Query),
+            Some(_) => return Err(Flaw::Fragment),
+            None => {}
         }
-        match tail.trim_start_matches('/').chars().next() {
-            Some('?') => return Err(EndpointError::Query),
-            Some('#') => return Err(EndpointError::Fragment),
-            _ => {}
-        }
-        let url = Url::parse(text).map_err(|_| EndpointError::NotUrl)?;
+        let url = Url::parse(self.text).map_err(|_| Flaw::NotUrl)?;
         // A URL has the brackets of an IPv6 address, a name has not.
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-        let server_name = ServerName::try_from(host.to_owned()).map_err(|_| EndpointError::NotUrl)?;
+        let server_name = ServerName::try_from(host.to_owned()).map_err(|_| Flaw::NotUrl)?;
         if url.port() == Some(0) {
-            return Err(EndpointError::NotUrl);
+            return Err(Flaw::NotUrl);
         }
-        Ok(Self { url, server_name })
+        Ok((url, server_name))
     }
 }
 
@@ -100,12 +147,17 @@ impl fmt::Display for Endpoint {
     }
 }
 
+/// The URN of a domain for an IAM policy, which covers all of its secrets. Its zone is `*` as below.
+pub fn domain_urn(okms_id: &OkmsId) -> String {
+    format!("urn:v1:*:resource:okms:{okms_id}")
+}
+
 /// The URN of a secret for an IAM policy. The zone (`eu`, `ca`, `us`) is `*`, because the data plane tells it only in answers that
 /// somebody without rights does not get.
 ///
 /// The shape is that of the `urn` in secret metadata (OpenAPI 2.14.0): the path is percent-encoded as one segment.
 pub fn secret_urn_path(okms_id: &OkmsId, path: &Path) -> String {
-    format!("urn:v1:*:resource:okms:{okms_id}/secret/{}", path.encoded())
+    format!("{}/secret/{}", domain_urn(okms_id), path.encoded())
 }
 
 #[cfg(test)]

@@ -1,19 +1,31 @@
-//! Why a request to OKMS brought nothing: one opaque [`Error`] with a kind to decide by, a sentence to show, and a cause to log.
+//! Why a request brought nothing: one opaque [`Error`] with a kind to decide by, a sentence to show, and a cause to log.
 //!
-//! The sentence is stable and made here: it holds no time, no id and no text of the answer, so that it can stand in a status. This
-//! file also holds the order in which an answer that is not a success is judged: by its status first, by its body only where the
-//! status leaves a choice (404).
+//! The sentence is stable and made here: it holds no time, no id of a request and no text of an answer, so that it can stand in a
+//! status. What can happen is listed in `reason`, what a token endpoint says in `token`.
 
-use std::{error::Error as StdError, fmt, io, time::Duration};
+mod reason;
+mod token;
 
-use super::{tls::TlsProblem, wire::Refusal};
+use std::{error::Error as StdError, fmt, io, sync::Arc, time::Duration};
+
+pub(super) use self::{
+    reason::{Failure, Malformed, Reason, Server},
+    token::TokenProblem,
+};
+use super::{domain_urn, tls::TlsProblem, wire::Refusal};
+use crate::model::OkmsId;
+
+/// The public guide on policies: "How to use IAM policies using the OVHcloud Control Panel".
+const IAM_GUIDE: &str =
+    "https://help.ovhcloud.com/csm/en-customer-iam-policies-ui?id=kb_article_view&sysparm_article=KB0058729";
 
 /// What to do about a failed request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
     /// The Secret Manager of this domain says that it has no such secret, or no such version.
     NotFound,
-    /// 401 or 403: the identity is not known, or may not do this. Which of the two OKMS sends when is not documented.
+    /// 401 or 403: the identity is not known, or may not do this. Which of the two OKMS sends when is not documented. Also what a token
+    /// endpoint says of a service account that it does not know.
     Refused,
     /// 429.
     RateLimited,
@@ -46,149 +58,34 @@ impl ErrorKind {
 ///
 /// `Display` is one stable sentence that says what happened and, where somebody can act, what to do. The cause, for logs, is
 /// `source()`. Neither ever holds anything of the body of an answer.
+#[derive(Clone)]
 pub struct Error(Box<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     reason: Reason,
+    /// Whose refusal it is, where it is one of OKMS.
+    asker: Option<Asker>,
+    action: Option<&'static str>,
     status: Option<u16>,
     retry_after: Option<Duration>,
     request_id: Option<String>,
     of_okms: bool,
-    source: Option<reqwest::Error>,
+    source: Option<Arc<reqwest::Error>>,
 }
 
-/// What happened, one for each sentence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Reason {
-    #[error("OKMS has no such secret or version")]
-    NotFound,
-    #[error(
-        "OKMS refuses the request (status {0}): check the identities of the access certificate and their IAM policies"
-    )]
-    Refused(u16),
-    #[error("OKMS asks to slow down (status 429)")]
-    RateLimited,
-    #[error("OKMS answers with status {0}")]
-    ServerError(u16),
-    #[error("the host name of the endpoint cannot be resolved")]
-    Unresolved,
-    #[error("no connection to the endpoint: it refuses connections")]
-    ConnectionRefused,
-    #[error("no connection to the endpoint: it is not reachable")]
-    Unreachable,
-    #[error("no connection to the endpoint within the time limit")]
-    ConnectTimeout,
-    #[error("OKMS does not answer within the time limit")]
-    Timeout,
-    #[error("the connection broke before OKMS had answered")]
-    Broken,
-    #[error("{0}")]
-    Tls(TlsProblem),
-    #[error("the answer is larger than 1 MiB: split the secret")]
-    TooLarge,
-    #[error("the endpoint redirects elsewhere (status {0}), which OKMS never does: check the endpoint")]
-    Redirect(u16),
-    #[error("the endpoint answers with status {0}, which OKMS does not send here: check the endpoint and okmsId")]
-    Status(u16),
-    #[error("not found, but by something else than the Secret Manager of this domain: check the endpoint and okmsId")]
-    ForeignNotFound,
-    #[error("the endpoint does not answer in JSON: check that it is the address of an OKMS REST endpoint")]
-    NotJson,
-    #[error("the endpoint does not answer in HTTP: check that it is the address of an OKMS REST endpoint")]
-    NotHttp,
-    #[error("the answer was cut short")]
-    Truncated,
-    #[error("{0}")]
-    Malformed(Malformed),
+/// Who asked, and what domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Asker {
+    pub(super) kind: AskerKind,
+    pub(super) okms_id: OkmsId,
 }
 
-/// What is wrong with the body of an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Malformed {
-    #[error("the answer is not JSON as OKMS sends it")]
-    NotAsDescribed,
-    #[error("OKMS answered something else than metadata")]
-    NotMetadata,
-    #[error("OKMS answered something else than a list")]
-    NotList,
-    #[error("OKMS answered without data")]
-    NoData,
-    #[error("OKMS answered data that is not a JSON object")]
-    NotObject,
-    #[error("OKMS answered without the number of the version")]
-    NoVersion,
-    #[error("OKMS answered with another version than the one asked for")]
-    OtherVersion,
-    #[error("OKMS answered data of a version that it calls destroyed or not found")]
-    Contradiction,
-    #[error("OKMS answered that an active version is not found")]
-    ActiveNotFound,
-}
-
-impl Reason {
-    fn kind(self) -> ErrorKind {
-        match self {
-            Self::NotFound => ErrorKind::NotFound,
-            Self::Refused(_) => ErrorKind::Refused,
-            Self::RateLimited => ErrorKind::RateLimited,
-            Self::ServerError(_)
-            | Self::Unresolved
-            | Self::ConnectionRefused
-            | Self::Unreachable
-            | Self::ConnectTimeout
-            | Self::Timeout
-            | Self::Broken => ErrorKind::Unavailable,
-            Self::Tls(problem) => ErrorKind::Tls(problem),
-            Self::TooLarge => ErrorKind::TooLarge,
-            Self::Redirect(_)
-            | Self::Status(_)
-            | Self::ForeignNotFound
-            | Self::NotJson
-            | Self::NotHttp
-            | Self::Truncated
-            | Self::Malformed(_) => ErrorKind::Unexpected,
-        }
-    }
-
-    /// What a status other than 200 and 404 means.
-    pub(super) fn of_status(status: u16) -> Self {
-        match status {
-            300..=399 => Self::Redirect(status),
-            401 | 403 => Self::Refused(status),
-            408 => Self::Timeout,
-            429 => Self::RateLimited,
-            500..=599 => Self::ServerError(status),
-            _ => Self::Status(status),
-        }
-    }
-
-    /// What went wrong below HTTP. `answering` once the head of an answer is there.
-    fn of_transport(error: &reqwest::Error, answering: bool) -> Self {
-        if let Some(problem) = causes(error).find_map(TlsProblem::of) {
-            return Self::Tls(problem);
-        }
-        let io = causes(error).find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
-        let hyper = causes(error).find_map(|cause| cause.downcast_ref::<hyper::Error>());
-        if error.is_timeout() {
-            return if error.is_connect() { Self::ConnectTimeout } else { Self::Timeout };
-        }
-        if error.is_dns() {
-            return Self::Unresolved;
-        }
-        match io {
-            Some(io::ErrorKind::ConnectionRefused) => return Self::ConnectionRefused,
-            Some(io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe) => {
-                return Self::Broken;
-            }
-            Some(io::ErrorKind::UnexpectedEof) if !answering => return Self::Broken,
-            _ if error.is_connect() => return Self::Unreachable,
-            _ => {}
-        }
-        if hyper.is_some_and(hyper::Error::is_parse) {
-            return Self::NotHttp;
-        }
-        if answering { Self::Truncated } else { Self::Broken }
-    }
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AskerKind {
+    Certificate,
+    Token,
+    ServiceAccount,
 }
 
 /// The error and everything below it, looking also into I/O errors, which hide what they wrap from `source()`.
@@ -203,6 +100,8 @@ impl Error {
     pub(super) fn new(reason: Reason) -> Self {
         Self(Box::new(Inner {
             reason,
+            asker: None,
+            action: None,
             status: None,
             retry_after: None,
             request_id: None,
@@ -211,20 +110,30 @@ impl Error {
         }))
     }
 
-    pub(super) fn transport(error: reqwest::Error, answering: bool) -> Self {
-        let mut this = Self::new(Reason::of_transport(&error, answering));
-        this.0.source = Some(error.without_url());
+    pub(super) fn transport(server: Server, error: reqwest::Error, answering: bool) -> Self {
+        let mut this = Self::new(Reason::Of(server, Failure::of_transport(&error, answering)));
+        this.0.source = Some(Arc::new(error.without_url()));
         this
     }
 
     /// Whether the connection broke after its handshake, as far as this side could see.
     pub(super) fn is_broken_connection(&self) -> bool {
-        self.0.reason == Reason::Broken && self.0.source.as_ref().is_some_and(|source| !source.is_connect())
+        self.0.reason == Reason::Of(Server::Okms, Failure::Broken)
+            && self.0.source.as_ref().is_some_and(|source| !source.is_connect())
     }
 
     /// The same failure, once it is known that trust is what was missing.
     pub(super) fn because(mut self, problem: TlsProblem) -> Self {
-        self.0.reason = Reason::Tls(problem);
+        self.0.reason = Reason::Of(Server::Okms, Failure::Tls(problem));
+        self
+    }
+
+    /// The same failure, with whose request it was. Only a refusal tells.
+    pub(super) fn asked_by(mut self, asker: &Asker, action: Option<&'static str>) -> Self {
+        if matches!(self.0.reason, Reason::Refused(_)) {
+            self.0.asker = Some(asker.clone());
+            self.0.action = action;
+        }
         self
     }
 
@@ -252,6 +161,11 @@ impl Error {
         self.0.reason.kind()
     }
 
+    /// The IAM action that the request needs, where OKMS refused it.
+    pub fn iam_action(&self) -> Option<&'static str> {
+        self.0.action
+    }
+
     /// Whether the body was an error of OKMS itself, and not, say, the page of a proxy.
     pub fn is_of_okms(&self) -> bool {
         self.0.of_okms
@@ -275,7 +189,28 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.reason.fmt(f)
+        match (self.0.reason, &self.0.asker) {
+            (Reason::Refused(status), Some(asker)) => asker.refusal(status, f),
+            (reason, _) => reason.fmt(f),
+        }
+    }
+}
+
+impl Asker {
+    /// What OKMS refuses to one request it often refuses to all, so the sentence names everything that reading needs.
+    fn refusal(&self, status: u16, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whose, known) = match self.kind {
+            AskerKind::Certificate => ("the identities of the access certificate", ""),
+            AskerKind::Token => ("the user of the token", "that the token was not revoked and has not ended, and "),
+            AskerKind::ServiceAccount => ("the service account", "that it was not deleted, and "),
+        };
+        let known = if status == 401 { known } else { "" };
+        write!(
+            f,
+            "OKMS refuses the request (status {status}): check {known}that an IAM policy allows {whose} \
+             okms:apikms:secret/get and okms:apikms:secret/version/getData on {} ({IAM_GUIDE})",
+            domain_urn(&self.okms_id)
+        )
     }
 }
 
@@ -283,6 +218,7 @@ impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Error")
             .field("reason", &self.0.reason)
+            .field("asker", &self.0.asker)
             .field("status", &self.0.status)
             .field("retry_after", &self.0.retry_after)
             .field("request_id", &self.0.request_id)
@@ -293,7 +229,7 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source.as_ref().map(|source| source as &(dyn StdError + 'static))
+        self.0.source.as_ref().map(|source| &**source as &(dyn StdError + 'static))
     }
 }
 
@@ -342,7 +278,7 @@ mod tests {
             .build()
             .unwrap();
         let error = client.get("https://okms.example").send().await.unwrap_err();
-        assert_eq!(Reason::of_transport(&error, false), Reason::Unresolved);
+        assert_eq!(Failure::of_transport(&error, false), Failure::Unresolved);
     }
 
     #[test]
@@ -350,5 +286,66 @@ mod tests {
         let alert = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRevoked);
         let wrapped = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, alert));
         assert_eq!(causes(&wrapped).find_map(TlsProblem::of), Some(TlsProblem::ClientRevoked));
+    }
+
+    #[test]
+    fn each_failure_names_the_server_that_it_is_of() {
+        for failure in [
+            Failure::RateLimited,
+            Failure::ServerError(503),
+            Failure::Unresolved,
+            Failure::ConnectionRefused,
+            Failure::NoRoute,
+            Failure::Unreachable,
+            Failure::ConnectTimeout,
+            Failure::Timeout,
+            Failure::Broken,
+            Failure::Tls(TlsProblem::ServerExpired),
+            Failure::Tls(TlsProblem::ServerUnknownCa),
+            Failure::Tls(TlsProblem::NotTls),
+            Failure::Redirect(301),
+            Failure::Status(404),
+            Failure::NotJson,
+            Failure::NotHttp,
+            Failure::Truncated,
+        ] {
+            let of_okms = Error::new(Reason::Of(Server::Okms, failure)).to_string();
+            let of_tokens = Error::new(Reason::Of(Server::TokenEndpoint, failure)).to_string();
+            assert!(!of_okms.contains("token"), "{of_okms}");
+            assert!(of_tokens.contains("token endpoint") && !of_tokens.contains("OKMS"), "{of_tokens}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_what_to_grant_to_whom_on_what() {
+        let okms_id: OkmsId = "1f0c3a5e-75b8-40a3-9b0e-71ffe5ff03cb".parse().unwrap();
+        for (kind, whose) in [
+            (AskerKind::Certificate, "access certificate"),
+            (AskerKind::Token, "user of the token"),
+            (AskerKind::ServiceAccount, "service account"),
+        ] {
+            for status in [401, 403] {
+                let asker = Asker { kind, okms_id: okms_id.clone() };
+                let error = Error::new(Reason::Refused(status)).asked_by(&asker, Some("action"));
+                let sentence = error.to_string();
+                for part in [
+                    whose,
+                    "IAM",
+                    "okms:apikms:secret/get",
+                    "okms:apikms:secret/version/getData",
+                    "urn:v1:*:resource:okms:1f0c3a5e-75b8-40a3-9b0e-71ffe5ff03cb",
+                    "https://help.ovhcloud.com/",
+                ] {
+                    assert!(sentence.contains(part), "{part}: {sentence}");
+                }
+                assert_eq!((error.kind(), error.iam_action()), (ErrorKind::Refused, Some("action")));
+            }
+        }
+    }
+
+    #[test]
+    fn only_codes_of_oauth_are_told() {
+        assert_eq!(TokenProblem::of_code("invalid_client", 401), TokenProblem::InvalidClient);
+        assert_eq!(TokenProblem::of_code("canary", 400), TokenProblem::Refused(400));
     }
 }

@@ -4,27 +4,36 @@
 //! holds throughout: *not found* is said only where the Secret Manager of this very domain said it in its own words; every other
 //! answer that is not understood is an error, and nothing may be deleted because of an error.
 //!
-//! Start with [`Client`]; an [`Identity`] and an [`Endpoint`] are what it is made of, an [`Error`] is what it may end with, and an
-//! [`Answer`] is all that decides between them.
+//! Start with [`Client`]; a [`Credential`] and an [`Endpoint`] are what it is made of, an [`Error`] is what it may end with, and an
+//! [`Answer`] is all that decides between them. The access tokens of a service account are `oauth`'s.
 
 mod allowed;
 mod answer;
 mod body;
 mod client;
+mod clock;
+mod connection;
 mod credential;
 mod endpoint;
 mod error;
 mod handshakes;
+mod json_text;
+mod oauth;
 mod observer;
+mod roots;
 mod second_look;
 mod tls;
+mod token_endpoint;
 mod wire;
 
 pub use allowed::{EndpointPattern, PatternError};
 pub use answer::Answer;
 pub use client::{BuildError, Client, ClientOptions};
-pub use credential::{CredentialError, Identity};
-pub use endpoint::{Endpoint, EndpointError, secret_urn_path};
+pub use clock::{Clock, ClockProblem};
+pub use credential::{Credential, CredentialError, Identity, ServiceAccount, Token};
+pub use endpoint::{Endpoint, EndpointError, domain_urn, secret_urn_path};
 pub use error::{Error, ErrorKind};
 pub use observer::{Observer, Operation, Outcome};
-pub use tls::{Roots, TlsProblem};
+pub use roots::{Roots, RootsError};
+pub use tls::TlsProblem;
+pub use token_endpoint::{TokenEndpoint, TokenEndpointError};

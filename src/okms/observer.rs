@@ -8,8 +8,11 @@ use super::ErrorKind;
 pub trait Observer: Send + Sync {
     /// A request ended, with the time from its start to the last byte that was read of its answer.
     fn request(&self, operation: Operation, outcome: Outcome, took: Duration);
-    /// A new TLS connection was made.
+    /// A new TLS connection was made, to OKMS or to a token endpoint.
     fn handshake(&self);
+    /// The clock of OKMS is now known to differ from ours by more than [`Clock`](super::Clock) tolerates, or not to. Told when that
+    /// changes, and once in the beginning.
+    fn clock(&self, _differs: bool) {}
 }
 
 /// The requests that this client makes.
@@ -21,10 +24,12 @@ pub enum Operation {
     Data,
     /// KV2 `GET metadata?list=true`: whether the domain answers at all.
     List,
+    /// `POST` to the token endpoint of a service account: a new access token.
+    Token,
 }
 
 impl Operation {
-    pub const ALL: [Self; 3] = [Self::Metadata, Self::Data, Self::List];
+    pub const ALL: [Self; 4] = [Self::Metadata, Self::Data, Self::List, Self::Token];
 
     /// The name as a metric label.
     pub fn as_str(self) -> &'static str {
@@ -32,14 +37,16 @@ impl Operation {
             Self::Metadata => "metadata",
             Self::Data => "data",
             Self::List => "list",
+            Self::Token => "token",
         }
     }
 
-    /// The IAM action that this needs (OpenAPI 2.14.0).
-    pub fn iam_action(self) -> &'static str {
+    /// The IAM action that this needs (OpenAPI 2.14.0). Everybody may ask for a token.
+    pub fn iam_action(self) -> Option<&'static str> {
         match self {
-            Self::Metadata | Self::List => "okms:apikms:secret/get",
-            Self::Data => "okms:apikms:secret/version/getData",
+            Self::Metadata | Self::List => Some("okms:apikms:secret/get"),
+            Self::Data => Some("okms:apikms:secret/version/getData"),
+            Self::Token => None,
         }
     }
 }

@@ -1,88 +1,133 @@
-//! TLS to OKMS: whom we trust ([`Roots`]), who we are, and what it means when one side does not trust the other ([`TlsProblem`]).
+//! TLS: who we are, whom we trust, and what it means when one side does not trust the other ([`TlsProblem`]).
 //!
 //! The cryptography is named here, so nothing depends on a default of the process. Sessions are never resumed: each connection shows
 //! the certificates anew, so that a revoked one is noticed when its connection ends.
 
-use std::{error::Error as StdError, sync::Arc};
+use std::{error::Error as StdError, fmt, sync::Arc};
 
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, RootCertStore,
+    AlertDescription, CertificateError, ClientConfig, PeerIncompatible,
     client::Resumption,
     crypto::{CryptoProvider, aws_lc_rs},
     sign::SingleCertAndKey,
 };
-use rustls_pki_types::{CertificateDer, pem::PemObject};
 
-use super::{Identity, client::BuildError};
+use super::{Identity, Roots, client::BuildError, error::Server};
 
-/// Whose signature on the server certificate is trusted.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Roots {
-    /// The public roots that Mozilla trusts, as bundled with this build.
-    #[default]
-    Web,
-    /// Exactly these CA certificates, in PEM, and no public root.
-    Pem(Vec<u8>),
-}
-
-impl Roots {
-    fn store(&self) -> Result<RootCertStore, BuildError> {
-        let mut store = RootCertStore::empty();
-        match self {
-            Self::Web => store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-            Self::Pem(pem) => {
-                for certificate in CertificateDer::pem_slice_iter(pem) {
-                    let certificate = certificate.map_err(|_| BuildError::MalformedCa)?;
-                    store.add(certificate).map_err(|_| BuildError::MalformedCa)?;
-                }
-                if store.is_empty() {
-                    return Err(BuildError::EmptyCa);
-                }
-            }
-        }
-        Ok(store)
-    }
-}
-
-/// The settings of every connection of one client: TLS 1.2 or newer, HTTP/2 preferred.
-pub(super) fn config(roots: &Roots, identity: &Identity) -> Result<ClientConfig, BuildError> {
+/// The settings of every connection of one client: TLS 1.2 or newer, HTTP/2 preferred. Without an identity no certificate is shown.
+pub(super) fn config(roots: &Roots, identity: Option<&Identity>) -> Result<ClientConfig, BuildError> {
     let provider: Arc<CryptoProvider> = Arc::new(aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .map_err(BuildError::Tls)?
-        .with_root_certificates(roots.store()?)
-        .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified_key())));
+        .with_root_certificates(roots.store()?);
+    let mut config = match identity {
+        Some(identity) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified_key()))),
+        None => builder.with_no_client_auth(),
+    };
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.resumption = Resumption::disabled();
     Ok(config)
 }
 
-/// What stands between the two sides. Each message says what to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+/// What stands between the two sides. Each message says what to do; `Display` tells it of OKMS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TlsProblem {
-    #[error(
-        "the server certificate is not signed by a trusted CA: put the CA of the endpoint into ca, or remove ca if its certificate is public"
-    )]
     ServerUnknownCa,
-    #[error("the server certificate is for another host name: check the endpoint")]
     ServerNameMismatch,
-    #[error(
-        "the server certificate has expired: check the clock of the node, then ask the owner of the endpoint to renew it"
-    )]
     ServerExpired,
-    #[error("the server certificate is not valid yet: check the clock of the node")]
     ServerNotYetValid,
-    #[error("the client certificate is refused as expired: create a new access certificate and replace it")]
+    /// It is none for a server, or cannot be read.
+    ServerUnfit,
+    /// The server has no certificate for this name and says so before it shows one.
+    NameUnknown,
     ClientExpired,
-    #[error("the client certificate is refused as revoked: create a new access certificate and replace it")]
     ClientRevoked,
-    #[error("the client certificate is refused: check that it is an access certificate of this OKMS domain and region")]
-    ClientRefused,
-    #[error("the TLS handshake fails: check that the endpoint is the address of an OKMS REST endpoint")]
+    /// Of a CA that the other side does not know.
+    ClientUnknown,
+    /// Refused without a better reason: OKMS says so of a certificate of another region.
+    ClientBad,
+    /// One is asked for, and none was shown.
+    ClientRequired,
+    /// No version of TLS that both sides take.
+    Version,
+    /// Nothing else that both sides take.
+    Parameters,
+    NotTls,
     Other,
 }
 
+impl fmt::Display for TlsProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f, Server::Okms)
+    }
+}
+
 impl TlsProblem {
+    /// The sentence of this problem with one of the servers.
+    pub(super) fn write(self, f: &mut fmt::Formatter<'_>, server: Server) -> fmt::Result {
+        let place = server.place();
+        // Which server's certificate it is goes without saying for OKMS.
+        let (of, ca) = match server {
+            Server::Okms => ("", "ca"),
+            Server::TokenEndpoint => (" of the token endpoint", "the ca of auth.oauth2"),
+        };
+        match self {
+            Self::ServerUnknownCa => write!(
+                f,
+                "the server certificate{of} is not signed by a trusted CA: put the CA of {place} into {ca}, or remove {ca} if its \
+                 certificate is public"
+            ),
+            Self::ServerNameMismatch => {
+                write!(f, "the server certificate{of} is for another host name: check the address of {place}")
+            }
+            Self::ServerExpired => write!(
+                f,
+                "the server certificate{of} has expired: check the clock of the node, then ask the owner of {place} to renew it"
+            ),
+            Self::ServerNotYetValid => {
+                write!(f, "the server certificate{of} is not valid yet: check the clock of the node")
+            }
+            Self::ServerUnfit => write!(
+                f,
+                "the server certificate{of} is damaged, or not made for a server: ask the owner of {place} to replace it"
+            ),
+            Self::NameUnknown => {
+                write!(f, "the server does not know the host name of {place}: check the address of {place}")
+            }
+            Self::ClientExpired => f.write_str(
+                "the client certificate is refused as expired: check the clock of the node, then create a new access certificate \
+                 and replace it",
+            ),
+            Self::ClientRevoked => f.write_str(
+                "the client certificate is refused as revoked: create a new access certificate and replace it",
+            ),
+            Self::ClientUnknown => f.write_str(
+                "the client certificate is refused as one of an unknown CA: provide an access certificate that OVHcloud issued",
+            ),
+            Self::ClientBad => f.write_str(
+                "the client certificate is refused: check that it is an access certificate of this OKMS domain and region",
+            ),
+            Self::ClientRequired => write!(
+                f,
+                "{place} asks for a client certificate and got none: use one in auth.clientCertificate, or check the address of {place}"
+            ),
+            Self::Version => write!(
+                f,
+                "{place} speaks no version of TLS that is safe: TLS 1.2 or 1.3 is needed; check what stands between it and the cluster"
+            ),
+            Self::Parameters => write!(
+                f,
+                "{place} has no way of encryption in common with the operator: check what stands between it and the cluster"
+            ),
+            Self::NotTls => write!(
+                f,
+                "{place} does not speak TLS: check its port, and what stands between it and the cluster"
+            ),
+            Self::Other => write!(f, "the TLS handshake with {place} fails: check that its address is the right one"),
+        }
+    }
+
     /// What one error of a chain tells, if it is of TLS at all.
     pub(super) fn of(error: &(dyn StdError + 'static)) -> Option<Self> {
         error.downcast_ref().map(Self::of_rustls)
@@ -98,24 +143,36 @@ impl TlsProblem {
                 }
                 CertificateError::Expired | CertificateError::ExpiredContext { .. } => Self::ServerExpired,
                 CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Self::ServerNotYetValid,
-                _ => Self::Other,
+                _ => Self::ServerUnfit,
             },
             rustls::Error::AlertReceived(alert) => Self::of_alert(*alert),
+            rustls::Error::InvalidMessage(_) => Self::NotTls,
+            rustls::Error::PeerIncompatible(
+                PeerIncompatible::ServerDoesNotSupportTls12Or13
+                | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+                | PeerIncompatible::Tls12NotOffered
+                | PeerIncompatible::Tls12NotOfferedOrEnabled,
+            ) => Self::Version,
+            rustls::Error::PeerIncompatible(_) => Self::Parameters,
             _ => Self::Other,
         }
     }
 
-    /// An alert that a server sends about a certificate can only be about ours.
+    /// An alert that a server sends about a certificate can only be about ours. A server that wants one and got none says so with TLS
+    /// 1.3; with TLS 1.2 it says only that there is no agreement.
     fn of_alert(alert: AlertDescription) -> Self {
         match alert {
             AlertDescription::CertificateExpired => Self::ClientExpired,
             AlertDescription::CertificateRevoked => Self::ClientRevoked,
+            AlertDescription::UnknownCA => Self::ClientUnknown,
+            AlertDescription::CertificateRequired => Self::ClientRequired,
             AlertDescription::BadCertificate
             | AlertDescription::UnsupportedCertificate
             | AlertDescription::CertificateUnknown
-            | AlertDescription::UnknownCA
-            | AlertDescription::AccessDenied
-            | AlertDescription::CertificateRequired => Self::ClientRefused,
+            | AlertDescription::AccessDenied => Self::ClientBad,
+            AlertDescription::ProtocolVersion => Self::Version,
+            AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity => Self::Parameters,
+            AlertDescription::UnrecognisedName => Self::NameUnknown,
             _ => Self::Other,
         }
     }
@@ -130,11 +187,12 @@ mod tests {
     #[test]
     fn alerts_about_the_client_certificate_have_their_problems() {
         for (alert, problem) in [
-            (AlertDescription::BadCertificate, TlsProblem::ClientRefused),
+            (AlertDescription::BadCertificate, TlsProblem::ClientBad),
             (AlertDescription::CertificateExpired, TlsProblem::ClientExpired),
             (AlertDescription::CertificateRevoked, TlsProblem::ClientRevoked),
-            (AlertDescription::UnknownCA, TlsProblem::ClientRefused),
-            (AlertDescription::AccessDenied, TlsProblem::ClientRefused),
+            (AlertDescription::UnknownCA, TlsProblem::ClientUnknown),
+            (AlertDescription::AccessDenied, TlsProblem::ClientBad),
+            (AlertDescription::CertificateRequired, TlsProblem::ClientRequired),
         ] {
             assert_eq!(TlsProblem::of(&rustls::Error::AlertReceived(alert)), Some(problem));
         }
@@ -146,12 +204,20 @@ mod tests {
     }
 
     #[test]
-    fn a_ca_bundle_holds_a_certificate_or_is_refused() {
-        let store = |pem: &[u8]| Roots::Pem(pem.to_vec()).store();
-        assert!(matches!(store(b""), Err(BuildError::EmptyCa)));
-        assert!(matches!(store(b"some text"), Err(BuildError::EmptyCa)));
-        let broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        assert!(matches!(store(broken), Err(BuildError::MalformedCa)));
-        assert!(!Roots::Web.store().unwrap().is_empty());
+    fn what_is_not_about_certificates_has_its_problems_too() {
+        use rustls::{Error, InvalidMessage, PeerIncompatible};
+        for (error, problem) in [
+            (Error::AlertReceived(AlertDescription::ProtocolVersion), TlsProblem::Version),
+            (PeerIncompatible::ServerDoesNotSupportTls12Or13.into(), TlsProblem::Version),
+            (PeerIncompatible::NoCipherSuitesInCommon.into(), TlsProblem::Parameters),
+            (Error::AlertReceived(AlertDescription::HandshakeFailure), TlsProblem::Parameters),
+            (Error::AlertReceived(AlertDescription::UnrecognisedName), TlsProblem::NameUnknown),
+            (InvalidMessage::InvalidContentType.into(), TlsProblem::NotTls),
+            (CertificateError::InvalidPurpose.into(), TlsProblem::ServerUnfit),
+            (CertificateError::BadEncoding.into(), TlsProblem::ServerUnfit),
+            (Error::DecryptError, TlsProblem::Other),
+        ] {
+            assert_eq!(TlsProblem::of(&error), Some(problem), "{error}");
+        }
     }
 }

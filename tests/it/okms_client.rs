@@ -16,7 +16,7 @@ use std::{
 
 use okms_operator::{
     model::{Facts, Path, Reading, Version},
-    okms::{Client, ClientOptions, Endpoint, Error, Identity, Observer, Operation, Outcome, Roots},
+    okms::{Client, ClientOptions, Credential, Endpoint, Error, Identity, Observer, Operation, Outcome, Roots},
 };
 use okms_sim::{ClientCertificate, Domain, Options, Sim, Validity};
 
@@ -98,10 +98,22 @@ fn client(
     options: ClientOptions,
     seen: &Arc<Seen>,
 ) -> Client {
+    client_of(endpoint, domain, roots, &identity(certificate).into(), options, seen)
+}
+
+/// A client with any kind of credential.
+fn client_of(
+    endpoint: &str,
+    domain: &Domain,
+    roots: &Roots,
+    credential: &Credential,
+    options: ClientOptions,
+    seen: &Arc<Seen>,
+) -> Client {
     let endpoint: Endpoint = endpoint.parse().unwrap();
     let okms_id = domain.okms_id().parse().unwrap();
     let observer: Arc<dyn Observer> = Arc::<Seen>::clone(seen);
-    Client::new(&endpoint, &okms_id, roots, &identity(certificate), options, observer).unwrap()
+    Client::new(&endpoint, &okms_id, roots, credential, options, observer).unwrap()
 }
 
 fn path(text: &str) -> Path {

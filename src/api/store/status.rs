@@ -15,7 +15,7 @@ pub struct StoreStatus {
     pub observed_generation: i64,
 
     /// Ready: whether secrets can be read through the store. The others exist only while true: Reconciling, Stalled,
-    /// CredentialsExpiring, CredentialsRejected, Throttled, WithdrawalHeld.
+    /// CredentialsExpiring, CredentialsRejected, ClockSkewed, Throttled, WithdrawalHeld.
     #[schemars(schema_with = "condition::schema")]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,

@@ -5,13 +5,14 @@
 use std::{collections::BTreeMap, io, path::Path as FilePath};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::Api;
+use kube::{Api, Client};
+use zeroize::Zeroizing;
 
-use super::{super::Context, problem::Problem};
+use super::{super::Config, problem::Problem};
 use crate::{
-    api::{Auth, CaSource, KeyRef, Store},
+    api::{Auth, CaSource, ClientCertificateAuth, KeyRef, OAuth2Auth, Store, TokenAuth},
     model::OkmsId,
-    okms::{Identity, Roots},
+    okms::{Credential, Identity, Roots, ServiceAccount, Token, TokenEndpoint},
 };
 
 /// The largest credential file that is read, in bytes: a certificate chain has some kilobytes, a Secret at most this.
@@ -20,24 +21,37 @@ const MAX_FILE: u64 = 1 << 20;
 /// Reads on behalf of one store: what a `ClusterOkmsStore` names is in the operator's own namespace, what an `OkmsStore` names in the
 /// store's.
 pub(super) struct Reader<'a> {
-    context: &'a Context,
+    client: &'a Client,
+    config: &'a Config,
     namespace: &'a str,
     /// For a store of the whole cluster.
     shared: bool,
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(context: &'a Context, store: &'a Store) -> Self {
-        Self { context, namespace: namespace_of(context, store), shared: matches!(store, Store::Cluster(_)) }
+    pub fn new(client: &'a Client, config: &'a Config, store: &'a Store) -> Self {
+        let shared = matches!(store, Store::Cluster(_));
+        Self { client, config, namespace: namespace_of(config, store), shared }
     }
 
-    /// The client certificate, valid now and for its domain.
-    pub async fn identity(&self, auth: &Auth, okms_id: Option<&OkmsId>) -> Result<Identity, Problem> {
-        let auth = auth.client_certificate.clone().unwrap_or_default();
+    /// What the store authenticates with; a certificate is valid now, and for the domain that the spec names.
+    pub async fn credential(&self, auth: &Auth, okms_id: Option<&OkmsId>) -> Result<Credential, Problem> {
+        match (&auth.client_certificate, &auth.token, &auth.oauth2) {
+            (Some(auth), None, None) => Ok(self.identity(auth, okms_id).await?.into()),
+            (None, Some(auth), None) => self.token(auth).await,
+            (None, None, Some(auth)) => self.service_account(auth).await,
+            _ => {
+                let message = "spec.auth: give exactly one of clientCertificate, token and oauth2";
+                Err(Problem::spec(message.to_owned()))
+            }
+        }
+    }
+
+    async fn identity(&self, auth: &ClientCertificateAuth, okms_id: Option<&OkmsId>) -> Result<Identity, Problem> {
         let (what, files) = match (&auth.mount, &auth.secret_ref) {
             // What is mounted belongs to the whole cluster; the CRD of the other kind has no such field.
             (Some(mount), None) if self.shared => {
-                let folder = self.context.config.mount_root.join(mount);
+                let folder = self.config.mount_root.join(mount);
                 (format!("the mounted credential {mount}"), mounted(mount, &folder)?)
             }
             (None, Some(reference)) => {
@@ -50,11 +64,29 @@ impl<'a> Reader<'a> {
             }
         };
         let checked = Identity::from_files(&files).and_then(|identity| {
-            identity.validity(self.context.config.clock.now())?;
+            identity.validity(self.config.clock.now())?;
             okms_id.map_or(Ok(()), |okms_id| identity.belongs_to(okms_id))?;
             Ok(identity)
         });
         checked.map_err(|error| Problem::credential(format!("{what}: {error}")))
+    }
+
+    async fn token(&self, auth: &TokenAuth) -> Result<Credential, Problem> {
+        let KeyRef { name, key } = &auth.secret_ref;
+        let bytes = Zeroizing::new(self.secret_key("spec.auth.token.secretRef", &auth.secret_ref).await?);
+        let token = Token::new(&bytes)
+            .map_err(|error| Problem::credential(format!("key {key} of Secret {}/{name}: {error}", self.namespace)))?;
+        Ok(token.into())
+    }
+
+    async fn service_account(&self, auth: &OAuth2Auth) -> Result<Credential, Problem> {
+        let endpoint = token_endpoint(auth)?;
+        let what = format!("Secret {}/{}", self.namespace, auth.secret_ref.name);
+        let files = self.secret(&auth.secret_ref.name, &what).await?;
+        let roots = self.roots("spec.auth.oauth2.ca", auth.ca.as_ref()).await?;
+        let account = ServiceAccount::from_files(&files, endpoint, roots)
+            .map_err(|error| Problem::credential(format!("{what}: {error}")))?;
+        Ok(account.into())
     }
 
     /// Whose signature on a server certificate is trusted. `field` is where the spec says it.
@@ -68,11 +100,13 @@ impl<'a> Reader<'a> {
                 return Err(Problem::spec(format!("{field}: give exactly one of pem, configMapRef and secretRef")));
             }
         };
-        Ok(Roots::Pem(pem))
+        let roots = Roots::Pem(pem);
+        roots.check().map_err(|error| Problem::credential(format!("{field}: {error}")))?;
+        Ok(roots)
     }
 
     async fn secret(&self, name: &str, what: &str) -> Result<BTreeMap<String, Vec<u8>>, Problem> {
-        let api: Api<Secret> = Api::namespaced(self.context.client.clone(), self.namespace);
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), self.namespace);
         match api.get_opt(name).await {
             Ok(Some(secret)) => {
                 Ok(secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect())
@@ -90,7 +124,7 @@ impl<'a> Reader<'a> {
 
     async fn config_map(&self, field: &str, reference: &KeyRef) -> Result<Vec<u8>, Problem> {
         let what = format!("ConfigMap {}/{}", self.namespace, reference.name);
-        let api: Api<ConfigMap> = Api::namespaced(self.context.client.clone(), self.namespace);
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), self.namespace);
         match api.get_opt(&reference.name).await {
             Ok(Some(map)) => {
                 let text = map.data.unwrap_or_default().remove(&reference.key);
@@ -102,10 +136,15 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Where a service account gets its access tokens.
+pub(super) fn token_endpoint(auth: &OAuth2Auth) -> Result<TokenEndpoint, Problem> {
+    auth.token_endpoint.parse().map_err(|error| Problem::spec(format!("spec.auth.oauth2.tokenEndpoint: {error}")))
+}
+
 /// Where what a store names is looked up.
-pub(super) fn namespace_of<'a>(context: &'a Context, store: &'a Store) -> &'a str {
+pub(super) fn namespace_of<'a>(config: &'a Config, store: &'a Store) -> &'a str {
     match store {
-        Store::Cluster(_) => &context.config.namespace,
+        Store::Cluster(_) => &config.namespace,
         Store::Namespaced(store) => store.metadata.namespace.as_deref().unwrap_or_default(),
     }
 }
@@ -117,7 +156,7 @@ fn missing_key(what: &str, field: &str, key: &str) -> Problem {
 fn mounted(mount: &str, folder: &FilePath) -> Result<BTreeMap<String, Vec<u8>>, Problem> {
     let gone = || {
         Problem::gone(format!(
-            "nothing is mounted for spec.auth.clientCertificate.mount {mount}: mount a Secret with tls.crt and tls.key there, \
+            "nothing is mounted for spec.auth.clientCertificate.mount {mount}: mount a Secret with the client certificate there, \
              as the chart's values do"
         ))
     };

@@ -10,7 +10,10 @@ mod proposal;
 mod row;
 mod status;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use kube::runtime::controller::Action;
@@ -29,7 +32,7 @@ use crate::{
         names,
     },
     feed::{Domain, Limits, WithdrawalLimit},
-    model::{StoreName, StoreTrouble},
+    model::{StoreName, StoreTrouble, StoreTroubleKind},
     okms::{Client, Observer, Operation, Outcome},
 };
 
@@ -213,18 +216,19 @@ fn propose(context: &Arc<Context>, store: &Store, proposal: Proposal) {
         Some(row.metrics.get_or_insert_with(|| context.metrics.store(&name)).clone())
     });
     let Some(metrics) = metrics else { return };
-    let Proposal { domain, roots, identity, options } = &proposal;
-    let observer = Arc::new(CountRequests(metrics));
-    match Client::new(&domain.endpoint, &domain.okms_id, roots, identity, *options, observer) {
+    let Proposal { domain, roots, credential, options } = &proposal;
+    let observer = Arc::new(Observe { metrics, store: name.clone(), context: Arc::downgrade(context) });
+    match Client::new(&domain.endpoint, &domain.okms_id, roots, credential, *options, observer) {
         Ok(client) => {
             context.stores.with(&name, |row| {
+                row.clock = client.clock();
                 row.proposed = Some(proposal);
                 row.trouble = None;
             });
             context.feed.propose(&name, client);
         }
         Err(error) => {
-            let Problem::Unusable(trouble) = Problem::credential(format!("spec.ca: {error}")) else { return };
+            let trouble = StoreTrouble { kind: StoreTroubleKind::InvalidCredential, message: error.to_string() };
             unusable(context, store, trouble, false);
         }
     }
@@ -234,7 +238,7 @@ fn propose(context: &Arc<Context>, store: &Store, proposal: Proposal) {
 fn watch_references(context: &Arc<Context>, store: &Store) {
     let connection = store.connection();
     let (auth, name) = (&connection.auth, store.name());
-    let namespace: Arc<str> = credential::namespace_of(context, store).into();
+    let namespace: Arc<str> = credential::namespace_of(&context.config, store).into();
     let secret = |name: &str| Reference::Secret { namespace: namespace.clone(), name: name.to_owned() };
     let config_map = |name: &str| Reference::ConfigMap { namespace: namespace.clone(), name: name.to_owned() };
     let certificate = auth.client_certificate.as_ref().and_then(|auth| auth.secret_ref.as_ref());
@@ -269,15 +273,25 @@ fn watch_references(context: &Arc<Context>, store: &Store) {
     });
 }
 
-/// Passes what the client tells on to the metrics of the store.
-struct CountRequests(Arc<StoreMetrics>);
+/// Passes what a client tells on to the metrics of its store, and what the status speaks of to the store.
+struct Observe {
+    metrics: Arc<StoreMetrics>,
+    store: StoreName,
+    context: Weak<Context>,
+}
 
-impl Observer for CountRequests {
+impl Observer for Observe {
     fn request(&self, operation: Operation, outcome: Outcome, took: Duration) {
-        self.0.request(operation.as_str(), outcome.as_str(), took);
+        self.metrics.request(operation.as_str(), outcome.as_str(), took);
     }
 
     fn handshake(&self) {
-        self.0.handshake();
+        self.metrics.handshake();
+    }
+
+    fn clock(&self, _: bool) {
+        if let Some(context) = self.context.upgrade() {
+            context.wake_store(&self.store);
+        }
     }
 }

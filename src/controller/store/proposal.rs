@@ -2,71 +2,133 @@
 
 use std::time::Duration;
 
-use super::{super::Context, credential::Reader, problem::Problem, row::Proposal};
+use kube::Client;
+
+use super::{
+    super::{Config, Context},
+    credential::{Reader, token_endpoint},
+    problem::Problem,
+    row::Proposal,
+};
 use crate::{
     api::{OkmsStore, Store},
     feed::Domain,
     model::OkmsId,
-    okms::{ClientOptions, Endpoint, Identity},
+    okms::{ClientOptions, Credential, Endpoint, Roots},
 };
 
 /// What a client is to be made of, by the present spec and credential.
 pub(super) async fn proposal(context: &Context, store: &Store) -> Result<Proposal, Problem> {
-    let connection = store.connection();
-    let endpoint: Endpoint =
-        connection.endpoint.parse().map_err(|error| Problem::spec(format!("spec.endpoint: {error}")))?;
-    if let Store::Namespaced(store) = store {
-        permitted(context, store, &endpoint)?;
+    let asked = Asked::of(store)?;
+    if let Store::Namespaced(own) = store {
+        let namespace = own.metadata.namespace.as_deref().unwrap_or_default();
+        let others = context.stores_of(namespace);
+        let older = others.iter().take_while(|other| other.metadata.uid != own.metadata.uid).count();
+        permitted(&context.config, own, &asked.endpoint, older)?;
     }
-    let asked = connection.okms_id.as_ref().map(|id| id.parse());
-    let asked = asked.transpose().map_err(|error| Problem::spec(format!("spec.okmsId: {error}")))?;
-    let reader = Reader::new(context, store);
-    let identity = reader.identity(&connection.auth, asked.as_ref()).await?;
-    let roots = reader.roots("spec.ca", connection.ca.as_ref()).await?;
-    let okms_id = match asked {
+    let parts = Parts::read(&context.client, &context.config, store, &asked).await?;
+    let okms_id = match asked.okms_id {
         Some(id) => id,
-        None => domain_of(context, store, &identity)?,
+        None => domain_of(context, store, &parts.credential)?,
     };
-    let timeout = store.limits().timeout();
-    let connect_timeout = timeout.min(ClientOptions::default().connect_timeout);
-    let options = ClientOptions { timeout, connect_timeout, ..ClientOptions::default() };
-    Ok(Proposal { domain: Domain { endpoint, okms_id }, roots, identity, options })
+    Ok(parts.of_domain(Domain { endpoint: asked.endpoint, okms_id }))
+}
+
+/// What the spec names.
+pub(in crate::controller) struct Asked {
+    pub endpoint: Endpoint,
+    /// Absent: the one of the certificate.
+    pub okms_id: Option<OkmsId>,
+}
+
+impl Asked {
+    pub fn of(store: &Store) -> Result<Self, Problem> {
+        let connection = store.connection();
+        let spec = |field: &str, error: &dyn std::fmt::Display| Problem::spec(format!("spec.{field}: {error}"));
+        let endpoint = connection.endpoint.parse().map_err(|error| spec("endpoint", &error))?;
+        let okms_id = connection.okms_id.as_ref().map(|id| id.parse());
+        let okms_id = okms_id.transpose().map_err(|error| spec("okmsId", &error))?;
+        Ok(Self { endpoint, okms_id })
+    }
+}
+
+/// What the store refers to, as it is now.
+pub(in crate::controller) struct Parts {
+    pub credential: Credential,
+    pub roots: Roots,
+    pub options: ClientOptions,
+}
+
+impl Parts {
+    pub async fn read(client: &Client, config: &Config, store: &Store, asked: &Asked) -> Result<Self, Problem> {
+        let connection = store.connection();
+        let reader = Reader::new(client, config, store);
+        let credential = reader.credential(&connection.auth, asked.okms_id.as_ref()).await?;
+        let roots = reader.roots("spec.ca", connection.ca.as_ref()).await?;
+        let timeout = store.limits().timeout();
+        let connect_timeout = timeout.min(ClientOptions::default().connect_timeout);
+        let options = ClientOptions { timeout, connect_timeout, ..ClientOptions::default() };
+        Ok(Self { credential, roots, options })
+    }
+
+    fn of_domain(self, domain: Domain) -> Proposal {
+        let Self { credential, roots, options } = self;
+        Proposal { domain, roots, credential, options }
+    }
 }
 
 /// Whether the operator may serve a store of a namespace: its owner chooses where a credential goes, and how many there are.
-fn permitted(context: &Context, store: &OkmsStore, endpoint: &Endpoint) -> Result<(), Problem> {
-    let Some(settings) = &context.config.namespaced_stores else {
+/// `older`: how many of its namespace come before it.
+pub(in crate::controller) fn permitted(
+    config: &Config,
+    store: &OkmsStore,
+    endpoint: &Endpoint,
+    older: usize,
+) -> Result<(), Problem> {
+    let Some(settings) = &config.namespaced_stores else {
         return Err(Problem::not_allowed(
             "this operator serves no stores of namespaces (--namespaced-stores)".to_owned(),
         ));
     };
-    let namespace = store.metadata.namespace.as_deref().unwrap_or_default();
     let most = settings.max_per_namespace;
-    let older =
-        context.stores_of(namespace).iter().take_while(|other| other.metadata.uid != store.metadata.uid).count();
     if older >= most {
         return Err(Problem::not_allowed(format!(
-            "namespace {namespace} has more than {most} OkmsStores, of which the oldest are served: delete one that is not \
-             needed, or have whoever installed the operator raise --max-stores-per-namespace"
+            "namespace {} has more than {most} OkmsStores, of which the oldest are served: delete one that is not needed, or \
+             have whoever installed the operator raise --max-stores-per-namespace",
+            store.metadata.namespace.as_deref().unwrap_or_default()
         )));
     }
-    if !settings.allowed_endpoints.iter().any(|pattern| pattern.matches(endpoint.host(), endpoint.port())) {
-        return Err(Problem::not_allowed(format!(
-            "spec.endpoint: {endpoint} is not among the endpoints that stores of namespaces may name: correct it, or have \
+    let allowed = |field: &str, host: &str, port: u16| {
+        if settings.allowed_endpoints.iter().any(|pattern| pattern.matches(host, port)) {
+            return Ok(());
+        }
+        Err(Problem::not_allowed(format!(
+            "{field}: https://{host}:{port} is not among the endpoints that stores of namespaces may name: correct it, or have \
              whoever installed the operator add it with --allowed-endpoint"
-        )));
+        )))
+    };
+    allowed("spec.endpoint", endpoint.host(), endpoint.port())?;
+    if let Some(auth) = &store.spec.connection.auth.oauth2 {
+        let endpoint = token_endpoint(auth)?;
+        allowed("spec.auth.oauth2.tokenEndpoint", endpoint.host(), endpoint.port())?;
     }
     Ok(())
+}
+
+/// The domain that a credential names, for a store whose spec names none.
+pub(in crate::controller) fn own_domain(credential: &Credential) -> Result<&OkmsId, Problem> {
+    let Some(identity) = credential.identity() else {
+        let message = "a token or a service account names no OKMS domain: give its id in spec.okmsId";
+        return Err(Problem::spec(message.to_owned()));
+    };
+    identity.domain().map_err(|error| Problem::credential(error.to_string()))
 }
 
 /// The domain that a certificate names, for a store whose spec names none.
 ///
 /// Once one of its certificates was in use, a certificate of another domain does not move the store there; only its spec does.
-fn domain_of(context: &Context, store: &Store, identity: &Identity) -> Result<OkmsId, Problem> {
-    let Some(own) = identity.okms_id() else {
-        let message = "the client certificate names no OKMS domain: give its id in spec.okmsId";
-        return Err(Problem::credential(message.to_owned()));
-    };
+fn domain_of(context: &Context, store: &Store, credential: &Credential) -> Result<OkmsId, Problem> {
+    let own = own_domain(credential)?;
     let bound: Option<OkmsId> = context.stores.with(&store.name(), |row| {
         let status = row.status.as_ref().or(store.status())?;
         let holds = row.certificate.is_some() && status.observed_generation == store.generation();
@@ -93,7 +155,7 @@ pub(super) fn may_go_on(context: &Context, store: &Store) -> bool {
                     .okms_id
                     .as_ref()
                     .is_none_or(|id| id.parse().is_ok_and(|id: OkmsId| id == used.domain.okms_id))
-                && used.identity.validity(now).is_ok()
+                && used.credential.identity().is_none_or(|identity| identity.validity(now).is_ok())
         })
     })
 }

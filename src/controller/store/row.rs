@@ -15,7 +15,7 @@ use crate::{
     api::{CertificateStatus, StoreStatus},
     feed::Domain,
     model::{StoreName, StoreTrouble},
-    okms::{ClientOptions, Identity, Roots},
+    okms::{self, ClientOptions, Credential, Roots},
 };
 
 /// The rows of all stores.
@@ -30,6 +30,8 @@ pub(super) struct Row {
     pub proven: Option<(i64, Proposal)>,
     /// The certificate that was last found to work.
     pub certificate: Option<CertificateStatus>,
+    /// How the clock of OKMS differs from ours, as the last client that was made for it finds out.
+    pub clock: okms::Clock,
     /// Why what the spec says now cannot be used.
     pub trouble: Option<StoreTrouble>,
     /// The uid and generation that the store's objects last heard of.
@@ -45,7 +47,7 @@ pub(super) struct Row {
 pub(super) struct Proposal {
     pub domain: Domain,
     pub roots: Roots,
-    pub identity: Identity,
+    pub credential: Credential,
     pub options: ClientOptions,
 }
 

@@ -77,9 +77,9 @@ pub(super) async fn write(context: &Context, store: &Store, looked: bool) -> Res
 /// What was proposed is what works.
 fn settle(row: &mut Row, generation: i64) {
     let Some(proposed) = row.proposed.clone() else { return };
-    row.certificate = Some(CertificateStatus {
-        not_after: condition::time(proposed.identity.not_after()),
-        serial: proposed.identity.serial().to_owned(),
+    row.certificate = proposed.credential.identity().map(|identity| CertificateStatus {
+        not_after: condition::time(identity.not_after()),
+        serial: identity.serial().to_owned(),
     });
     row.proven = Some((generation, proposed));
 }
@@ -128,7 +128,9 @@ fn set_conditions(context: &Context, store: &Store, status: &mut StoreStatus, ro
         );
         ("BudgetExceeded", message)
     });
+    let clock = row.clock.problem().map(|problem| ("ClocksDiffer", problem.to_string()));
     for (kind, said) in [
+        (kind::CLOCK_SKEWED, clock),
         (kind::CREDENTIALS_EXPIRING, expiring),
         (kind::CREDENTIALS_REJECTED, rejected),
         (kind::THROTTLED, throttled),
@@ -174,7 +176,7 @@ fn place(context: &Context, store: &Store) -> String {
     match auth.map(|auth| (&auth.mount, &auth.secret_ref)) {
         Some((Some(mount), _)) => format!("the Secret that is mounted as {mount}"),
         Some((_, Some(reference))) => {
-            format!("Secret {}/{}", super::credential::namespace_of(context, store), reference.name)
+            format!("Secret {}/{}", super::credential::namespace_of(&context.config, store), reference.name)
         }
         _ => "where spec.auth says".to_owned(),
     }
@@ -197,7 +199,7 @@ async fn tell(context: &Context, store: &Store, old: Option<&StoreStatus>, new: 
         Store::Namespaced(store) => store.object_ref(&()),
     };
     let conditions = old.map(|old| old.conditions.as_slice()).unwrap_or_default();
-    for kind in [kind::READY, kind::CREDENTIALS_EXPIRING, kind::CREDENTIALS_REJECTED] {
+    for kind in [kind::READY, kind::CREDENTIALS_EXPIRING, kind::CREDENTIALS_REJECTED, kind::CLOCK_SKEWED] {
         let Some(now) = condition::find(&new.conditions, kind) else { continue };
         let fails = if kind == kind::READY { now.status == "False" } else { now.status == "True" };
         let began = condition::find(conditions, kind).is_none_or(|before| before.reason != now.reason);

@@ -1,20 +1,23 @@
-//! Credentials as people provide them, good and bad.
+//! Client certificates as people provide them, good and bad. Those in other forms than PEM are in `forms`.
+
+mod forms;
+
+use std::collections::BTreeMap;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use rcgen::{CertificateParams, DnType, KeyPair, SanType, SerialNumber};
+use x509_parser::asn1_rs::{Any, FromDer};
 
 use super::*;
+use crate::model::OkmsId;
+
+const CERTIFICATE: &str = "tls.crt";
+const KEY: &str = "tls.key";
+const PKCS12: &str = "client.p12";
+const ISSUED: &str = "credential.json";
 
 const ID: &str = "e90c5841-f39e-4983-8596-62ff0c538b6b";
 const OTHER_ID: &str = "1f0c3a5e-75b8-40a3-9b0e-71ffe5ff03cb";
-
-/// The sample of the guide "OKMS access certificate management", whose signature the guide has overwritten and cut.
-const GUIDE: &str = "\
------BEGIN CERTIFICATE-----\\nMIIBqTCCAVCgAwIBAgIRAPGLXg11uECjmw5x/+X/A8swCgYIKoZIzj0EAwIwFTET\\n\
-MBEGA1UEAxMKQ0NNVXNlcnNDQTAeFw0yNDA0MDQxMDI2MjhaFw0yNTA0MDQxMDI2\\nMjhaMC8xLTArBgNVBAMTJGU5MGM1ODQxLWYzOWUtNDk4My04NTk2LTYyZmYwYzUz\\n\
-OGI2YjBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABEXdXjMNGHQA/hPaEsphnOGw\\ni9ZnyZdBGcKDNsmv7ihRVRZxjJ3JICEusleqD4lE27DAAdzbRdqAhpCqsTks+sSj\\n\
-ZzBlME4GA1UdEQEB/wREMEKgQAYKKwYBBAGCNxQCA6AyDDBva21zLmRvbWFpbjpl\\nOTBjNTg0MS1mMzllLTQ5ODMtODU5Ni02MmZmMGM1MzhiNmIwEwYDVR0lBAwwCgYI\\n\
-KwYBBQUHAwIwCgYIKoZIzj0EAwIDRwAwRAIgdWGYm1UQMg0sTIgROFH5mWiAh/lk\\nDlyP5HhrWyFB9BICIDl5wtUWgCmo6TjOqXXXXXXXXXXXXXXXXXXXXXXXXXXX\\n-----END CERTIFICATE-----";
 
 fn files(content: &[(&str, &str)]) -> BTreeMap<String, Vec<u8>> {
     content.iter().map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec())).collect()
@@ -83,14 +86,6 @@ fn an_identity_says_what_its_certificate_says() {
 }
 
 #[test]
-fn the_sample_of_the_guide_names_its_domain_and_its_credential() {
-    let der = CertificateDer::from_pem_slice(&unescaped(GUIDE.as_bytes())).unwrap();
-    let (_, parsed) = X509Certificate::from_der(&der).unwrap();
-    assert_eq!(domain(&parsed), Some(ID.parse().unwrap()));
-    assert_eq!(credential_id(parsed.raw_serial()), "f18b5e0d-75b8-40a3-9b0e-71ffe5ff03cb");
-}
-
-#[test]
 fn the_domain_is_the_upn_and_else_a_common_name_that_is_an_id() {
     let key = KeyPair::generate().unwrap();
     let of = |name, upn: Option<&str>| {
@@ -103,6 +98,23 @@ fn the_domain_is_the_upn_and_else_a_common_name_that_is_an_id() {
     assert_eq!(of(ID, Some("somebody@example.com")).as_deref(), Some(ID), "a name of another use");
     assert_eq!(of(ID, None).as_deref(), Some(ID));
     assert_eq!(of("somebody", None), None);
+}
+
+#[test]
+fn why_a_certificate_names_no_domain_is_told() {
+    let key = KeyPair::generate().unwrap();
+    let why = |name, upn: Option<&str>| {
+        let identity = parse(&certificate(name, upn, &key), &key.serialize_pem()).unwrap();
+        identity.domain().cloned().err()
+    };
+    assert_eq!(why("somebody", Some("okms.domain:*")), Some(CredentialError::AnyDomain));
+    assert_eq!(why(ID, Some("okms.domain:*")), Some(CredentialError::AnyDomain), "whatever its name is");
+    assert_eq!(why("somebody", None), Some(CredentialError::NoDomain));
+    assert_eq!(why(ID, Some("okms.domain:x")), Some(CredentialError::NoDomain));
+    assert_eq!(why(ID, None), None);
+    for error in [CredentialError::AnyDomain, CredentialError::NoDomain] {
+        assert!(error.to_string().contains("okmsId"), "{error}");
+    }
 }
 
 #[test]
@@ -129,16 +141,13 @@ fn validity_is_judged_at_the_given_time() {
 }
 
 #[test]
-fn a_certificate_without_an_end_has_a_far_one() {
-    assert_eq!(timestamp(253_402_300_799, Timestamp::MAX), Timestamp::MAX);
-}
-
-#[test]
 fn pem_as_the_api_prints_it_is_understood() {
     let (certificate, key) = pair();
-    let as_printed = |pem: &str| pem.replace("\r\n", "\n").replace('\n', "\\n");
-    let identity = parse(&as_printed(&certificate), &as_printed(&key)).unwrap();
-    assert!(identity == parse(&certificate, &key).unwrap());
+    let plain = parse(&certificate, &key).unwrap();
+    for escaped in ["\\n", "\\r\\n"] {
+        let as_printed = |pem: &str| pem.replace("\r\n", "\n").replace('\n', escaped);
+        assert!(parse(&as_printed(&certificate), &as_printed(&key)).unwrap() == plain, "{escaped}");
+    }
 }
 
 #[test]
@@ -147,7 +156,8 @@ fn the_chain_is_kept_in_its_order() {
     let (issuer, _) = pair();
     let identity = parse(&format!("{certificate}\n{issuer}"), &key).unwrap();
     assert_eq!(identity.certified_key().cert.len(), 2);
-    assert_eq!(parse(&format!("{issuer}\n{certificate}"), &key).err(), Some(CredentialError::KeyMismatch));
+    let swapped = parse(&format!("{issuer}\n{certificate}"), &key).err();
+    assert_eq!(swapped, Some(CredentialError::KeyMismatch { key: KEY, certificate: CERTIFICATE }));
 }
 
 #[test]
@@ -161,32 +171,24 @@ fn identities_are_equal_when_certificate_and_key_are() {
 }
 
 #[test]
-fn long_serial_numbers_stay_hex() {
-    assert_eq!(credential_id(&[0x01; 17]), "01".repeat(17));
-    assert_eq!(credential_id(&[]), "00000000-0000-0000-0000-000000000000");
-}
-
-#[test]
 fn what_is_missing_or_empty_is_named() {
     let (certificate, key) = pair();
     assert_eq!(refusal(&[]), CredentialError::Nothing);
     assert_eq!(refusal(&[("ca.crt", "x")]), CredentialError::Nothing);
-    assert_eq!(refusal(&[(CERTIFICATE, &certificate)]), CredentialError::Missing(KEY));
-    assert_eq!(refusal(&[(KEY, &key)]), CredentialError::Missing(CERTIFICATE));
+    assert_eq!(refusal(&[(CERTIFICATE, &certificate)]), CredentialError::Missing { has: CERTIFICATE, lacks: KEY });
+    assert_eq!(refusal(&[(KEY, &key)]), CredentialError::Missing { has: KEY, lacks: CERTIFICATE });
     assert_eq!(refusal(&[(CERTIFICATE, " \n"), (KEY, &key)]), CredentialError::Empty(CERTIFICATE));
     assert_eq!(refusal(&[(CERTIFICATE, &certificate), (KEY, "")]), CredentialError::Empty(KEY));
 }
 
 #[test]
-fn several_forms_at_once_are_named_and_other_forms_are_not_taken() {
+fn several_forms_at_once_are_named() {
     let (certificate, key) = pair();
     let pem = [(CERTIFICATE, certificate.as_str()), (KEY, key.as_str())];
     let both = refusal(&[pem[0], pem[1], (PKCS12, "x")]);
     assert_eq!(both, CredentialError::SeveralForms(vec![CERTIFICATE, PKCS12]));
     assert!(both.to_string().contains("tls.crt, client.p12"), "{both}");
     assert_eq!(refusal(&[(KEY, "x"), (ISSUED, "{}")]), CredentialError::SeveralForms(vec![KEY, ISSUED]));
-    assert_eq!(refusal(&[(PKCS12, "x"), ("password", "y")]), CredentialError::Unsupported(PKCS12));
-    assert_eq!(refusal(&[(ISSUED, "{}")]), CredentialError::Unsupported(ISSUED));
 }
 
 #[test]
@@ -197,17 +199,17 @@ fn what_cannot_be_read_is_told_apart() {
     let encrypted = broken("ENCRYPTED PRIVATE KEY", "AAAA");
     let old_encrypted = broken("RSA PRIVATE KEY", "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA");
     for (certificate, key, why) in [
-        ("not pem", key.as_str(), CredentialError::NoCertificate),
-        (key.as_str(), key.as_str(), CredentialError::NoCertificate),
-        (&broken("CERTIFICATE", "AAAA"), &key, CredentialError::BadCertificate),
-        (&broken("CERTIFICATE", "%%%"), &key, CredentialError::BadCertificate),
-        (&certificate, "not pem", CredentialError::NoKey),
-        (&certificate, &certificate, CredentialError::NoKey),
-        (&certificate, &broken("PRIVATE KEY", "AAAA"), CredentialError::BadKey),
-        (&certificate, &broken("EC PRIVATE KEY", "%%%"), CredentialError::BadKey),
-        (&certificate, &encrypted, CredentialError::EncryptedKey),
-        (&certificate, &old_encrypted, CredentialError::EncryptedKey),
-        (&certificate, &foreign, CredentialError::KeyMismatch),
+        ("not pem", key.as_str(), CredentialError::NoCertificate(CERTIFICATE)),
+        (key.as_str(), key.as_str(), CredentialError::NoCertificate(CERTIFICATE)),
+        (&broken("CERTIFICATE", "AAAA"), &key, CredentialError::BadCertificate(CERTIFICATE)),
+        (&broken("CERTIFICATE", "%%%"), &key, CredentialError::BadCertificate(CERTIFICATE)),
+        (&certificate, "not pem", CredentialError::NoKey(KEY)),
+        (&certificate, &certificate, CredentialError::NoKey(KEY)),
+        (&certificate, &broken("PRIVATE KEY", "AAAA"), CredentialError::BadKey(KEY)),
+        (&certificate, &broken("EC PRIVATE KEY", "%%%"), CredentialError::BadKey(KEY)),
+        (&certificate, &encrypted, CredentialError::EncryptedKey(KEY)),
+        (&certificate, &old_encrypted, CredentialError::EncryptedKey(KEY)),
+        (&certificate, &foreign, CredentialError::KeyMismatch { key: KEY, certificate: CERTIFICATE }),
     ] {
         assert_eq!(parse(certificate, key).err(), Some(why));
     }

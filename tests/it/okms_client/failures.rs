@@ -184,7 +184,7 @@ async fn a_server_that_is_not_okms_is_told_from_one_that_is_down() {
         client(&endpoint, &stage.domain, &server::roots(), &stage.certificate, PATIENCE, &stage.seen)
     };
     let plain = client_of(server::plain(b"HTTP/1.1 400 Bad Request\r\n\r\n"));
-    assert_eq!(metadata(&plain, "a").await.unwrap_err().kind(), ErrorKind::Tls(TlsProblem::Other));
+    assert_eq!(metadata(&plain, "a").await.unwrap_err().kind(), ErrorKind::Tls(TlsProblem::NotTls));
 
     let silent = client_of(server::plain(b""));
     assert_eq!(metadata(&silent, "a").await.unwrap_err().kind(), ErrorKind::Unavailable);

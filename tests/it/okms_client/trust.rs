@@ -77,7 +77,7 @@ async fn a_client_certificate_that_is_refused_is_told_from_an_outage() {
         let revoked = issue(&stage.domain, Validity::days(1));
         stage.domain.revoke(&revoked.serial).unwrap();
         for (certificate, problem) in [
-            (issue(&stage.sim.foreign_domain(), Validity::days(1)), TlsProblem::ClientRefused),
+            (issue(&stage.sim.foreign_domain(), Validity::days(1)), TlsProblem::ClientBad),
             (issue(&stage.domain, Validity::expired()), TlsProblem::ClientExpired),
             (revoked, TlsProblem::ClientRevoked),
         ] {
@@ -97,7 +97,7 @@ async fn a_refusal_is_heard_from_a_server_that_hangs_up_at_once() {
         let endpoint = format!("https://{}", server::refusing(alpn, version));
         for _ in 0..25 {
             let client = client(&endpoint, &stage.domain, &server::roots(), &stage.certificate, PATIENCE, &stage.seen);
-            assert_eq!(tls_problem(metadata(&client, "a").await), TlsProblem::ClientRefused, "{version:?}");
+            assert_eq!(tls_problem(metadata(&client, "a").await), TlsProblem::ClientUnknown, "{version:?}");
         }
     }
 }
