@@ -190,7 +190,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.0.reason, &self.0.asker) {
-            (Reason::Refused(status), Some(asker)) => asker.refusal(status, f),
+            (Reason::Refused(status), Some(asker)) => asker.refusal(status, self.0.of_okms, f),
             (reason, _) => reason.fmt(f),
         }
     }
@@ -198,17 +198,19 @@ impl fmt::Display for Error {
 
 impl Asker {
     /// What OKMS refuses to one request it often refuses to all, so the sentence names everything that reading needs.
-    fn refusal(&self, status: u16, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn refusal(&self, status: u16, of_okms: bool, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (whose, known) = match self.kind {
             AskerKind::Certificate => ("the identities of the access certificate", ""),
             AskerKind::Token => ("the user of the token", "that the token was not revoked and has not ended, and "),
             AskerKind::ServiceAccount => ("the service account", "that it was not deleted, and "),
         };
         let known = if status == 401 { known } else { "" };
+        let elsewhere =
+            if of_okms { "" } else { "; this does not look like an answer of OKMS, so check the endpoint first" };
         write!(
             f,
             "OKMS refuses the request (status {status}): check {known}that an IAM policy allows {whose} \
-             okms:apikms:secret/get and okms:apikms:secret/version/getData on {} ({IAM_GUIDE})",
+             okms:apikms:secret/get and okms:apikms:secret/version/getData on {} ({IAM_GUIDE}){elsewhere}",
             domain_urn(&self.okms_id)
         )
     }

@@ -142,7 +142,12 @@ pub(crate) fn bad_stores(elsewhere: &Elsewhere) -> Vec<BadStore> {
     let (unusable, untrusted, other) = ("InvalidCredential", "TlsFailed", "OkmsUnavailable");
     vec![
         bad("absent", by_secret("absent"), unusable, &["/absent-credential does not exist", "create it"]),
-        bad("nothing", by_secret("nothing"), unusable, &["/nothing", "no tls.crt and no tls.key", "provide both"]),
+        bad(
+            "nothing",
+            by_secret("nothing"),
+            unusable,
+            &["/nothing", "no client certificate", "provide tls.crt and tls.key"],
+        ),
         bad("hollow", by_secret("hollow"), unusable, &["/hollow", "tls.crt is empty", "provide"]),
         bad("half", by_secret("half"), unusable, &["/half", "no tls.key", "provide"]),
         bad("junk", by_secret("junk"), unusable, &["/junk", "tls.crt holds no certificate", "-----BEGIN CERTIFICATE"]),
@@ -164,12 +169,12 @@ pub(crate) fn bad_stores(elsewhere: &Elsewhere) -> Vec<BadStore> {
         bad("port", at("https://okms.example:99999"), "InvalidSpec", &["spec.endpoint"]),
         bad("nobody", at("https://127.0.0.1:1"), other, &["no connection", "refuses connections"]),
         bad("silent", at(&elsewhere.silent), other, &["within the time limit"]),
-        bad("plain", at(&elsewhere.plain), untrusted, &["handshake fails", "check that the endpoint"]),
+        bad("plain", at(&elsewhere.plain), untrusted, &["the endpoint does not speak TLS", "check its port"]),
         bad(
             "kubernetes",
             merged(at(&elsewhere.plane), &json!({"ca": {"pem": elsewhere.plane_ca}})),
             "Refused",
-            &["refuses the request", "check the identities"],
+            &["refuses the request", "okms:apikms:secret/get", "check the endpoint"],
         ),
         bad("region", at(&elsewhere.region), untrusted, &["not signed by a trusted CA", "ca"]),
         bad(

@@ -153,8 +153,8 @@ mod tests {
 
     const HOUR: Duration = Duration::from_hours(1);
 
-    fn fresh(token: &'static str) -> Result<Fresh, Error> {
-        Ok(Fresh { header: HeaderValue::from_static(token), life: HOUR })
+    fn fresh(token: &'static str) -> Fresh {
+        Fresh { header: HeaderValue::from_static(token), life: HOUR }
     }
 
     fn failure() -> Error {
@@ -192,10 +192,10 @@ mod tests {
     fn a_token_is_renewed_at_four_fifths_of_its_life() {
         let (mut books, start) = (Books::default(), Instant::now());
         assert_eq!(need(&books, start), "now");
-        books.renewed(fresh("a"), start, start + minutes(1), 0.0).unwrap();
+        books.renewed(Ok(fresh("a")), start, start + minutes(1), 0.0).unwrap();
         assert_eq!(need(&books, start + minutes(47)), "a");
         assert_eq!(need(&books, start + minutes(48)), "a, soon another", "counted from when it was asked for");
-        books.renewed(fresh("b"), start + minutes(48), start + minutes(48), 0.0).unwrap();
+        books.renewed(Ok(fresh("b")), start + minutes(48), start + minutes(48), 0.0).unwrap();
         assert_eq!(need(&books, start + minutes(59)), "b");
         assert_eq!(need(&books, start + minutes(48) + HOUR), "now");
     }
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn a_failing_renewal_leaves_the_old_token_in_use_until_it_ends() {
         let (mut books, start) = (Books::default(), Instant::now());
-        books.renewed(fresh("a"), start, start, 0.0).unwrap();
+        books.renewed(Ok(fresh("a")), start, start, 0.0).unwrap();
         let at = start + minutes(50);
         books.renewed(Err(failure()), at, at, 1.0).err().unwrap();
         assert_eq!(need(&books, at), "a", "and the token endpoint is left alone");
@@ -222,7 +222,7 @@ mod tests {
             now += Duration::from_secs(seconds);
             assert_eq!(need(&books, now), "now");
         }
-        books.renewed(fresh("a"), now, now, 1.0).unwrap();
+        books.renewed(Ok(fresh("a")), now, now, 1.0).unwrap();
         now += HOUR;
         books.renewed(Err(failure()), now, now, 0.0).err().unwrap();
         assert_eq!(need(&books, now + Duration::from_millis(500)), "now", "half of the first pause at least");
@@ -241,11 +241,11 @@ mod tests {
     #[test]
     fn a_token_that_is_not_accepted_is_renewed_once() {
         let (mut books, start) = (Books::default(), Instant::now());
-        let first = books.renewed(fresh("a"), start, start, 0.0).unwrap();
+        let first = books.renewed(Ok(fresh("a")), start, start, 0.0).unwrap();
         let later = start + minutes(1);
         assert_eq!(verdict(&books, &first, start, later), "final", "it was fetched for this very request");
         assert_eq!(verdict(&books, &first, later, later), "renew");
-        let second = books.renewed(fresh("b"), later, later, 0.0).unwrap();
+        let second = books.renewed(Ok(fresh("b")), later, later, 0.0).unwrap();
         assert_eq!(verdict(&books, &first, start, later), "b", "somebody else has renewed it");
         books.tried(false, later);
         assert_eq!(verdict(&books, &second, later + minutes(1), later + minutes(4)), "final");
@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn a_refusal_does_not_hammer_a_token_endpoint_that_fails() {
         let (mut books, start) = (Books::default(), Instant::now());
-        let grant = books.renewed(fresh("a"), start, start, 0.0).unwrap();
+        let grant = books.renewed(Ok(fresh("a")), start, start, 0.0).unwrap();
         let later = start + minutes(1);
         books.renewed(Err(failure()), later, later, 1.0).err().unwrap();
         assert_eq!(verdict(&books, &grant, later, later), "patience");

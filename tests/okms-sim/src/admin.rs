@@ -22,10 +22,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 use crate::counters::Counters;
-use crate::domain::{Domain, DomainError, Metadata};
+use crate::domain::{Domain, DomainError, Metadata, ServiceAccount};
 use crate::fault::{Fault, FaultId};
 use crate::grants::Grants;
-use crate::pki::{ClientCertificate, Validity};
+use crate::pki::{ClientCertificate, Naming, Validity};
 use crate::sim::Sim;
 use crate::switches::Switches;
 
@@ -60,6 +60,8 @@ fn router(sim: Arc<Sim>) -> Router {
     let domain = Router::new()
         .route("/certificates", post(issue_certificate))
         .route("/tokens", post(issue_token))
+        .route("/service-accounts", post(issue_service_account))
+        .route("/access-tokens/revocations", post(revoke_access_tokens))
         .route("/grants", put(grant))
         .route("/revocations", post(revoke))
         .route("/config", put(set_config))
@@ -165,31 +167,24 @@ async fn add_domain(State(sim): State<Arc<Sim>>) -> Json<ShownDomain> {
     Json(ShownDomain::from(&sim.add_domain()))
 }
 
-/// Either form; neither: 365 days.
+/// Days, or the exact time; neither: 365 days.
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum AskedValidity {
-    Days(Days),
-    Exact(Validity),
-    Default(Empty),
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct AskedCertificate {
+    #[serde(default)]
+    naming: Naming,
+    days: Option<u32>,
+    starts_in: Option<i64>,
+    ends_in: Option<i64>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Days {
-    days: u32,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Empty {}
-
-impl AskedValidity {
-    fn get(self) -> Validity {
-        match self {
-            Self::Days(Days { days }) => Validity::days(days),
-            Self::Exact(validity) => validity,
-            Self::Default(Empty {}) => Validity::default(),
+impl AskedCertificate {
+    fn validity(&self) -> Result<Validity, Failure> {
+        match (self.days, self.starts_in, self.ends_in) {
+            (Some(days), None, None) => Ok(Validity::days(days)),
+            (None, Some(starts_in), Some(ends_in)) => Ok(Validity { starts_in, ends_in }),
+            (None, None, None) => Ok(Validity::default()),
+            _ => Err(Failure::bad("give days, or startsIn and endsIn, or none of them")),
         }
     }
 }
@@ -197,16 +192,16 @@ impl AskedValidity {
 async fn issue_certificate(
     State(sim): State<Arc<Sim>>,
     Path(domain): Path<String>,
-    Body(asked): Body<AskedValidity>,
+    Body(asked): Body<AskedCertificate>,
 ) -> Answer<ClientCertificate> {
-    Ok(Json(find(&sim, &domain)?.issue_client_certificate(asked.get())?))
+    Ok(Json(find(&sim, &domain)?.issue_client_certificate_named(asked.naming, asked.validity()?)?))
 }
 
 async fn issue_foreign_certificate(
     State(sim): State<Arc<Sim>>,
-    Body(asked): Body<AskedValidity>,
+    Body(asked): Body<AskedCertificate>,
 ) -> Answer<ClientCertificate> {
-    Ok(Json(sim.foreign_domain().issue_client_certificate(asked.get())?))
+    Ok(Json(sim.foreign_domain().issue_client_certificate_named(asked.naming, asked.validity()?)?))
 }
 
 #[derive(Deserialize)]
@@ -226,6 +221,25 @@ async fn issue_token(
         None => domain.issue_token(),
     };
     Ok(Json(json!({"token": token})))
+}
+
+async fn issue_service_account(State(sim): State<Arc<Sim>>, Path(domain): Path<String>) -> Answer<ServiceAccount> {
+    Ok(Json(find(&sim, &domain)?.issue_service_account()))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct AskedAccount {
+    client_id: String,
+}
+
+async fn revoke_access_tokens(
+    State(sim): State<Arc<Sim>>,
+    Path(domain): Path<String>,
+    Body(asked): Body<AskedAccount>,
+) -> Done {
+    find(&sim, &domain)?.revoke_access_tokens(&asked.client_id);
+    DONE
 }
 
 #[derive(Deserialize)]

@@ -15,7 +15,7 @@ pub struct Counters {
     /// Requests by operationId and path (empty: no path), counted on arrival, faults or not.
     #[serde(serialize_with = "rows")]
     pub requests: BTreeMap<(String, String), u64>,
-    /// Requests by identity: the serial of the certificate, or `token`, or `anonymous`.
+    /// Requests by identity: the serial of the certificate, the client id of the service account, or `token`, or `anonymous`.
     pub identities: BTreeMap<String, u64>,
     /// Answers by status; resets are not among them.
     pub statuses: BTreeMap<u16, u64>,
@@ -53,7 +53,7 @@ impl Counters {
         self.requests.values().sum()
     }
 
-    /// Requests with the certificate of this serial.
+    /// Requests with the certificate of this serial, or with an access token of this service account.
     pub fn by(&self, serial: &str) -> u64 {
         self.identities.get(serial).copied().unwrap_or(0)
     }

@@ -7,15 +7,15 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::grants::Grants;
-use crate::pki::{ClientCertificate, Validity};
+use crate::pki::{ClientCertificate, Naming, Validity};
 use crate::store::{CustomChange, Data, Lifetime, MetadataChange, SettingsChange, State, StoreError};
 use crate::switches::RevokedConnections;
-use crate::world::{DomainState, Identity, World, locked};
+use crate::world::{Account, DomainState, Identity, World, locked};
 
 /// Why an administrator's call did nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,7 +24,7 @@ pub enum DomainError {
     VersionMissing,
     /// Not one or more of `<digits><d|h|m|s>`.
     BadDuration,
-    /// No certificate has this serial, no token is this one.
+    /// No certificate has this serial, no token is this one, no service account has this id.
     UnknownIdentity,
     /// A path has 24,000 versions at most.
     VersionsExhausted,
@@ -36,7 +36,9 @@ impl std::fmt::Display for DomainError {
             Self::SecretMissing => "the secret does not exist",
             Self::VersionMissing => "the version does not exist",
             Self::BadDuration => "the duration is not like 1d, 10h30m or 0s",
-            Self::UnknownIdentity => "no certificate has this serial and no token is this one",
+            Self::UnknownIdentity => {
+                "no certificate has this serial, no token is this one, no service account has this id"
+            }
             Self::VersionsExhausted => "the secret has no version number left",
         })
     }
@@ -53,6 +55,14 @@ impl From<StoreError> for DomainError {
             _ => Self::SecretMissing,
         }
     }
+}
+
+/// A service account of OVHcloud. It has no `Debug`: the secret is one, even here.
+#[derive(Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceAccount {
+    pub client_id: String,
+    pub client_secret: String,
 }
 
 /// Settings and custom metadata to set; `None` leaves a field as it is.
@@ -90,13 +100,19 @@ impl Domain {
 
     /// Issues a client certificate. It may do everything until [`Domain::grant`] says otherwise.
     pub fn issue_client_certificate(&self, validity: Validity) -> Result<ClientCertificate> {
+        self.issue_client_certificate_named(Naming::Documented, validity)
+    }
+
+    /// The same, saying something else of the domain than is documented.
+    pub fn issue_client_certificate_named(&self, naming: Naming, validity: Validity) -> Result<ClientCertificate> {
         let now = self.world.clock.now();
         let issued = self
             .world
             .users_authority()
-            .issue_client(self.state.okms_id, validity, now)
+            .issue_client(self.state.okms_id, naming, validity, now)
             .context("issuing a client certificate")?;
-        let identity = Identity { grants: Grants::everything(), revoked: false, not_after: issued.not_after };
+        let mut identity = Identity::new(Grants::everything(), issued.not_after);
+        identity.anywhere = naming == Naming::AnyDomain;
         locked(&self.state.certificates).insert(issued.serial.clone(), identity);
         Ok(issued)
     }
@@ -110,21 +126,32 @@ impl Domain {
     pub fn issue_token_for(&self, lifetime: std::time::Duration) -> String {
         let token = format!("sim.{}", Uuid::new_v4().simple());
         let lifetime = SignedDuration::try_from(lifetime).unwrap_or(SignedDuration::MAX);
-        let identity = Identity {
-            grants: Grants::everything(),
-            revoked: false,
-            not_after: self.world.clock.now().saturating_add(lifetime).unwrap_or(Timestamp::MAX),
-        };
-        locked(&self.state.tokens).insert(token.clone(), identity);
+        let not_after = self.world.clock.now().saturating_add(lifetime).unwrap_or(Timestamp::MAX);
+        locked(&self.state.tokens).insert(token.clone(), Identity::new(Grants::everything(), not_after));
         token
     }
 
-    /// Replaces what an identity may do: a certificate by its serial, or a token by itself.
+    /// Makes a service account. It may do everything until [`Domain::grant`] says otherwise.
+    pub fn issue_service_account(&self) -> ServiceAccount {
+        let client_id = format!("EU.{}", Uuid::new_v4().simple());
+        let client_secret = Uuid::new_v4().simple().to_string();
+        let identity = Identity::new(Grants::everything(), Timestamp::MAX);
+        let account = Account { secret: client_secret.clone(), identity };
+        locked(&self.state.accounts).insert(client_id.clone(), account);
+        ServiceAccount { client_id, client_secret }
+    }
+
+    /// Revokes the access tokens of a service account, which stays and may ask for others.
+    pub fn revoke_access_tokens(&self, client_id: &str) {
+        locked(&self.state.tokens).retain(|_, identity| identity.account.as_deref() != Some(client_id));
+    }
+
+    /// Replaces what an identity may do: a certificate by its serial, a token by itself, a service account by its client id.
     pub fn grant(&self, identity: &str, grants: Grants) -> Result<(), DomainError> {
         self.change(identity, |identity| identity.grants = grants)
     }
 
-    /// Revokes a certificate by its serial, or a token by itself. New handshakes fail; open connections of the certificate
+    /// Revokes a certificate by its serial, a token by itself, or a service account with its tokens by its client id. New handshakes fail; open connections of the certificate
     /// are closed, unless [`Switches::revoked_connections`](crate::Switches::revoked_connections) keeps them.
     pub fn revoke(&self, identity: &str) -> Result<(), DomainError> {
         self.change(identity, |identity| identity.revoked = true)?;
@@ -217,8 +244,12 @@ impl Domain {
     fn change(&self, name: &str, change: impl FnOnce(&mut Identity)) -> Result<(), DomainError> {
         let mut certificates = locked(&self.state.certificates);
         let mut tokens = locked(&self.state.tokens);
-        let identity =
-            certificates.get_mut(name).or_else(|| tokens.get_mut(name)).ok_or(DomainError::UnknownIdentity)?;
+        let mut accounts = locked(&self.state.accounts);
+        let identity = certificates
+            .get_mut(name)
+            .or_else(|| tokens.get_mut(name))
+            .or_else(|| accounts.get_mut(name).map(|account| &mut account.identity))
+            .ok_or(DomainError::UnknownIdentity)?;
         change(identity);
         Ok(())
     }

@@ -1,16 +1,18 @@
 //! One request and its answer: faults, who asks, the operation, the way back.
 //!
-//! The only place where the pure parts (`wire`, `store`, `fault`) meet hyper. Which operation needs which right is said in
+//! The only place where the pure parts (`wire`, `store`, `fault`, `token`) meet hyper. Which operation needs which right is said in
 //! `wire`; here it is only found out whose rights they are.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use http::{Request, Response, StatusCode};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
+use jiff::fmt::rfc2822;
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::sleep;
 use uuid::Uuid;
 
@@ -19,6 +21,7 @@ use crate::connection::Connection;
 use crate::fault::{Canned, Plan, Reset};
 use crate::pki::Subject;
 use crate::switches::{CertificateRefusal, Switches};
+use crate::token;
 use crate::wire::answer::Answer;
 use crate::wire::refusal::{Code, Refusal};
 use crate::wire::route::{Call, route};
@@ -54,8 +57,12 @@ pub(crate) async fn exchange(
         request_id: Uuid::new_v4().to_string(),
     };
     let query = head.uri.query().unwrap_or_default();
-    let routed = route(&head.method, head.uri.path(), query, &exchange.switches);
-    let plan = exchange.arrive(head.uri.path(), routed.as_ref().ok());
+    let asked = if head.uri.path() == token::PATH && head.method == Method::POST {
+        Asked::Token
+    } else {
+        Asked::Secrets(route(&head.method, head.uri.path(), query, &exchange.switches))
+    };
+    let plan = exchange.arrive(head.uri.path(), &asked);
     if !plan.latency.is_zero() {
         sleep(plan.latency).await;
     }
@@ -65,7 +72,7 @@ pub(crate) async fn exchange(
     let (response, has_data) = if let Some(canned) = &plan.canned {
         (canned_response(canned, &exchange.request_id), false)
     } else {
-        let answer = exchange.answer(routed, body, &plan).await;
+        let answer = exchange.answer(asked, body, &plan).await;
         let has_data = answer.has_data;
         (response(answer), has_data)
     };
@@ -85,6 +92,14 @@ struct Exchange<'a> {
     request_id: String,
 }
 
+/// What is asked for.
+enum Asked {
+    /// An access token, of the control plane.
+    Token,
+    /// An operation of the data plane, or what is none.
+    Secrets(Result<Call, Refusal>),
+}
+
 /// Who asks: a token with its domain, or a certificate that shook hands.
 enum Caller<'a> {
     Token(Uuid, Identity),
@@ -93,16 +108,22 @@ enum Caller<'a> {
 
 impl Exchange<'_> {
     /// Counts the request and finds what happens to it.
-    fn arrive(&self, raw_path: &str, call: Option<&Call>) -> Plan {
+    fn arrive(&self, raw_path: &str, asked: &Asked) -> Plan {
         let identity = match (&self.peer.subject, token(self.headers)) {
-            (_, Some(_)) => "token",
-            (Some(subject), None) => subject.serial.as_str(),
-            (None, None) => "anonymous",
+            (_, Some(token)) => {
+                let account = self.world.token(token).and_then(|(_, identity)| identity.account);
+                account.unwrap_or_else(|| "token".to_owned())
+            }
+            (Some(subject), None) => subject.serial.clone(),
+            (None, None) => "anonymous".to_owned(),
         };
-        let operation = call.map_or(Operation::Unknown, |call| call.operation);
-        let path = call.map_or(Some(raw_path), Call::path);
-        self.world.count(|counters| counters.request(operation, path, identity));
-        self.world.faults().take(call.map(|call| call.okms_id), operation, path)
+        let (okms_id, operation, path) = match asked {
+            Asked::Token => (None, Operation::PostOAuth2Token, None),
+            Asked::Secrets(Ok(call)) => (Some(call.okms_id), call.operation, call.path()),
+            Asked::Secrets(Err(_)) => (None, Operation::Unknown, Some(raw_path)),
+        };
+        self.world.count(|counters| counters.request(operation, path, &identity));
+        self.world.faults().take(okms_id, operation, path)
     }
 
     /// Resets the connection. What is returned cannot be sent any more.
@@ -111,12 +132,15 @@ impl Exchange<'_> {
         Response::new(Body::empty())
     }
 
-    async fn answer(&self, routed: Result<Call, Refusal>, body: Incoming, plan: &Plan) -> Answer {
+    async fn answer(&self, asked: Asked, body: Incoming, plan: &Plan) -> Answer {
         let body = Limited::new(body, MAX_BODY).collect().await.map_err(|_| {
             let text = "the body is too large or did not arrive";
             Refusal::new(self.switches.oversize_status, Code::ARGUMENT, text)
         });
-        let answered = body.and_then(|body| self.perform(&routed?, &body.to_bytes(), plan));
+        let answered = body.and_then(|body| match asked {
+            Asked::Token => Ok(token::answer(self.world, &self.switches, &body.to_bytes())),
+            Asked::Secrets(call) => self.perform(&call?, &body.to_bytes(), plan),
+        });
         answered.unwrap_or_else(|refusal| refusal.into_answer(&self.request_id))
     }
 
@@ -189,13 +213,11 @@ impl Exchange<'_> {
 
     fn certificate(&self, subject: &Subject, okms_id: Uuid) -> Result<Identity, Refusal> {
         let forbidden = |text: &str| Refusal::new(403, Code::IAM_AUTHORIZATION, text.to_owned());
-        if subject.okms_id != okms_id {
+        let (owner, identity) =
+            self.world.certificate(&subject.serial).ok_or_else(|| forbidden("the client certificate is unknown"))?;
+        if owner != okms_id && !identity.anywhere {
             return Err(forbidden("the client certificate is of another domain"));
         }
-        let identity = self
-            .world
-            .identity(okms_id, &subject.serial)
-            .ok_or_else(|| forbidden("the client certificate is unknown"))?;
         // In the other setting the handshake has decided, once for the connection.
         if self.switches.certificate_refusal == CertificateRefusal::Forbidden {
             let now = self.world.clock.now().as_second();
@@ -212,6 +234,10 @@ impl Exchange<'_> {
             && let Ok(value) = HeaderValue::from_str(&self.request_id)
         {
             response.headers_mut().insert(REQUEST_ID, value);
+        }
+        if let Some(date) = self.switches.date_skew_seconds.and_then(date) {
+            // A fault may have set one.
+            response.headers_mut().entry(DATE).or_insert(date);
         }
         if let Some(over) = plan.slow_body {
             response = response.map(|body| body.slowed(over));
@@ -234,6 +260,13 @@ fn token(headers: &HeaderMap) -> Option<&str> {
 fn bearer(value: &HeaderValue) -> Option<&str> {
     let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}
+
+/// The real time, moved by so many seconds.
+fn date(skew: i64) -> Option<HeaderValue> {
+    let time = Timestamp::now().checked_add(SignedDuration::from_secs(skew)).ok()?;
+    let text = rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&time).ok()?;
+    HeaderValue::try_from(text).ok()
 }
 
 fn response(answer: Answer) -> Response<Body> {

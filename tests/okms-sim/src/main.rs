@@ -86,6 +86,7 @@ async fn run(arguments: Arguments) -> Result<()> {
     let ready = json!({
         "ready": true,
         "endpoint": sim.endpoint(),
+        "tokenEndpoint": sim.token_endpoint(),
         "admin": admin.endpoint(),
         "okmsId": sim.domain().okms_id(),
     });

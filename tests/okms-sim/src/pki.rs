@@ -23,6 +23,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::switches::ServerCertificate;
+
 /// When a client certificate is valid, relative to the simulator's clock. OKMS allows 1 to 365 days.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -58,6 +60,21 @@ impl Default for Validity {
     }
 }
 
+/// What a client certificate says of domains.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Naming {
+    /// Subject `CN=<okmsId>` and the principal name `okms.domain:<okmsId>`, as documented.
+    #[default]
+    Documented,
+    /// The principal name `okms.domain:*`, which OVHcloud's command line knows of. Every domain of the region lets it in.
+    AnyDomain,
+    /// No principal name; the subject alone names the domain.
+    SubjectOnly,
+    /// Neither names a domain.
+    Nothing,
+}
+
 /// A client certificate with its key. It has no `Debug`: the key is a secret, even here.
 #[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -76,7 +93,6 @@ pub struct ClientCertificate {
 
 /// What a client certificate says about its holder.
 pub(crate) struct Subject {
-    pub(crate) okms_id: Uuid,
     pub(crate) serial: String,
     pub(crate) not_before: i64,
     pub(crate) not_after: i64,
@@ -85,19 +101,12 @@ pub(crate) struct Subject {
 impl Subject {
     pub(crate) fn parse(der: &CertificateDer<'_>) -> Result<Self> {
         let (_, certificate) = X509Certificate::from_der(der).context("the certificate is not valid DER")?;
-        let common_name = certificate
-            .subject()
-            .iter_common_name()
-            .next()
-            .and_then(|name| name.as_str().ok())
-            .context("the certificate has no common name")?;
         let serial = certificate
             .raw_serial()
             .iter()
             .skip_while(|byte| **byte == 0)
             .fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
         Ok(Self {
-            okms_id: common_name.parse().context("the common name is not an okmsId")?,
             serial,
             not_before: certificate.validity().not_before.timestamp(),
             not_after: certificate.validity().not_after.timestamp(),
@@ -140,31 +149,60 @@ impl Authority {
         self.certificate.der()
     }
 
-    /// A server certificate for the loopback names.
-    pub(crate) fn issue_server(&self) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>)> {
+    /// A server certificate, for the loopback names if nothing else is asked for.
+    pub(crate) fn issue_server(
+        &self,
+        kind: ServerCertificate,
+    ) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>)> {
         let mut params = CertificateParams::default();
         params.distinguished_name = distinguished_name("localhost");
         params.subject_alt_names =
             vec![SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)), SanType::DnsName("localhost".try_into()?)];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        match kind {
+            ServerCertificate::Valid | ServerCertificate::OtherAuthority => {}
+            ServerCertificate::Expired => params.not_after = date_time_ymd(2020, 1, 1),
+            ServerCertificate::NotYetValid => params.not_before = date_time_ymd(4000, 1, 1),
+            ServerCertificate::OtherName => {
+                params.subject_alt_names = vec![SanType::DnsName("okms.example".try_into()?)];
+            }
+            ServerCertificate::OtherPurpose => {
+                params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+            }
+        }
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
         let key = PrivatePkcs8KeyDer::from(key.serialize_der());
         Ok((certificate.der().clone(), PrivateKeyDer::Pkcs8(key)))
     }
 
-    pub(crate) fn issue_client(&self, okms_id: Uuid, validity: Validity, now: Timestamp) -> Result<ClientCertificate> {
+    pub(crate) fn issue_client(
+        &self,
+        okms_id: Uuid,
+        naming: Naming,
+        validity: Validity,
+        now: Timestamp,
+    ) -> Result<ClientCertificate> {
         let credential = credential_id();
         let not_before = now.checked_add(SignedDuration::from_secs(validity.starts_in))?;
         let not_after = now.checked_add(SignedDuration::from_secs(validity.ends_in))?;
         let mut params = CertificateParams::default();
-        params.distinguished_name = distinguished_name(&okms_id.to_string());
+        let subject = match naming {
+            Naming::Documented | Naming::SubjectOnly => okms_id.to_string(),
+            Naming::AnyDomain => "*".to_owned(),
+            Naming::Nothing => "okms-client".to_owned(),
+        };
+        params.distinguished_name = distinguished_name(&subject);
         params.serial_number = Some(SerialNumber::from_slice(credential.as_bytes()));
         let epoch = date_time_ymd(1970, 1, 1);
         params.not_before = epoch + Duration::from_secs(not_before.as_second().try_into()?);
         params.not_after = epoch + Duration::from_secs(not_after.as_second().try_into()?);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        params.custom_extensions = vec![domain_name(okms_id)?];
+        params.custom_extensions = match naming {
+            Naming::Documented => vec![domain_name(&okms_id.to_string())?],
+            Naming::AnyDomain => vec![domain_name("*")?],
+            Naming::SubjectOnly | Naming::Nothing => Vec::new(),
+        };
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
         Ok(ClientCertificate {
@@ -196,11 +234,11 @@ fn distinguished_name(common_name: &str) -> DistinguishedName {
 
 /// The critical subject alternative name. rcgen can write the name but not mark it critical beside a subject, so the
 /// extension's content is put together here.
-fn domain_name(okms_id: Uuid) -> Result<CustomExtension> {
+fn domain_name(domain: &str) -> Result<CustomExtension> {
     /// 1.3.6.1.4.1.311.20.2.3, Microsoft's user principal name.
     const PRINCIPAL_NAME: [u8; 10] = [0x2b, 6, 1, 4, 1, 0x82, 0x37, 20, 2, 3];
     const SUBJECT_ALTERNATIVE_NAME: [u64; 4] = [2, 5, 29, 17];
-    let value = tlv(0x0c, format!("okms.domain:{okms_id}").as_bytes())?;
+    let value = tlv(0x0c, format!("okms.domain:{domain}").as_bytes())?;
     let other_name = [tlv(0x06, &PRINCIPAL_NAME)?, tlv(0xa0, &value)?].concat();
     let names = tlv(0x30, &tlv(0xa0, &other_name)?)?;
     let mut extension = CustomExtension::from_oid_content(&SUBJECT_ALTERNATIVE_NAME, names);
@@ -243,7 +281,8 @@ mod tests {
     fn issued() -> (Uuid, ClientCertificate) {
         let okms_id = Uuid::new_v4();
         let authority = Authority::users().unwrap();
-        let certificate = authority.issue_client(okms_id, Validity::default(), Timestamp::now()).unwrap();
+        let certificate =
+            authority.issue_client(okms_id, Naming::Documented, Validity::default(), Timestamp::now()).unwrap();
         (okms_id, certificate)
     }
 
@@ -281,10 +320,9 @@ mod tests {
 
     #[test]
     fn the_serial_is_the_credential_id() {
-        let (okms_id, issued) = issued();
+        let (_, issued) = issued();
         let der = CertificateDer::from_pem_slice(issued.cert_pem.as_bytes()).unwrap();
         let subject = Subject::parse(&der).unwrap();
-        assert_eq!(subject.okms_id, okms_id);
         assert_eq!(subject.serial, issued.serial);
         assert_eq!(issued.serial, issued.credential_id.replace('-', ""));
         assert_eq!(subject.not_after, issued.not_after.as_second());

@@ -158,7 +158,10 @@ async fn serve(world: Arc<World>, tls: Arc<ServerConfigs>, stream: TcpStream) {
     let peer = Arc::new(Peer { subject, connection });
     let _registered = peer.subject.as_ref().map(|subject| world.connections.register(&peer.connection, subject));
     let service = service_fn(|request| exchange(Arc::clone(&world), Arc::clone(&peer), request));
-    let builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    // A switch says what the date is.
+    builder.http1().auto_date_header(false);
+    builder.http2().auto_date_header(false);
     tokio::select! {
         biased; // Nothing is answered after the end.
         () = peer.connection.ended() => {}

@@ -70,6 +70,11 @@ impl Sim {
         format!("https://{}", self.port.address())
     }
 
+    /// Where service accounts get their access tokens: on the same port, though OVHcloud has another host for it.
+    pub fn token_endpoint(&self) -> String {
+        format!("{}{}", self.endpoint(), crate::token::PATH)
+    }
+
     pub fn address(&self) -> SocketAddr {
         self.port.address()
     }

@@ -27,6 +27,29 @@ pub enum RevokedConnections {
     Keep,
 }
 
+/// The certificate that the server shows.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ServerCertificate {
+    #[default]
+    Valid,
+    /// It ended in 2020.
+    Expired,
+    /// It begins in the year 4000.
+    NotYetValid,
+    /// For `okms.example`.
+    OtherName,
+    /// Signed by an authority that nobody is given.
+    OtherAuthority,
+    /// Made for a client, not for a server.
+    OtherPurpose,
+}
+
+impl ServerCertificate {
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Valid, Self::Expired, Self::NotYetValid, Self::OtherName, Self::OtherAuthority, Self::OtherPurpose];
+}
+
 /// How a list without entries is answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -67,6 +90,10 @@ pub enum OddPaths {
 pub struct Switches {
     /// Offer HTTP/2 by ALPN. Unknown; on, so that both protocols are in use.
     pub http2: bool,
+    /// What the server shows at the next handshake.
+    pub server_certificate: ServerCertificate,
+    /// End a handshake without a client certificate. Off, because a token works on the same host.
+    pub certificate_required: bool,
     pub certificate_refusal: CertificateRefusal,
     pub revoked_connections: RevokedConnections,
     /// Status of a refusal by policy: 403 in the field, 401 in the specification.
@@ -118,12 +145,21 @@ pub struct Switches {
     pub warnings: Vec<String>,
     /// Send the request id as the header `X-Request-Id` too.
     pub request_id_header: bool,
+    /// How far the header `Date` is from the real time, in seconds; `None`: no such header. It does not follow
+    /// [`Sim::advance`](crate::Sim::advance), which stands for time that passes for the client too.
+    pub date_skew_seconds: Option<i64>,
+    /// `expires_in` of an access token, and its life by the simulator's clock; `None`: not told, an hour.
+    pub token_seconds: Option<i64>,
+    /// Status of a service account that is not known (`invalid_client`). RFC 6749 allows 400 and 401.
+    pub invalid_client_status: u16,
 }
 
 impl Default for Switches {
     fn default() -> Self {
         Self {
             http2: true,
+            server_certificate: ServerCertificate::default(),
+            certificate_required: false,
             certificate_refusal: CertificateRefusal::default(),
             revoked_connections: RevokedConnections::default(),
             denied_status: 403,
@@ -151,6 +187,9 @@ impl Default for Switches {
             version_missing_error_code: crate::wire::refusal::Code::SECRET_NOT_FOUND.0,
             warnings: Vec::new(),
             request_id_header: false,
+            date_skew_seconds: Some(0),
+            token_seconds: Some(3599),
+            invalid_client_status: 401,
         }
     }
 }

@@ -1,9 +1,10 @@
 //! TLS as OKMS does it: a client certificate is asked for, not required, and a wrong one ends the handshake.
 //!
-//! The chain and the validity are rustls's own work; on top come the domain and revocation. Sessions are never resumed,
+//! Which certificate the server itself shows is a switch. The chain and the validity are rustls's own work; on top come the domain and revocation. Sessions are never resumed,
 //! because a resumed one would skip all of that. What an accepted certificate may do is decided per request, in
 //! `exchange`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -11,13 +12,14 @@ use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme,
 };
 
 use crate::pki::{Authority, Subject};
-use crate::switches::CertificateRefusal;
+use crate::switches::{CertificateRefusal, ServerCertificate};
 use crate::world::World;
 
 /// The two configurations of one server: with and without HTTP/2.
@@ -30,17 +32,48 @@ impl ServerConfigs {
     pub(crate) fn new(world: &Arc<World>, server: &Authority) -> Result<Self> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let verifier = Arc::new(Verifier::new(world, &provider)?);
-        let (certificate, key) = server.issue_server()?;
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_client_cert_verifier(verifier)
-            .with_single_cert(vec![certificate], key)?;
+            .with_cert_resolver(Arc::new(Shown::new(world, server)?));
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let http1_only = Arc::new(config.clone());
         config.alpn_protocols.insert(0, b"h2".to_vec());
         Ok(Self { with_http2: Arc::new(config), http1_only })
+    }
+}
+
+/// The server's certificates, of which a switch says which is shown.
+struct Shown {
+    world: Arc<World>,
+    certificates: BTreeMap<ServerCertificate, Arc<CertifiedKey>>,
+}
+
+impl Shown {
+    fn new(world: &Arc<World>, server: &Authority) -> Result<Self> {
+        let stranger = Authority::server()?;
+        let mut certificates = BTreeMap::new();
+        for kind in ServerCertificate::ALL {
+            let authority = if kind == ServerCertificate::OtherAuthority { &stranger } else { server };
+            let (certificate, key) = authority.issue_server(kind)?;
+            let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)?;
+            certificates.insert(kind, Arc::new(CertifiedKey::new(vec![certificate], key)));
+        }
+        Ok(Self { world: Arc::clone(world), certificates })
+    }
+}
+
+impl std::fmt::Debug for Shown {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Shown").finish_non_exhaustive()
+    }
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.certificates.get(&self.world.switches().server_certificate).cloned()
     }
 }
 
@@ -68,7 +101,7 @@ impl Verifier {
 
 impl ClientCertVerifier for Verifier {
     fn client_auth_mandatory(&self) -> bool {
-        false
+        self.world.switches().certificate_required
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
@@ -98,9 +131,9 @@ impl ClientCertVerifier for Verifier {
             other => other,
         })?;
         if refused_here {
-            match self.world.identity(subject.okms_id, &subject.serial) {
+            match self.world.certificate(&subject.serial) {
                 None => return Err(CertificateError::NotValidForName.into()),
-                Some(identity) if identity.revoked => return Err(CertificateError::Revoked.into()),
+                Some((_, identity)) if identity.revoked => return Err(CertificateError::Revoked.into()),
                 Some(_) => {}
             }
         }

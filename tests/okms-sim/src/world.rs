@@ -18,12 +18,28 @@ use crate::pki::Authority;
 use crate::store::Store;
 use crate::switches::Switches;
 
-/// A certificate (by serial) or a token (by itself) that was issued.
+/// A certificate (by serial), a token (by itself) or a service account (by its client id) that was issued.
 #[derive(Clone)]
 pub(crate) struct Identity {
     pub(crate) grants: Grants,
     pub(crate) revoked: bool,
     pub(crate) not_after: Timestamp,
+    /// Whether every domain of the region lets it in.
+    pub(crate) anywhere: bool,
+    /// The service account whose access token it is: then its grants are those of the account.
+    pub(crate) account: Option<String>,
+}
+
+impl Identity {
+    pub(crate) const fn new(grants: Grants, not_after: Timestamp) -> Self {
+        Self { grants, revoked: false, not_after, anywhere: false, account: None }
+    }
+}
+
+/// A service account of a domain.
+pub(crate) struct Account {
+    pub(crate) secret: String,
+    pub(crate) identity: Identity,
 }
 
 /// One domain's state. It has no `Debug`: it holds values.
@@ -32,11 +48,18 @@ pub(crate) struct DomainState {
     pub(crate) store: Mutex<Store>,
     pub(crate) certificates: Mutex<BTreeMap<String, Identity>>,
     pub(crate) tokens: Mutex<BTreeMap<String, Identity>>,
+    pub(crate) accounts: Mutex<BTreeMap<String, Account>>,
 }
 
 impl DomainState {
     pub(crate) fn new(okms_id: Uuid) -> Arc<Self> {
-        Arc::new(Self { okms_id, store: Mutex::default(), certificates: Mutex::default(), tokens: Mutex::default() })
+        Arc::new(Self {
+            okms_id,
+            store: Mutex::default(),
+            certificates: Mutex::default(),
+            tokens: Mutex::default(),
+            accounts: Mutex::default(),
+        })
     }
 }
 
@@ -81,17 +104,33 @@ impl World {
         self.domains.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    /// The certificate of a domain that is served here.
-    pub(crate) fn identity(&self, okms_id: Uuid, serial: &str) -> Option<Identity> {
-        let domain = self.domain(okms_id)?;
-        locked(&domain.certificates).get(serial).cloned()
+    /// The certificate of this serial, and the domain that is served here and issued it.
+    pub(crate) fn certificate(&self, serial: &str) -> Option<(Uuid, Identity)> {
+        self.domains().iter().find_map(|domain| {
+            let identity = locked(&domain.certificates).get(serial).cloned()?;
+            Some((domain.okms_id, identity))
+        })
     }
 
-    /// Whose token this is.
+    /// Whose token this is. That of a service account may do what the account may, as long as there is one.
     pub(crate) fn token(&self, token: &str) -> Option<(Uuid, Identity)> {
         self.domains().iter().find_map(|domain| {
-            let identity = locked(&domain.tokens).get(token).cloned()?;
+            let mut identity = locked(&domain.tokens).get(token).cloned()?;
+            if let Some(account) = &identity.account {
+                let accounts = locked(&domain.accounts);
+                let account = &accounts.get(account)?.identity;
+                identity.grants = account.grants.clone();
+                identity.revoked |= account.revoked;
+            }
             Some((domain.okms_id, identity))
+        })
+    }
+
+    /// The domain of a service account, if the secret is right.
+    pub(crate) fn account(&self, client_id: &str, secret: &str) -> Option<Arc<DomainState>> {
+        self.domains().into_iter().find(|domain| {
+            let accounts = locked(&domain.accounts);
+            accounts.get(client_id).is_some_and(|account| account.secret == secret && !account.identity.revoked)
         })
     }
 

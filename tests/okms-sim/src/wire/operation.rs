@@ -52,6 +52,8 @@ operations! {
     PutSecretConfigV2,
     /// Vault's `auth/token/lookup-self`; not in OKMS's specification.
     TokenLookupSelf,
+    /// `POST /auth/oauth2/token`: a service account asks for an access token. Of OVHcloud's control plane, not of OKMS.
+    PostOAuth2Token,
     /// A request that is none of these.
     Unknown,
 }
@@ -80,7 +82,7 @@ impl Operation {
     }
 
     pub(crate) const fn is_write(self) -> bool {
-        !self.is_read() && !matches!(self, Self::Unknown)
+        !self.is_read() && !matches!(self, Self::PostOAuth2Token | Self::Unknown)
     }
 }
 

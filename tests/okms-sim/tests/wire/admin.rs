@@ -84,6 +84,8 @@ async fn the_program_says_where_it_is_and_writes_what_a_client_needs() {
     let program = Program::start(&[]).await;
     assert_eq!(program.ready["ready"], true);
     assert_eq!(program.ready["okmsId"], program.file("okms-id"));
+    let token_endpoint = format!("{}/auth/oauth2/token", program.ready["endpoint"].as_str().unwrap());
+    assert_eq!(program.ready["tokenEndpoint"], token_endpoint);
     assert!(program.file("tls.key").starts_with("-----BEGIN EC PRIVATE KEY-----"));
     let client = program.client(&(program.file("tls.crt") + &program.file("tls.key")));
     assert_eq!(program.status(&client, "v1/secret/config").await, Some(200));
@@ -226,4 +228,34 @@ async fn the_program_refuses_other_addresses_than_loopback() {
         let error = String::from_utf8(output.stderr).unwrap();
         assert!(error.contains("loopback only") && error.lines().count() == 1, "{error}");
     }
+}
+
+#[tokio::test]
+async fn service_accounts_are_managed_by_the_admin_port() {
+    let program = Program::start(&[]).await;
+    let (status, account) = program.admin("POST", "/domains/first/service-accounts", json!({})).await;
+    assert_eq!(status, 200);
+    let (id, secret) = (account["clientId"].as_str().unwrap(), account["clientSecret"].as_str().unwrap());
+    let client = program.client(&(program.file("tls.crt") + &program.file("tls.key")));
+    let form = format!("grant_type=client_credentials&client_id={id}&client_secret={secret}&scope=all");
+    let ask = async || {
+        let request = client.post(program.ready["tokenEndpoint"].as_str().unwrap()).body(form.clone());
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(ask().await, 200);
+    let grants = json!({"identity": id, "grants": [{"actions": ["secret/get"]}]});
+    program.done("PUT", "/domains/first/grants", grants).await;
+    program.done("POST", "/domains/first/access-tokens/revocations", json!({"clientId": id})).await;
+    program.done("POST", "/domains/first/revocations", json!({"identity": id})).await;
+    assert_eq!(ask().await, 401);
+}
+
+#[tokio::test]
+async fn certificates_of_other_shapes_are_issued_by_the_admin_port() {
+    let program = Program::start(&[]).await;
+    let certificates = "/domains/first/certificates";
+    for asked in [json!({"naming": "anyDomain"}), json!({"naming": "nothing", "days": 1})] {
+        assert_eq!(program.admin("POST", certificates, asked).await.0, 200);
+    }
+    assert_eq!(program.admin("POST", certificates, json!({"days": 1, "startsIn": 0})).await.0, 400);
 }

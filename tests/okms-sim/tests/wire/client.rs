@@ -72,6 +72,11 @@ impl Client {
         self.http.request(method, format!("{}/{tail}", self.base))
     }
 
+    /// A form for somewhere else than the domain.
+    pub(crate) fn post(&self, url: &str) -> reqwest::RequestBuilder {
+        self.http.post(url).header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+    }
+
     pub(crate) async fn execute(&self, request: reqwest::Request) -> reqwest::Result<Response> {
         self.http.execute(request).await
     }

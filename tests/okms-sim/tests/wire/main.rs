@@ -12,6 +12,7 @@ mod identity;
 mod life;
 mod secrets;
 mod switches;
+mod tokens;
 
 /// A simulator with its documented defaults, its first domain, and a client that may do everything there.
 async fn started() -> (okms_sim::Sim, okms_sim::Domain, client::Client) {
