@@ -4,6 +4,7 @@
 //! [`store`] what happens to one store.
 
 mod apply;
+pub mod check;
 pub mod clock;
 mod config;
 mod context;

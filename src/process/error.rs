@@ -23,6 +23,10 @@ pub enum Error {
     Listen { address: SocketAddr, source: io::Error },
     #[error("cannot receive signals")]
     Signals(#[source] io::Error),
+    #[error("{name} cannot be used")]
+    Argument { name: &'static str, source: Cause },
+    #[error("cannot print")]
+    Output(#[source] io::Error),
     #[error("cannot start the runtime")]
     Runtime(#[source] io::Error),
     #[error("the operator stopped working")]
@@ -51,12 +55,14 @@ Exit codes:
 impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::Argument { .. } => 2,
             Self::NoCluster(_) | Self::Unreachable { .. } => 3,
             Self::CrdsMissing { .. } => 4,
             Self::Unauthenticated { .. } | Self::RightsMissing { .. } => 5,
             Self::Aborted { signal } => 128 + signal,
             Self::Listen { .. }
             | Self::Signals(_)
+            | Self::Output(_)
             | Self::Runtime(_)
             | Self::Controller(_)
             | Self::EndedEarly
@@ -80,6 +86,8 @@ impl Error {
             Self::Listen { .. } => Some("choose another address with --listen"),
             Self::EndedEarly | Self::Panicked => Some("this is a bug: please report it with the log"),
             Self::Signals(_)
+            | Self::Argument { .. }
+            | Self::Output(_)
             | Self::Runtime(_)
             | Self::Controller(_)
             | Self::DrainTimeout { .. }

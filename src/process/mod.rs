@@ -5,6 +5,7 @@
 //! operator does.
 
 pub mod admin;
+pub mod check;
 mod cluster;
 mod error;
 mod preflight;

@@ -123,7 +123,7 @@ async fn user(client: &Client) -> String {
 }
 
 /// Whose fault a failed question is.
-fn failed(cluster: &Cluster, error: kube::Error) -> Error {
+pub(super) fn failed(cluster: &Cluster, error: kube::Error) -> Error {
     let server = cluster.server.clone();
     match error {
         kube::Error::Api(status) => {

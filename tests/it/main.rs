@@ -18,6 +18,7 @@ mod docs;
 mod drift;
 mod expiry;
 mod faults;
+mod identities;
 mod kept;
 mod kstatus;
 mod lifecycle;

@@ -20,7 +20,7 @@ const MAX_FILE: u64 = 1 << 20;
 
 /// Reads on behalf of one store: what a `ClusterOkmsStore` names is in the operator's own namespace, what an `OkmsStore` names in the
 /// store's.
-pub(super) struct Reader<'a> {
+pub(in crate::controller) struct Reader<'a> {
     client: &'a Client,
     config: &'a Config,
     namespace: &'a str,

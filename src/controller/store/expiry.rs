@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 /// The last step that was passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(in crate::controller) enum Stage {
     Expired,
     Within(u8),
 }
@@ -27,7 +27,7 @@ impl Stage {
 const STEPS: [u8; 3] = [1, 7, 30];
 
 /// Where a certificate stands that ends at `not_after`; `None` while there is time.
-pub(super) fn stage(not_after: Timestamp, now: Timestamp) -> Option<Stage> {
+pub(in crate::controller) fn stage(not_after: Timestamp, now: Timestamp) -> Option<Stage> {
     if now > not_after {
         return Some(Stage::Expired);
     }

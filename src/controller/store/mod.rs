@@ -18,9 +18,14 @@ use std::{
 use jiff::Timestamp;
 use kube::runtime::controller::Action;
 
-pub(super) use self::row::Stores;
-use self::{
+pub(super) use self::{
+    credential::Reader,
+    expiry::{Stage, stage},
     problem::Problem,
+    proposal::{Asked, own_domain},
+    row::Stores,
+};
+use self::{
     proposal::{may_go_on, next_look, proposal},
     row::Proposal,
 };

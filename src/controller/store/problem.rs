@@ -4,7 +4,7 @@ use crate::model::{StoreTrouble, StoreTroubleKind};
 
 /// What a store says, or what it refers to, cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Problem {
+pub(in crate::controller) enum Problem {
     /// It is gone, or may not be used: neither may what was used before.
     Stop(StoreTrouble),
     /// It is there and cannot be used: what was used before may still be.
