@@ -283,6 +283,27 @@ mod tests {
         assert_eq!(Failure::of_transport(&error, false), Failure::Unresolved);
     }
 
+    #[tokio::test]
+    async fn what_the_kernel_says_of_the_way_is_told() {
+        for (kind, failure) in [
+            (io::ErrorKind::NetworkUnreachable, Failure::NoRoute),
+            (io::ErrorKind::HostUnreachable, Failure::NoRoute),
+            (io::ErrorKind::TimedOut, Failure::ConnectTimeout),
+            (io::ErrorKind::ConnectionRefused, Failure::ConnectionRefused),
+            (io::ErrorKind::PermissionDenied, Failure::Unreachable),
+        ] {
+            let client = reqwest::Client::builder()
+                .tls_certs_only(Vec::new())
+                .no_proxy()
+                .connector_layer(tower::util::MapErrLayer::new(move |_| io::Error::from(kind).into()))
+                .build()
+                .unwrap();
+            // Nobody listens there; what is said of it is replaced.
+            let error = client.get("https://127.0.0.1:1").send().await.unwrap_err();
+            assert_eq!(Failure::of_transport(&error, false), failure, "{error:?}");
+        }
+    }
+
     #[test]
     fn the_cause_inside_an_io_error_is_found() {
         let alert = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRevoked);

@@ -5,6 +5,7 @@
 mod failures;
 mod reads;
 mod server;
+mod tokens;
 mod trust;
 
 use std::{
@@ -62,6 +63,7 @@ impl Stage {
 struct Seen {
     requests: Mutex<Vec<(Operation, Outcome)>>,
     handshakes: AtomicUsize,
+    clock: Mutex<Vec<bool>>,
 }
 
 impl Observer for Seen {
@@ -71,6 +73,10 @@ impl Observer for Seen {
 
     fn handshake(&self) {
         self.handshakes.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    fn clock(&self, differs: bool) {
+        self.clock.lock().unwrap().push(differs);
     }
 }
 

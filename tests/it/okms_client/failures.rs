@@ -197,3 +197,67 @@ async fn a_server_that_is_not_okms_is_told_from_one_that_is_down() {
     let error = metadata(&cut_head, "a").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
 }
+
+#[tokio::test]
+async fn what_answers_in_place_of_tls_is_told_apart() {
+    let stage = Stage::new().await;
+    let problem = async |says: &'static [u8]| {
+        let endpoint = format!("https://{}", server::plain(says));
+        let client = client(&endpoint, &stage.domain, &server::roots(), &stage.certificate, PATIENCE, &stage.seen);
+        metadata(&client, "a").await.unwrap_err()
+    };
+    // Alerts in the clear, as a server sends them that agrees to nothing: record, version, length, fatal, what.
+    for (says, expected) in [
+        (&b"\x15\x03\x01\x00\x02\x02\x46"[..], TlsProblem::Version),
+        (b"\x15\x03\x03\x00\x02\x02\x28", TlsProblem::Parameters),
+        (b"\x15\x03\x03\x00\x02\x02\x70", TlsProblem::NameUnknown),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", TlsProblem::NotTls),
+        (b"220 mail ready\r\n", TlsProblem::NotTls),
+    ] {
+        let error = problem(says).await;
+        assert_eq!(error.kind(), ErrorKind::Tls(expected), "{error:?}");
+        assert!(error.to_string().contains("check"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_differs_is_noticed_by_any_answer() {
+    let stage = Stage::new().await;
+    stage.domain.put("a", json!({}));
+    let skewed = |seconds| stage.sim.with_switches(|switches| switches.date_skew_seconds = seconds);
+    let clock = stage.client.clock();
+    assert_eq!((stage.client.clock_offset(), clock.problem()), (None, None));
+
+    skewed(None);
+    metadata(&stage.client, "a").await.unwrap();
+    assert_eq!(stage.client.clock_offset(), None, "no date says nothing");
+
+    skewed(Some(0));
+    metadata(&stage.client, "a").await.unwrap();
+    assert_eq!(clock.problem(), None);
+    skewed(Some(-3_600));
+    stage.sim.fault(Fault::status(503).times(1));
+    metadata(&stage.client, "a").await.unwrap_err();
+    assert!(stage.client.clock_offset().unwrap().as_mins() <= -59);
+    assert!(clock.problem().unwrap().to_string().contains("differ by more than five minutes"));
+    metadata(&stage.client, "a").await.unwrap();
+    skewed(Some(0));
+    metadata(&stage.client, "a").await.unwrap();
+    assert_eq!(clock.problem(), None);
+
+    stage.sim.fault(answer(200, &[("date", "Thu, 01 Jan 1970 00:00:00 GMT")], "").times(1));
+    metadata(&stage.client, "a").await.unwrap_err();
+    assert_eq!(clock.problem(), None, "no server has such a clock");
+    assert_eq!(*stage.seen.clock.lock().unwrap(), [false, true, false], "told when it changes");
+}
+
+#[tokio::test]
+async fn a_refusal_that_is_not_of_okms_leads_to_the_endpoint_first() {
+    let stage = Stage::new().await;
+    stage.sim.fault(Fault::status(403).times(1));
+    let of_okms = metadata(&stage.client, "a").await.unwrap_err().to_string();
+    stage.sim.fault(Fault::answer(403, "text/html", "<html>").times(1));
+    let other = metadata(&stage.client, "a").await.unwrap_err().to_string();
+    assert!(of_okms.contains("the identities of the access certificate") && !of_okms.contains("check the endpoint"));
+    assert!(other.starts_with(&of_okms) && other.ends_with("check the endpoint first"), "{other}");
+}

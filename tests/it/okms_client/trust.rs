@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use okms_operator::okms::{CredentialError, ErrorKind, TlsProblem};
-use okms_sim::{CertificateRefusal, RevokedConnections};
-use rcgen::{CertificateParams, SanType};
+use okms_sim::{CertificateRefusal, Naming, RevokedConnections, ServerCertificate};
 use rustls::{
     HandshakeKind,
     version::{TLS12, TLS13},
@@ -49,23 +48,74 @@ async fn a_server_of_an_unknown_ca_is_not_trusted() {
 
 #[tokio::test]
 async fn a_server_certificate_must_fit_its_name_and_time() {
+    for http2 in [true, false] {
+        let stage = Stage::with(http2, PATIENCE).await;
+        stage.domain.put("a", json!({}));
+        let mut sentences = std::collections::BTreeSet::new();
+        for (certificate, problem) in [
+            (ServerCertificate::OtherName, TlsProblem::ServerNameMismatch),
+            (ServerCertificate::Expired, TlsProblem::ServerExpired),
+            (ServerCertificate::NotYetValid, TlsProblem::ServerNotYetValid),
+            (ServerCertificate::OtherAuthority, TlsProblem::ServerUnknownCa),
+            (ServerCertificate::OtherPurpose, TlsProblem::ServerUnfit),
+        ] {
+            stage.sim.with_switches(|switches| switches.server_certificate = certificate);
+            assert_eq!(tls_problem(metadata(&stage.client, "a").await), problem);
+            assert!(sentences.insert(problem.to_string()));
+        }
+        stage.sim.with_switches(|switches| switches.server_certificate = ServerCertificate::Valid);
+        metadata(&stage.client, "a").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_wants_a_client_certificate_says_so_to_a_token() {
+    for http2 in [true, false] {
+        let stage = Stage::with(http2, PATIENCE).await;
+        stage.domain.put("a", json!({}));
+        stage.sim.with_switches(|switches| switches.certificate_required = true);
+        let token = okms_operator::okms::Token::new(stage.domain.issue_token().as_bytes()).unwrap();
+        let (endpoint, roots) = (stage.sim.endpoint(), own_roots(&stage.sim));
+        let client = client_of(&endpoint, &stage.domain, &roots, &token.into(), PATIENCE, &stage.seen);
+        for _ in 0..5 {
+            assert_eq!(tls_problem(metadata(&client, "a").await), TlsProblem::ClientRequired);
+        }
+        metadata(&stage.client, "a").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_answer_of_the_api_is_a_credential_as_it_stands() {
     let stage = Stage::new().await;
-    let params = |change: fn(&mut CertificateParams)| {
-        let mut params = server::valid();
-        change(&mut params);
-        params
-    };
-    for (certificate, problem) in [
-        (
-            params(|it| it.subject_alt_names = vec![SanType::DnsName("okms.example".try_into().unwrap())]),
-            TlsProblem::ServerNameMismatch,
-        ),
-        (params(|it| it.not_after = rcgen::date_time_ymd(2020, 1, 1)), TlsProblem::ServerExpired),
-        (params(|it| it.not_before = rcgen::date_time_ymd(4000, 1, 1)), TlsProblem::ServerNotYetValid),
+    stage.domain.put("a", json!({}));
+    let answer = json!({
+        "id": stage.certificate.credential_id,
+        "status": "READY",
+        "fromCSR": false,
+        "certificatePEM": stage.certificate.cert_pem,
+        "privateKeyPEM": stage.certificate.key_pem,
+    });
+    let files = BTreeMap::from([("credential.json".to_owned(), answer.to_string().into_bytes())]);
+    let issued = Identity::from_files(&files).unwrap();
+    assert!(issued == identity(&stage.certificate));
+    let (endpoint, roots) = (stage.sim.endpoint(), own_roots(&stage.sim));
+    let client = client_of(&endpoint, &stage.domain, &roots, &issued.into(), PATIENCE, &stage.seen);
+    metadata(&client, "a").await.unwrap();
+    assert_eq!(stage.sim.counters().by(&stage.certificate.serial), 1);
+}
+
+#[tokio::test]
+async fn certificates_that_do_not_name_one_domain_read_from_the_one_that_is_named() {
+    let stage = Stage::new().await;
+    stage.domain.put("a", json!({}));
+    for (naming, why) in [
+        (Naming::SubjectOnly, None),
+        (Naming::AnyDomain, Some(CredentialError::AnyDomain)),
+        (Naming::Nothing, Some(CredentialError::NoDomain)),
     ] {
-        let endpoint = format!("https://{}", server::tls(&certificate, b""));
-        let client = client(&endpoint, &stage.domain, &server::roots(), &stage.certificate, PATIENCE, &stage.seen);
-        assert_eq!(tls_problem(metadata(&client, "a").await), problem);
+        let certificate = stage.domain.issue_client_certificate_named(naming, Validity::days(1)).unwrap();
+        assert_eq!(identity(&certificate).domain().err(), why);
+        metadata(&stage.client_with(&certificate), "a").await.unwrap();
     }
 }
 

@@ -3,6 +3,8 @@
 //! One handler per call of [`Sim`] or [`Domain`]; nothing is decided here. No authentication, and therefore never on any
 //! other address. The README lists the routes.
 
+mod identities;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,10 +24,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 use crate::counters::Counters;
-use crate::domain::{Domain, DomainError, Metadata, ServiceAccount};
+use crate::domain::{Domain, DomainError, Metadata};
 use crate::fault::{Fault, FaultId};
-use crate::grants::Grants;
-use crate::pki::{ClientCertificate, Naming, Validity};
 use crate::sim::Sim;
 use crate::switches::Switches;
 
@@ -58,12 +58,7 @@ impl Admin {
 
 fn router(sim: Arc<Sim>) -> Router {
     let domain = Router::new()
-        .route("/certificates", post(issue_certificate))
-        .route("/tokens", post(issue_token))
-        .route("/service-accounts", post(issue_service_account))
-        .route("/access-tokens/revocations", post(revoke_access_tokens))
-        .route("/grants", put(grant))
-        .route("/revocations", post(revoke))
+        .merge(identities::router())
         .route("/config", put(set_config))
         .route("/secrets", post(put_secret))
         .route("/secrets/seed", post(seed))
@@ -73,7 +68,7 @@ fn router(sim: Arc<Sim>) -> Router {
     Router::new()
         .route("/domains", get(domains).post(add_domain))
         .nest("/domains/{domain}", domain)
-        .route("/foreign-certificates", post(issue_foreign_certificate))
+        .route("/foreign-certificates", post(identities::issue_foreign_certificate))
         .route("/faults", get(faults).post(add_fault).delete(clear_faults))
         .route("/faults/{id}", axum::routing::delete(clear_fault))
         .route("/switches", get(switches).patch(change_switches))
@@ -165,104 +160,6 @@ async fn domains(State(sim): State<Arc<Sim>>) -> Json<Vec<ShownDomain>> {
 
 async fn add_domain(State(sim): State<Arc<Sim>>) -> Json<ShownDomain> {
     Json(ShownDomain::from(&sim.add_domain()))
-}
-
-/// Days, or the exact time; neither: 365 days.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct AskedCertificate {
-    #[serde(default)]
-    naming: Naming,
-    days: Option<u32>,
-    starts_in: Option<i64>,
-    ends_in: Option<i64>,
-}
-
-impl AskedCertificate {
-    fn validity(&self) -> Result<Validity, Failure> {
-        match (self.days, self.starts_in, self.ends_in) {
-            (Some(days), None, None) => Ok(Validity::days(days)),
-            (None, Some(starts_in), Some(ends_in)) => Ok(Validity { starts_in, ends_in }),
-            (None, None, None) => Ok(Validity::default()),
-            _ => Err(Failure::bad("give days, or startsIn and endsIn, or none of them")),
-        }
-    }
-}
-
-async fn issue_certificate(
-    State(sim): State<Arc<Sim>>,
-    Path(domain): Path<String>,
-    Body(asked): Body<AskedCertificate>,
-) -> Answer<ClientCertificate> {
-    Ok(Json(find(&sim, &domain)?.issue_client_certificate_named(asked.naming, asked.validity()?)?))
-}
-
-async fn issue_foreign_certificate(
-    State(sim): State<Arc<Sim>>,
-    Body(asked): Body<AskedCertificate>,
-) -> Answer<ClientCertificate> {
-    Ok(Json(sim.foreign_domain().issue_client_certificate_named(asked.naming, asked.validity()?)?))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AskedToken {
-    seconds: Option<u64>,
-}
-
-async fn issue_token(
-    State(sim): State<Arc<Sim>>,
-    Path(domain): Path<String>,
-    Body(asked): Body<AskedToken>,
-) -> Answer<Value> {
-    let domain = find(&sim, &domain)?;
-    let token = match asked.seconds {
-        Some(seconds) => domain.issue_token_for(Duration::from_secs(seconds)),
-        None => domain.issue_token(),
-    };
-    Ok(Json(json!({"token": token})))
-}
-
-async fn issue_service_account(State(sim): State<Arc<Sim>>, Path(domain): Path<String>) -> Answer<ServiceAccount> {
-    Ok(Json(find(&sim, &domain)?.issue_service_account()))
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct AskedAccount {
-    client_id: String,
-}
-
-async fn revoke_access_tokens(
-    State(sim): State<Arc<Sim>>,
-    Path(domain): Path<String>,
-    Body(asked): Body<AskedAccount>,
-) -> Done {
-    find(&sim, &domain)?.revoke_access_tokens(&asked.client_id);
-    DONE
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AskedGrants {
-    identity: String,
-    grants: Grants,
-}
-
-async fn grant(State(sim): State<Arc<Sim>>, Path(domain): Path<String>, Body(asked): Body<AskedGrants>) -> Done {
-    find(&sim, &domain)?.grant(&asked.identity, asked.grants)?;
-    DONE
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AskedRevocation {
-    identity: String,
-}
-
-async fn revoke(State(sim): State<Arc<Sim>>, Path(domain): Path<String>, Body(asked): Body<AskedRevocation>) -> Done {
-    find(&sim, &domain)?.revoke(&asked.identity)?;
-    DONE
 }
 
 async fn set_config(State(sim): State<Arc<Sim>>, Path(domain): Path<String>, Body(config): Body<Metadata>) -> Done {

@@ -30,6 +30,7 @@ export_ legacy.p12 -legacy
 export_ rc2-128.p12 -legacy -certpbe PBE-SHA1-RC2-128 -keypbe PBE-SHA1-3DES -macalg sha512
 export_ mixed.p12 -certpbe DES-EDE3-CBC -keypbe AES-128-CBC -macalg sha384
 export_ plain-certificates.p12 -certpbe NONE -keypbe AES-192-CBC
+export_ plain.p12 -certpbe NONE -keypbe NONE
 export_ no-mac.p12 -nomac
 export_ chain.p12 -certfile ca.crt
 export_ costly.p12 -iter 4000000

@@ -36,6 +36,7 @@ fn files_of_every_usual_tool_are_opened() {
         ("RC2 of 128 bit", p12!("rc2-128")),
         ("a mixture", p12!("mixed")),
         ("certificates in the clear", p12!("plain-certificates")),
+        ("everything in the clear", p12!("plain")),
         ("without a MAC", p12!("no-mac")),
         ("keytool", p12!("keytool")),
         ("keytool for old readers", p12!("keytool-legacy")),
