@@ -286,7 +286,7 @@ pub fn main() -> ExitCode {
                 ExitCode::from(error.exit_code())
             }
         },
-        Command::Check(question) => match question.question().map(check::run) {
+        Command::Check(question) => match question.question().as_ref().map(check::run) {
             Ok(Ok(true)) => ExitCode::SUCCESS,
             Ok(Ok(false)) => ExitCode::FAILURE,
             Ok(Err(error)) => {

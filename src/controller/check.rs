@@ -90,11 +90,11 @@ impl Report {
                 self.say(check, Verdict::Right, right(&found));
                 Some(found)
             }
-            Err(Problem::Stop(StoreTrouble { message, .. }) | Problem::Unusable(StoreTrouble { message, .. })) => {
-                self.say(check, Verdict::Wrong, message);
-                None
-            }
-            Err(Problem::Unknown(message)) => {
+            Err(
+                Problem::Stop(StoreTrouble { message, .. })
+                | Problem::Unusable(StoreTrouble { message, .. })
+                | Problem::Unknown(message),
+            ) => {
                 self.say(check, Verdict::Wrong, message);
                 None
             }
@@ -263,7 +263,7 @@ async fn ask(report: &mut Report, connection: Option<Connection>, path: Option<&
         None => report.say("clock", Verdict::Skipped, "not known, since no answer said what time it is"),
         Some(offset) => match client.clock().problem() {
             None => {
-                report.say("clock", Verdict::Right, format!("within {} s of that of OKMS", offset.abs().as_secs() + 1))
+                report.say("clock", Verdict::Right, format!("within {} s of that of OKMS", offset.abs().as_secs() + 1));
             }
             Some(problem) => {
                 report.say("clock", Verdict::Wrong, format!("{problem} (by {} s)", offset.abs().as_secs()));
@@ -332,7 +332,7 @@ fn told(report: &mut Report, store: &Store) {
     };
     match condition::find(&status.conditions, kind::READY) {
         Some(ready) if ready.status == "True" => {
-            report.say("operator", Verdict::Right, "it says that the store is Ready")
+            report.say("operator", Verdict::Right, "it says that the store is Ready");
         }
         Some(ready) => report.say("operator", Verdict::Wrong, format!("it says {}: {}", ready.reason, ready.message)),
         None => report.say("operator", Verdict::Warning, "it has not said how the store stands"),

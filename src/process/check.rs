@@ -50,9 +50,9 @@ pub enum Files {
 }
 
 /// Answers whether everything is right.
-pub fn run(question: Question) -> Result<bool, Error> {
+pub fn run(question: &Question) -> Result<bool, Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
-    let report = runtime.block_on(look(&question))?;
+    let report = runtime.block_on(look(question))?;
     let printed = if question.json { as_json(&report) } else { report.to_string() };
     io::stdout().write_all(printed.as_bytes()).map_err(Error::Output)?;
     Ok(report.is_right())

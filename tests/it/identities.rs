@@ -99,12 +99,17 @@ async fn put(world: &World, mut secret: Value) {
     world.secrets().create(&PostParams::default(), &serde_json::from_value(secret).unwrap()).await.unwrap();
 }
 
-async fn set_auth(world: &World, auth: &Value) {
+/// This way, and none of the others, as a merge says it.
+fn alone(auth: &Value) -> Value {
     let every = ["clientCertificate", "token", "oauth2"];
     let mut fields: serde_json::Map<_, _> = every.iter().map(|way| ((*way).to_owned(), Value::Null)).collect();
     fields.extend(auth.as_object().unwrap().clone());
-    let patch = Patch::Merge(json!({"spec": {"auth": fields}}));
-    world.okms_stores(&world.name).patch("vault", &PatchParams::default(), &patch).await.unwrap();
+    Value::Object(fields)
+}
+
+async fn set_auth(world: &World, store: &str, auth: &Value) {
+    let patch = Patch::Merge(json!({"spec": {"auth": alone(auth)}}));
+    world.okms_stores(&world.name).patch(store, &PatchParams::default(), &patch).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,7 +124,7 @@ async fn a_store_authenticates_in_every_way_and_changes_from_one_to_the_next() {
     world.apply("db", json!({"storeRef": {"kind": "OkmsStore", "name": "vault"}, "path": "db"})).await;
     for (n, way) in ways.iter().enumerate() {
         put(&world, way.secret.clone()).await;
-        set_auth(&world, &way.auth).await;
+        set_auth(&world, "vault", &way.auth).await;
         world.okms_store_ready(&world.name, "vault", "True", "Reachable").await;
         world.domain.put("db", json!({"v": format!("{n} by {}", way.name)}));
         world.synced("db", &[("v", &format!("{n} by {}", way.name))]).await;
@@ -225,7 +230,9 @@ async fn what_is_wrong_with_an_identity_is_said_and_ends_when_it_is_put_right() 
         put(&world, case.secret.unwrap_or_else(|| way.secret.clone())).await;
         let auth = case.auth.as_ref().unwrap_or(&way.auth);
         let (store, object) = (format!("vault-{n}"), format!("db-{n}"));
-        world.create_okms_store(&world.name, &store, json!({"auth": auth, "okmsId": world.domain.okms_id()})).await;
+        world
+            .create_okms_store(&world.name, &store, json!({"auth": alone(auth), "okmsId": world.domain.okms_id()}))
+            .await;
         let words = world.okms_store_ready(&world.name, &store, "False", case.reason).await;
         assert!(case.words.iter().all(|expected| words.contains(expected)), "{n}, {}: {words}", case.way);
         world.apply(&object, json!({"storeRef": {"kind": "OkmsStore", "name": store}, "path": "db"})).await;
@@ -234,8 +241,7 @@ async fn what_is_wrong_with_an_identity_is_said_and_ends_when_it_is_put_right() 
 
         world.sim.clear_faults();
         put(&world, way.secret.clone()).await;
-        let patch = Patch::Merge(json!({"spec": {"auth": way.auth}}));
-        world.okms_stores(&world.name).patch(&store, &PatchParams::default(), &patch).await.unwrap();
+        set_auth(&world, &store, &way.auth).await;
         world.okms_store_ready(&world.name, &store, "True", "Reachable").await;
         world.synced(&object, &[("v", "1")]).await;
         world.delete(&object).await;

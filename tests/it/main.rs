@@ -10,6 +10,7 @@ mod bad_input;
 mod bad_store;
 mod canary;
 mod chart;
+mod check;
 mod churn;
 mod cluster;
 mod costs;

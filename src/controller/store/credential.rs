@@ -2,17 +2,23 @@
 //!
 //! A mounted credential is read through the `..data` link that a kubelet swaps, so that certificate and key are of one generation.
 
-use std::{collections::BTreeMap, io, path::Path as FilePath};
+use std::{
+    collections::BTreeMap,
+    io,
+    path::Path as FilePath,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client};
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::{super::Config, problem::Problem};
 use crate::{
     api::{Auth, CaSource, ClientCertificateAuth, KeyRef, OAuth2Auth, Store, TokenAuth},
     model::OkmsId,
-    okms::{Credential, Identity, Roots, ServiceAccount, Token, TokenEndpoint},
+    okms::{Credential, CredentialError, Identity, Roots, ServiceAccount, Token, TokenEndpoint},
 };
 
 /// The largest credential file that is read, in bytes: a certificate chain has some kilobytes, a Secret at most this.
@@ -26,12 +32,58 @@ pub(in crate::controller) struct Reader<'a> {
     namespace: &'a str,
     /// For a store of the whole cluster.
     shared: bool,
+    parsed: Parsed,
+}
+
+/// The client certificate that was last parsed, and from which files: PKCS#12 is made to be costly to open, and files are looked at
+/// every few seconds.
+#[derive(Clone, Default)]
+pub(super) struct Parsed(Arc<Mutex<Option<OfFiles>>>);
+
+#[derive(Clone)]
+struct OfFiles {
+    digest: [u8; 32],
+    identity: Identity,
+}
+
+impl Parsed {
+    async fn identity(&self, files: BTreeMap<String, Vec<u8>>) -> Result<Identity, CredentialError> {
+        let digest = digest(&files);
+        if let Some(known) = self.lock().as_ref().filter(|known| known.digest == digest) {
+            return Ok(known.identity.clone());
+        }
+        let parsed = tokio::task::spawn_blocking(move || Identity::from_files(&files)).await;
+        // The task does nothing that panics; should it all the same, so does this one.
+        let identity = parsed.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?;
+        *self.lock() = Some(OfFiles { digest, identity: identity.clone() });
+        Ok(identity)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<OfFiles>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn digest(files: &BTreeMap<String, Vec<u8>>) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    for (name, content) in files {
+        for part in [name.as_bytes(), content] {
+            digest.update(part.len().to_be_bytes());
+            digest.update(part);
+        }
+    }
+    digest.finalize().into()
 }
 
 impl<'a> Reader<'a> {
     pub fn new(client: &'a Client, config: &'a Config, store: &'a Store) -> Self {
         let shared = matches!(store, Store::Cluster(_));
-        Self { client, config, namespace: namespace_of(config, store), shared }
+        Self { client, config, namespace: namespace_of(config, store), shared, parsed: Parsed::default() }
+    }
+
+    /// Remembers there what it parses.
+    pub(super) fn remembering(self, parsed: Parsed) -> Self {
+        Self { parsed, ..self }
     }
 
     /// What the store authenticates with; a certificate is valid now, and for the domain that the spec names.
@@ -63,7 +115,7 @@ impl<'a> Reader<'a> {
                 return Err(Problem::spec(message.to_owned()));
             }
         };
-        let checked = Identity::from_files(&files).and_then(|identity| {
+        let checked = self.parsed.identity(files).await.and_then(|identity| {
             identity.validity(self.config.clock.now())?;
             okms_id.map_or(Ok(()), |okms_id| identity.belongs_to(okms_id))?;
             Ok(identity)

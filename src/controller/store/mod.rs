@@ -233,6 +233,7 @@ fn propose(context: &Arc<Context>, store: &Store, proposal: Proposal) {
             context.feed.propose(&name, client);
         }
         Err(error) => {
+            // What is in the credential and in the bundles was checked before: what is left is not of the store's making.
             let trouble = StoreTrouble { kind: StoreTroubleKind::InvalidCredential, message: error.to_string() };
             unusable(context, store, trouble, false);
         }

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use kube::Client;
-
 use super::{
     super::{Config, Context},
     credential::{Reader, token_endpoint},
@@ -26,7 +24,9 @@ pub(super) async fn proposal(context: &Context, store: &Store) -> Result<Proposa
         let older = others.iter().take_while(|other| other.metadata.uid != own.metadata.uid).count();
         permitted(&context.config, own, &asked.endpoint, older)?;
     }
-    let parts = Parts::read(&context.client, &context.config, store, &asked).await?;
+    let parsed = context.stores.with(&store.name(), |row| row.parsed.clone());
+    let reader = Reader::new(&context.client, &context.config, store).remembering(parsed);
+    let parts = Parts::read(&reader, store, &asked).await?;
     let okms_id = match asked.okms_id {
         Some(id) => id,
         None => domain_of(context, store, &parts.credential)?,
@@ -53,16 +53,15 @@ impl Asked {
 }
 
 /// What the store refers to, as it is now.
-pub(in crate::controller) struct Parts {
-    pub credential: Credential,
-    pub roots: Roots,
-    pub options: ClientOptions,
+struct Parts {
+    credential: Credential,
+    roots: Roots,
+    options: ClientOptions,
 }
 
 impl Parts {
-    pub async fn read(client: &Client, config: &Config, store: &Store, asked: &Asked) -> Result<Self, Problem> {
+    async fn read(reader: &Reader<'_>, store: &Store, asked: &Asked) -> Result<Self, Problem> {
         let connection = store.connection();
-        let reader = Reader::new(client, config, store);
         let credential = reader.credential(&connection.auth, asked.okms_id.as_ref()).await?;
         let roots = reader.roots("spec.ca", connection.ca.as_ref()).await?;
         let timeout = store.limits().timeout();
@@ -79,12 +78,7 @@ impl Parts {
 
 /// Whether the operator may serve a store of a namespace: its owner chooses where a credential goes, and how many there are.
 /// `older`: how many of its namespace come before it.
-pub(in crate::controller) fn permitted(
-    config: &Config,
-    store: &OkmsStore,
-    endpoint: &Endpoint,
-    older: usize,
-) -> Result<(), Problem> {
+fn permitted(config: &Config, store: &OkmsStore, endpoint: &Endpoint, older: usize) -> Result<(), Problem> {
     let Some(settings) = &config.namespaced_stores else {
         return Err(Problem::not_allowed(
             "this operator serves no stores of namespaces (--namespaced-stores)".to_owned(),

@@ -7,9 +7,12 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::super::{
-    metrics::StoreMetrics,
-    named::{Reference, Watch},
+use super::{
+    super::{
+        metrics::StoreMetrics,
+        named::{Reference, Watch},
+    },
+    credential::Parsed,
 };
 use crate::{
     api::{CertificateStatus, StoreStatus},
@@ -30,6 +33,7 @@ pub(super) struct Row {
     pub proven: Option<(i64, Proposal)>,
     /// The certificate that was last found to work.
     pub certificate: Option<CertificateStatus>,
+    pub parsed: Parsed,
     /// How the clock of OKMS differs from ours, as the last client that was made for it finds out.
     pub clock: okms::Clock,
     /// Why what the spec says now cannot be used.
