@@ -1,8 +1,10 @@
 //! Values of secrets are in the Secrets and nowhere else: not in logs at their finest, events, statuses, metrics or what a panic prints,
 //! whatever goes wrong. Each value here is a canary; the searches are shown to find one.
 //!
-//! [`search`] looks for canaries, [`shaped`] is about what is made of several secrets, by templates, or together with somebody else.
+//! [`search`] looks for canaries, [`shaped`] is about what is made of several secrets, by templates, or together with somebody else,
+//! [`credentials`] about what the operator authenticates with.
 
+mod credentials;
 mod search;
 mod shaped;
 

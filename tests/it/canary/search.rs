@@ -147,12 +147,15 @@ where
 async fn visible(world: &World) -> Vec<(&'static str, String)> {
     let namespaced = |name| (world.client.clone(), name);
     let (client, name) = namespaced(&world.name);
-    let store = world.stores().get(&world.name).await.unwrap();
+    // What somebody pasted into a spec is theirs to see; what was said of it is not.
+    let stores = listed(world.okms_stores(&world.name)).await;
+    let store = world.stores().get_opt(&world.name).await.unwrap();
     vec![
         ("log", log()),
         ("events", listed(Api::<Event>::namespaced(client, name)).await),
         ("OkmsSecrets", listed(world.objects()).await),
         ("metadata of Secrets", listed(world.secrets()).await),
+        ("OkmsStores", stores),
         ("store", serde_json::to_string(&store).unwrap()),
         ("metrics", world.operator.as_ref().unwrap().metrics.encode()),
     ]
