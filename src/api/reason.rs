@@ -77,7 +77,7 @@ reasons! {
         NoVersion Stalled "The secret exists in OKMS, but has no version."
             "Write a version in OKMS."
         Forbidden Stalled "OKMS refuses this path while others can be read. The Secret is kept."
-            "Grant the identity of the store's certificate the IAM actions that the message names, on the resource that it names."
+            "Grant the identity of the store's credential the IAM actions that the message names, on the resource that it names."
         VersionDeactivated Stalled "The version was deactivated in OKMS; withdrawalPolicy says what became of the Secret."
             "Reactivate the version, or write a new one; where it is pinned, move the pin. If it was meant for good, delete the OkmsSecret."
         VersionDestroyed Stalled "The version was destroyed in OKMS; withdrawalPolicy says what became of the Secret."
@@ -186,11 +186,11 @@ reasons! {
         OkmsUnavailable Settled "OKMS does not answer, or reports an error of its own."
             "Check spec.endpoint and the way there: DNS, firewall, network policy. If they are right, wait: it is tried again."
         TlsFailed Stalled "The TLS connection fails: the server's certificate is not trusted, or the client's is not accepted."
-            "Give the authority of the endpoint in spec.ca, or provide a client certificate that is valid in this domain."
-        Refused Stalled "OKMS does not accept the identity: the certificate is revoked, or has no rights in the domain."
-            "Check the identities of the access certificate and their IAM policies, or provide another certificate."
+            "Do what the message says: it tells apart whose certificate is not accepted, and why."
+        Refused Stalled "OKMS, or the token endpoint, does not accept the identity: it was revoked, or has no rights in the domain."
+            "Grant the IAM actions that the message names, or provide another credential."
         UnexpectedAnswer Settled "Something answers that is not this OKMS domain."
-            "Check spec.endpoint, spec.okmsId, and what stands between, such as a proxy."
+            "Check spec.endpoint, spec.okmsId, the token endpoint, and what stands between, such as a proxy."
     }
 }
 

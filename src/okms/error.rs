@@ -13,11 +13,7 @@ pub(super) use self::{
     token::TokenProblem,
 };
 use super::{domain_urn, tls::TlsProblem, wire::Refusal};
-use crate::model::OkmsId;
-
-/// The public guide on policies: "How to use IAM policies using the OVHcloud Control Panel".
-const IAM_GUIDE: &str =
-    "https://help.ovhcloud.com/csm/en-customer-iam-policies-ui?id=kb_article_view&sysparm_article=KB0058729";
+use crate::model::{OkmsId, iam};
 
 /// What to do about a failed request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -210,8 +206,11 @@ impl Asker {
         write!(
             f,
             "OKMS refuses the request (status {status}): check {known}that an IAM policy allows {whose} \
-             okms:apikms:secret/get and okms:apikms:secret/version/getData on {} ({IAM_GUIDE}){elsewhere}",
-            domain_urn(&self.okms_id)
+             {} and {} on {} ({}){elsewhere}",
+            iam::CHECK_ACTION,
+            iam::READ_ACTION,
+            domain_urn(&self.okms_id),
+            iam::GUIDE
         )
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::ErrorKind;
+use crate::model::iam;
 
 /// Told of every request and handshake. Called on the path of the request: it must return at once.
 pub trait Observer: Send + Sync {
@@ -44,8 +45,8 @@ impl Operation {
     /// The IAM action that this needs (OpenAPI 2.14.0). Everybody may ask for a token.
     pub fn iam_action(self) -> Option<&'static str> {
         match self {
-            Self::Metadata | Self::List => Some("okms:apikms:secret/get"),
-            Self::Data => Some("okms:apikms:secret/version/getData"),
+            Self::Metadata | Self::List => Some(iam::CHECK_ACTION),
+            Self::Data => Some(iam::READ_ACTION),
             Self::Token => None,
         }
     }

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Secret;
 use super::{Claim, Condition, Content, Place, RenderErrorKind, WantedSource, render};
 use crate::{
     api::{Reason, WithdrawalPolicy},
-    model::{Finding, Mark, Source, StoreTrouble, Trouble, TroubleKind, Verdict, Withdrawal},
+    model::{Finding, Mark, Source, StoreTrouble, Trouble, TroubleKind, Verdict, Withdrawal, iam},
 };
 
 /// Everything that a decision depends on.
@@ -217,11 +217,14 @@ impl Snapshot<'_> {
     fn trouble(&self, source: &Source, trouble: &Trouble, stale: bool) -> Decision {
         let message = || match trouble.kind {
             TroubleKind::Forbidden => format!(
-                "OKMS refuses to read {}: grant okms:apikms:secret/get and okms:apikms:secret/version/getData on \
-                 urn:v1:*:resource:okms:{}/secret/{} to the identity of the store's certificate",
+                "OKMS refuses to read {}: grant {} and {} on urn:v1:*:resource:okms:{}/secret/{} to the identity of the \
+                 store's credential ({})",
                 source.path,
+                iam::CHECK_ACTION,
+                iam::READ_ACTION,
                 self.claim.okms_id,
-                source.path.encoded()
+                source.path.encoded(),
+                iam::GUIDE
             ),
             TroubleKind::OkmsUnavailable | TroubleKind::UnexpectedAnswer | TroubleKind::TooLarge => {
                 format!("{} cannot be read, while other paths can: {}", source.path, trouble.message)
