@@ -49,10 +49,15 @@ fn install(cluster: &ControlPlane, release: &str, values: &Path) -> Output {
 }
 
 pub(crate) fn template(arguments: &[&str]) -> Output {
+    render("okms-operator", NAMESPACE, arguments)
+}
+
+/// Renders the chart for a release.
+pub(crate) fn render(release: &str, namespace: &str, arguments: &[&str]) -> Output {
     // Rendering talks to no cluster, but Helm would still read the kubeconfig of whoever runs the test.
     let mut helm = std::process::Command::new(binaries::helm_binary().unwrap());
     helm.env("KUBECONFIG", "/dev/null");
-    helm.args(["template", "okms-operator"]).arg(chart()).args(["--namespace", NAMESPACE]).args(arguments);
+    helm.args(["template", release]).arg(chart()).args(["--namespace", namespace]).args(arguments);
     cluster::run(helm, "")
 }
 
@@ -80,7 +85,7 @@ fn it_renders_an_installation_with_every_value() {
 
 #[test]
 fn the_api_server_takes_all_that_it_renders() {
-    for values in ["default-values.yaml", "namespaces-values.yaml", "full-values.yaml"] {
+    for values in ["default-values.yaml", "namespaces-values.yaml", "full-values.yaml", "trusting-values.yaml"] {
         let objects = rendered(values);
         let arguments =
             ["apply", "--dry-run=server", "--server-side", "--force-conflicts", "--validate=strict", "-f", "-"];
@@ -104,6 +109,17 @@ fn what_is_missing_is_refused_with_what_to_do() {
 }
 
 #[test]
+fn a_rule_of_access_may_go_by_labels_alone() {
+    let values = values("default-values.yaml");
+    let rule = r#"store.access=[{"namespaceSelector":{"matchLabels":{"okms":"shop"}},"paths":["prod/*"]}]"#;
+    let rendered = template(&["--values", values.to_str().unwrap(), "--set-json", rule]).succeeded();
+    assert!(
+        rendered.contains("  access:\n    - namespaceSelector:\n        matchLabels:\n          okms: shop\n"),
+        "{rendered}"
+    );
+}
+
+#[test]
 fn what_is_wrong_is_refused_by_its_name() {
     let values = values("default-values.yaml");
     for (value, message) in [
@@ -117,6 +133,18 @@ fn what_is_wrong_is_refused_by_its_name() {
         ("store.withdrawalPolicy=Keep", "at '/store/withdrawalPolicy': value must be one of"),
         ("store.maxWithdrawalsPerHour=200%", "at '/store/maxWithdrawalsPerHour'"),
         ("minRefreshInterval=ten", "at '/minRefreshInterval'"),
+        ("namespacedStores.allowedEndpoints=null", "at '/namespacedStores': missing property"),
+        ("namespacedStores.allowedEndpoints={}", "at '/namespacedStores/allowedEndpoints': minItems"),
+        ("namespacedStores.allowedEndpoints={http://x}", "at '/namespacedStores/allowedEndpoints/0'"),
+        ("namespacedStores.allowedEndpoints={https://x/}", "at '/namespacedStores/allowedEndpoints/0'"),
+        ("namespacedStores.allowedEndpoints={https://a@x}", "at '/namespacedStores/allowedEndpoints/0'"),
+        ("namespacedStores.allowedEndpoints={https://x:8*}", "at '/namespacedStores/allowedEndpoints/0'"),
+        ("namespacedStores.allowedEndpoints={https://}", "at '/namespacedStores/allowedEndpoints/0'"),
+        ("namespacedStores.allowedEndpoints={https://x.}", "at '/namespacedStores/allowedEndpoints/0'"),
+        ("namespacedStores.maxPerNamespace=0", "at '/namespacedStores/maxPerNamespace'"),
+        ("admissionPolicies.enabled=yes", "at '/admissionPolicies/enabled'"),
+        ("store.access[0].namespaces=null", "at '/store/access/0'"),
+        ("store.access[0].namespaceSelector.labels.a=b", "additional properties 'labels' not allowed"),
         ("replicas=2", "additional properties 'replicas' not allowed"),
         ("credentials.default=x", "credentials.default is in the way"),
         ("credentials.A=x", "invalid propertyName 'A'"),
@@ -141,7 +169,7 @@ fn its_readme_names_every_value() {
     let read = |file: &str| std::fs::read_to_string(chart().join(file)).unwrap();
     let values: serde_json::Map<String, Value> = serde_saphyr::from_str(&read("values.yaml")).unwrap();
     let readme = read("README.md");
-    let grouped = ["store", "image", "serviceAccount", "rbac", "service"];
+    let grouped = ["store", "namespacedStores", "admissionPolicies", "image", "serviceAccount", "rbac", "service"];
     let names = values.iter().flat_map(|(name, value)| match value {
         Value::Object(fields) if grouped.contains(&name.as_str()) => {
             fields.keys().map(|field| format!("{name}.{field}")).collect()
@@ -253,7 +281,7 @@ fn whoever_edits_a_namespace_may_use_okms_secrets_but_not_stores() {
 
 /// Waits for a state that controllers bring about.
 #[track_caller]
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_mins(2);
     while !holds() {
         assert!(Instant::now() < deadline, "not within two minutes: {what}");
