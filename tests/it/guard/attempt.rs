@@ -23,8 +23,8 @@ impl Attempt {
         Self::new("POST", path, Some(object))
     }
 
-    pub(super) fn patch(path: impl Into<String>, patch: Value) -> Self {
-        Self::new("PATCH", path, Some(patch))
+    pub(super) fn patch(path: impl Into<String>, changes: Value) -> Self {
+        Self::new("PATCH", path, Some(changes))
     }
 
     pub(super) fn delete(path: impl Into<String>) -> Self {

@@ -193,7 +193,7 @@ async fn where_stores_of_namespaces_are_switched_off_none_can_be_made() {
     assert_eq!(Attempt::delete(&path).make(&world.client).await, Ok(()));
 }
 
-/// Gives somebody a ClusterRole in the namespace of a world.
+/// Gives somebody a role of the cluster in the namespace of a world.
 async fn bind(world: &World, role: &str, user: &str) {
     let (namespace, role, user) = (world.name.clone(), format!("--clusterrole={role}"), user.to_owned());
     let bind = move || {
