@@ -12,7 +12,10 @@ use std::{
 use serde_json::{Value, json};
 use test_cluster::{ControlPlane, binaries};
 
-use crate::cluster::{self, Output, kubectl, kubectl_json};
+use crate::{
+    cluster::{self, Output, kubectl, kubectl_json},
+    guard::stores,
+};
 
 const NAMESPACE: &str = "okms-system";
 
@@ -277,6 +280,37 @@ fn whoever_edits_a_namespace_may_use_okms_secrets_but_not_stores() {
         assert!(!may(user, "get", "clusterokmsstores.okms-operator.io"), "{user}");
         assert!(!may(user, "patch", "okmssecrets.okms-operator.io --subresource=status"), "{user}");
     }
+}
+
+#[test]
+fn a_store_of_any_namespace_is_held_to_the_addresses_of_ovhcloud() {
+    let cluster = installed();
+    stores::serve(cluster);
+    let make = |endpoint: &str, token_endpoint: Option<&str>| {
+        let store = stores::store("new", endpoint, token_endpoint).to_string();
+        kubectl(cluster, &["create", "-n", "elsewhere", "--dry-run=server", "-f", "-"], &store)
+    };
+    let (okms, token) = ("https://eu-west-rbx.okms.ovh.net", "https://www.ovh.com/auth/oauth2/token");
+    eventually("the policy is in force", || !make("https://evil.example", None).ok);
+    for (endpoint, token_endpoint) in [("https://evil.example", None), (okms, Some("https://evil.example/token"))] {
+        let refusal = make(endpoint, token_endpoint).failed();
+        assert!(refusal.contains("ValidatingAdmissionPolicy 'okms-operator-stores'"), "{refusal}");
+        assert!(refusal.contains("use one of https://*.okms.ovh.net, https://*.okms.ovh.us,"), "{refusal}");
+    }
+    for (endpoint, token_endpoint) in [
+        (okms, None),
+        (okms, Some(token)),
+        ("https://us-east-vin.okms.ovh.us", Some("https://us.ovhcloud.com/auth/oauth2/token")),
+        ("https://ca-east-bhs.okms.ovh.net", Some("https://ca.ovh.com/auth/oauth2/token")),
+    ] {
+        make(endpoint, token_endpoint).succeeded();
+    }
+}
+
+#[test]
+fn without_policies_it_renders_none() {
+    assert!(rendered("default-values.yaml").contains("kind: ValidatingAdmissionPolicy"));
+    assert!(!rendered("trusting-values.yaml").contains("kind: ValidatingAdmissionPolicy"));
 }
 
 /// Waits for a state that controllers bring about.

@@ -7,7 +7,7 @@
 
 mod attacks;
 mod attempt;
-mod stores;
+pub(crate) mod stores;
 mod work;
 
 use std::sync::OnceLock;

@@ -1,10 +1,11 @@
 //! What people can do: with stores of a namespace, which send a credential to where whoever makes them says, and with the roles that the chart
 //! adds to those of every cluster.
 
-use std::sync::OnceLock;
+use std::sync::Mutex;
 
 use kube::Client;
 use serde_json::{Value, json};
+use test_cluster::ControlPlane;
 
 use super::{ALL_NAMESPACES, attempt::Attempt, installed};
 use crate::{
@@ -28,7 +29,7 @@ fn in_namespace(world: &World, rest: &str) -> String {
     format!("{GROUP}/namespaces/{}/{rest}", world.name)
 }
 
-fn store(name: &str, endpoint: &str, token_endpoint: Option<&str>) -> Value {
+pub(crate) fn store(name: &str, endpoint: &str, token_endpoint: Option<&str>) -> Value {
     let auth = match token_endpoint {
         None => json!({"clientCertificate": {"secretRef": {"name": "x"}}}),
         Some(address) => json!({"oauth2": {"secretRef": {"name": "x"}, "tokenEndpoint": address}}),
@@ -42,30 +43,30 @@ fn make(world: &World, store: Value) -> Attempt {
 }
 
 /// Until the types have the kind, something that is called so.
-fn serve() {
-    static SERVED: OnceLock<()> = OnceLock::new();
-    SERVED.get_or_init(|| {
-        const NAME: &str = "okmsstores.okms-operator.io";
-        if kubectl(cluster::shared(), &["get", "crd", NAME], "").ok {
-            return;
-        }
-        let anything = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-        let version = json!({"name": "v1alpha1", "served": true, "storage": true, "subresources": {"status": {}},
-            "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": anything, "status": anything}}}});
-        let names = json!({"kind": "OkmsStore", "plural": "okmsstores", "singular": "okmsstore"});
-        let crd = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": NAME},
-            "spec": {"group": "okms-operator.io", "scope": "Namespaced", "names": names, "versions": [version]}});
-        kubectl(cluster::shared(), &["apply", "--server-side", "-f", "-"], &crd.to_string()).succeeded();
-        let established = ["wait", "--for=condition=Established", "--timeout=60s", &format!("crd/{NAME}")];
-        kubectl(cluster::shared(), &established, "").succeeded();
-    });
+pub(crate) fn serve(cluster: &ControlPlane) {
+    const NAME: &str = "okmsstores.okms-operator.io";
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap();
+    if kubectl(cluster, &["get", "crd", NAME], "").ok {
+        return;
+    }
+    let anything = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let version = json!({"name": "v1alpha1", "served": true, "storage": true, "subresources": {"status": {}},
+        "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": anything, "status": anything}}}});
+    let names = json!({"kind": "OkmsStore", "plural": "okmsstores", "singular": "okmsstore"});
+    let spec = json!({"group": "okms-operator.io", "scope": "Namespaced", "names": names, "versions": [version]});
+    let crd = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": NAME}, "spec": spec});
+    kubectl(cluster, &["apply", "--server-side", "-f", "-"], &crd.to_string()).succeeded();
+    let established = ["wait", "--for=condition=Established", "--timeout=60s", &format!("crd/{NAME}")];
+    kubectl(cluster, &established, "").succeeded();
 }
 
 /// Makes it in earnest, as an administrator.
 async fn exists(world: &World, store: &Value) {
     let (namespace, store) = (world.name.clone(), store.to_string());
     let create = move || {
-        serve();
+        serve(cluster::shared());
         kubectl(cluster::shared(), &["create", "-n", &namespace, "-f", "-"], &store).succeeded()
     };
     tokio::task::spawn_blocking(create).await.unwrap();
