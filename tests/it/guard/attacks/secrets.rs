@@ -128,6 +128,7 @@ pub(super) fn changes(scene: &Scene) -> Vec<Line> {
                 ("what has only the label is made a target", data("labelled", of("db"))),
                 ("merged keys change in what allows no more", data("unforgiving", json!({}))),
                 ("other keys are merged into what allows no more", data("unforgiving", share(OTHER_SHARE))),
+                ("another says that it merges into that", meta("unforgiving", share(OTHER_SHARE))),
                 ("other keys where a controller took it", data("taken-merged", share(OTHER_SHARE))),
             ],
         ),
@@ -135,6 +136,7 @@ pub(super) fn changes(scene: &Scene) -> Vec<Line> {
             UNMARKED,
             [
                 ("new data for what allows it, without a mark", data("allowing", json!({}))),
+                ("new data for what allows it, with the label only", data("allowing", label())),
                 ("adopted by another than it allows", data("allowing", of("third"))),
                 ("adopted without the label", data("allowing", annotate(OWNER, json!("db")))),
                 ("merged into without the label", data("allowing", annotate(SHARE, json!("{}")))),
