@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use okms_operator::controller::rights;
 use serde_json::{Value, json};
 use test_cluster::{ControlPlane, binaries};
 
@@ -227,7 +228,7 @@ fn the_service_leads_to_the_pod() {
 }
 
 /// Everything that a service account may do in a namespace, beyond what every account may.
-fn rights(cluster: &ControlPlane, account: &str, namespace: &str) -> String {
+fn granted(cluster: &ControlPlane, account: &str, namespace: &str) -> String {
     let list = |account: &str| -> Vec<String> {
         let account = format!("--as=system:serviceaccount:{account}");
         let groups = ["--as-group=system:serviceaccounts", "--as-group=system:authenticated"];
@@ -244,8 +245,24 @@ fn rights(cluster: &ControlPlane, account: &str, namespace: &str) -> String {
 #[test]
 fn it_may_do_no_more_than_its_work() {
     let cluster = installed();
-    insta::assert_snapshot!("rights_in_any_namespace", rights(cluster, "okms-system:okms-operator", "default"));
-    insta::assert_snapshot!("rights_in_its_own_namespace", rights(cluster, "okms-system:okms-operator", NAMESPACE));
+    insta::assert_snapshot!("rights_in_any_namespace", granted(cluster, "okms-system:okms-operator", "default"));
+    insta::assert_snapshot!("rights_in_its_own_namespace", granted(cluster, "okms-system:okms-operator", NAMESPACE));
+}
+
+#[test]
+fn it_may_do_all_that_its_start_asks_for() {
+    let cluster = installed();
+    let account = "--as=system:serviceaccount:okms-system:okms-operator";
+    for right in rights::rights(true) {
+        let (resource, subresource) = right.resource.split_once('/').unwrap_or((right.resource, ""));
+        let resource = [resource, right.group].join(".");
+        for verb in right.verbs {
+            let arguments = ["auth", "can-i", verb, resource.trim_end_matches('.'), "--all-namespaces", account];
+            let subresource = format!("--subresource={subresource}");
+            let may = kubectl(cluster, &[&arguments[..], &[&subresource]].concat(), "");
+            assert!(may.ok, "{verb} {right:?}: {}{}", may.stdout, may.stderr);
+        }
+    }
 }
 
 #[test]
@@ -253,9 +270,9 @@ fn limited_to_namespaces_it_may_touch_no_secret_elsewhere() {
     let cluster = installed();
     install(cluster, "limited", &values("namespaces-values.yaml")).succeeded();
     let account = "okms-system:limited-okms-operator";
-    insta::assert_snapshot!("limited_rights_in_a_watched_namespace", rights(cluster, account, "shop"));
-    insta::assert_snapshot!("limited_rights_in_its_own_namespace", rights(cluster, account, NAMESPACE));
-    insta::assert_snapshot!("limited_rights_elsewhere", rights(cluster, account, "elsewhere"));
+    insta::assert_snapshot!("limited_rights_in_a_watched_namespace", granted(cluster, account, "shop"));
+    insta::assert_snapshot!("limited_rights_in_its_own_namespace", granted(cluster, account, NAMESPACE));
+    insta::assert_snapshot!("limited_rights_elsewhere", granted(cluster, account, "elsewhere"));
 }
 
 #[test]
@@ -285,7 +302,6 @@ fn whoever_edits_a_namespace_may_use_okms_secrets_but_not_stores() {
 #[test]
 fn a_store_of_any_namespace_is_held_to_the_addresses_of_ovhcloud() {
     let cluster = installed();
-    stores::serve(cluster);
     let make = |endpoint: &str, token_endpoint: Option<&str>| {
         let store = stores::store("new", endpoint, token_endpoint).to_string();
         kubectl(cluster, &["create", "-n", "elsewhere", "--dry-run=server", "-f", "-"], &store)
@@ -304,6 +320,22 @@ fn a_store_of_any_namespace_is_held_to_the_addresses_of_ovhcloud() {
         ("https://ca-east-bhs.okms.ovh.net", Some("https://ca.ovh.com/auth/oauth2/token")),
     ] {
         make(endpoint, token_endpoint).succeeded();
+    }
+}
+
+#[test]
+fn the_operator_takes_the_arguments_of_its_pod() {
+    for values in ["default-values.yaml", "namespaces-values.yaml", "full-values.yaml"] {
+        let rendered = rendered(values);
+        let objects = rendered.split("\n---\n").map(|document| serde_saphyr::from_str::<Value>(document).unwrap());
+        let deployment = objects.into_iter().find(|object| object["kind"] == "Deployment").unwrap();
+        let arguments = &deployment["spec"]["template"]["spec"]["containers"][0]["args"];
+        let mut operator = std::process::Command::new(env!("CARGO_BIN_EXE_okms-operator"));
+        operator.args(arguments.as_array().unwrap().iter().map(|argument| argument.as_str().unwrap()));
+        // What is wrong with the arguments is said before a cluster is looked for, and there is none.
+        operator.env("KUBECONFIG", "/dev/null");
+        let said = cluster::run(operator, "").failed();
+        assert!(said.contains("no Kubernetes cluster can be found"), "{values}: {said}");
     }
 }
 

@@ -1,11 +1,8 @@
 //! What people can do: with stores of a namespace, which send a credential to where whoever makes them says, and with the roles that the chart
 //! adds to those of every cluster.
 
-use std::sync::Mutex;
-
 use kube::Client;
 use serde_json::{Value, json};
-use test_cluster::ControlPlane;
 
 use super::{ALL_NAMESPACES, attempt::Attempt, installed};
 use crate::{
@@ -42,33 +39,10 @@ fn make(world: &World, store: Value) -> Attempt {
     Attempt::create(in_namespace(world, "okmsstores"), store)
 }
 
-/// Until the types have the kind, something that is called so.
-pub(crate) fn serve(cluster: &ControlPlane) {
-    const NAME: &str = "okmsstores.okms-operator.io";
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _turn = ONE_AT_A_TIME.lock().unwrap();
-    if kubectl(cluster, &["get", "crd", NAME], "").ok {
-        return;
-    }
-    let anything = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-    let version = json!({"name": "v1alpha1", "served": true, "storage": true, "subresources": {"status": {}},
-        "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": anything, "status": anything}}}});
-    let names = json!({"kind": "OkmsStore", "plural": "okmsstores", "singular": "okmsstore"});
-    let spec = json!({"group": "okms-operator.io", "scope": "Namespaced", "names": names, "versions": [version]});
-    let crd = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": NAME}, "spec": spec});
-    kubectl(cluster, &["apply", "--server-side", "-f", "-"], &crd.to_string()).succeeded();
-    let established = ["wait", "--for=condition=Established", "--timeout=60s", &format!("crd/{NAME}")];
-    kubectl(cluster, &established, "").succeeded();
-}
-
 /// Makes it in earnest, as an administrator.
 async fn exists(world: &World, store: &Value) {
     let (namespace, store) = (world.name.clone(), store.to_string());
-    let create = move || {
-        serve(cluster::shared());
-        kubectl(cluster::shared(), &["create", "-n", &namespace, "-f", "-"], &store).succeeded()
-    };
+    let create = move || kubectl(cluster::shared(), &["create", "-n", &namespace, "-f", "-"], &store).succeeded();
     tokio::task::spawn_blocking(create).await.unwrap();
 }
 

@@ -21,7 +21,9 @@ use crate::{
 async fn limited(name: &str) -> World {
     let mut world = World::without_operator(name).await;
     world.create_store(json!({})).await;
-    let installation = installed(&world, &format!(r#"watchNamespaces=["{}"]"#, world.name)).await;
+    let values =
+        format!(r#"watchNamespaces=["{}"],namespacedStores.allowedEndpoints=["https://127.0.0.1:*"]"#, world.name);
+    let installation = installed(&world, &values).await;
     let client = installation.client().await;
     // It is who it is meant to be.
     let elsewhere: Api<k8s_openapi::api::core::v1::Secret> = Api::namespaced(client.clone(), "default");
@@ -144,4 +146,15 @@ async fn secrets_of_others_are_used_as_far_as_they_allow_it_under_the_policies()
     world.domain.deactivate("a", 2).unwrap();
     fails(&world, "a", "VersionDeactivated", &["its keys are removed"]).await;
     assert!(holds(&world.secret("next").await.unwrap(), &[("theirs", "x")]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_of_a_namespace_works_with_the_roles_of_that_namespace() {
+    let world = limited("work-own").await;
+    world.put_credential(&world.certificate).await;
+    world.create_okms_store(&world.name, "vault", json!({})).await;
+    world.okms_store_ready(&world.name, "vault", "True", "Reachable").await;
+    world.domain.put("db", json!({"v": "1"}));
+    world.apply("db", json!({"path": "db", "storeRef": {"kind": "OkmsStore", "name": "vault"}})).await;
+    world.synced("db", &[("v", "1")]).await;
 }
