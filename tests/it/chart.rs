@@ -9,10 +9,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use okms_operator::controller::rights;
 use serde_json::{Value, json};
 use test_cluster::{ControlPlane, binaries};
 
-use crate::cluster::{self, Output, kubectl, kubectl_json};
+use crate::{
+    cluster::{self, Output, kubectl, kubectl_json},
+    guard::stores,
+};
 
 const NAMESPACE: &str = "okms-system";
 
@@ -49,10 +53,15 @@ fn install(cluster: &ControlPlane, release: &str, values: &Path) -> Output {
 }
 
 pub(crate) fn template(arguments: &[&str]) -> Output {
+    render("okms-operator", NAMESPACE, arguments)
+}
+
+/// Renders the chart for a release.
+pub(crate) fn render(release: &str, namespace: &str, arguments: &[&str]) -> Output {
     // Rendering talks to no cluster, but Helm would still read the kubeconfig of whoever runs the test.
     let mut helm = std::process::Command::new(binaries::helm_binary().unwrap());
     helm.env("KUBECONFIG", "/dev/null");
-    helm.args(["template", "okms-operator"]).arg(chart()).args(["--namespace", NAMESPACE]).args(arguments);
+    helm.args(["template", release]).arg(chart()).args(["--namespace", namespace]).args(arguments);
     cluster::run(helm, "")
 }
 
@@ -80,7 +89,7 @@ fn it_renders_an_installation_with_every_value() {
 
 #[test]
 fn the_api_server_takes_all_that_it_renders() {
-    for values in ["default-values.yaml", "namespaces-values.yaml", "full-values.yaml"] {
+    for values in ["default-values.yaml", "namespaces-values.yaml", "full-values.yaml", "trusting-values.yaml"] {
         let objects = rendered(values);
         let arguments =
             ["apply", "--dry-run=server", "--server-side", "--force-conflicts", "--validate=strict", "-f", "-"];
@@ -104,6 +113,17 @@ fn what_is_missing_is_refused_with_what_to_do() {
 }
 
 #[test]
+fn a_rule_of_access_may_go_by_labels_alone() {
+    let values = values("default-values.yaml");
+    let rule = r#"store.access=[{"namespaceSelector":{"matchLabels":{"okms":"shop"}},"paths":["prod/*"]}]"#;
+    let rendered = template(&["--values", values.to_str().unwrap(), "--set-json", rule]).succeeded();
+    assert!(
+        rendered.contains("  access:\n    - namespaceSelector:\n        matchLabels:\n          okms: shop\n"),
+        "{rendered}"
+    );
+}
+
+#[test]
 fn what_is_wrong_is_refused_by_its_name() {
     let values = values("default-values.yaml");
     for (value, message) in [
@@ -117,6 +137,18 @@ fn what_is_wrong_is_refused_by_its_name() {
         ("store.withdrawalPolicy=Keep", "at '/store/withdrawalPolicy': value must be one of"),
         ("store.maxWithdrawalsPerHour=200%", "at '/store/maxWithdrawalsPerHour'"),
         ("minRefreshInterval=ten", "at '/minRefreshInterval'"),
+        ("namespacedStores.allowedEndpoints=null", "at '/namespacedStores': missing property"),
+        ("namespacedStores.allowedEndpoints={http://x}", "at '/namespacedStores/allowedEndpoints/0'"),
+        ("namespacedStores.allowedEndpoints={https://x/}", "at '/namespacedStores/allowedEndpoints/0'"),
+        ("namespacedStores.allowedEndpoints={https://a@x}", "at '/namespacedStores/allowedEndpoints/0'"),
+        ("namespacedStores.allowedEndpoints={https://x:8*}", "at '/namespacedStores/allowedEndpoints/0'"),
+        ("namespacedStores.allowedEndpoints={https://x:65536}", "at '/namespacedStores/allowedEndpoints/0'"),
+        ("namespacedStores.allowedEndpoints={https://}", "at '/namespacedStores/allowedEndpoints/0'"),
+        ("namespacedStores.allowedEndpoints={https://x.}", "at '/namespacedStores/allowedEndpoints/0'"),
+        ("namespacedStores.maxPerNamespace=0", "at '/namespacedStores/maxPerNamespace'"),
+        ("admissionPolicies.enabled=yes", "at '/admissionPolicies/enabled'"),
+        ("store.access[0].namespaces=null", "at '/store/access/0/namespaces'"),
+        ("store.access[0].namespaceSelector.labels.a=b", "additional properties 'labels' not allowed"),
         ("replicas=2", "additional properties 'replicas' not allowed"),
         ("credentials.default=x", "credentials.default is in the way"),
         ("credentials.A=x", "invalid propertyName 'A'"),
@@ -141,7 +173,7 @@ fn its_readme_names_every_value() {
     let read = |file: &str| std::fs::read_to_string(chart().join(file)).unwrap();
     let values: serde_json::Map<String, Value> = serde_saphyr::from_str(&read("values.yaml")).unwrap();
     let readme = read("README.md");
-    let grouped = ["store", "image", "serviceAccount", "rbac", "service"];
+    let grouped = ["store", "namespacedStores", "admissionPolicies", "image", "serviceAccount", "rbac", "service"];
     let names = values.iter().flat_map(|(name, value)| match value {
         Value::Object(fields) if grouped.contains(&name.as_str()) => {
             fields.keys().map(|field| format!("{name}.{field}")).collect()
@@ -196,7 +228,7 @@ fn the_service_leads_to_the_pod() {
 }
 
 /// Everything that a service account may do in a namespace, beyond what every account may.
-fn rights(cluster: &ControlPlane, account: &str, namespace: &str) -> String {
+fn granted(cluster: &ControlPlane, account: &str, namespace: &str) -> String {
     let list = |account: &str| -> Vec<String> {
         let account = format!("--as=system:serviceaccount:{account}");
         let groups = ["--as-group=system:serviceaccounts", "--as-group=system:authenticated"];
@@ -213,8 +245,24 @@ fn rights(cluster: &ControlPlane, account: &str, namespace: &str) -> String {
 #[test]
 fn it_may_do_no_more_than_its_work() {
     let cluster = installed();
-    insta::assert_snapshot!("rights_in_any_namespace", rights(cluster, "okms-system:okms-operator", "default"));
-    insta::assert_snapshot!("rights_in_its_own_namespace", rights(cluster, "okms-system:okms-operator", NAMESPACE));
+    insta::assert_snapshot!("rights_in_any_namespace", granted(cluster, "okms-system:okms-operator", "default"));
+    insta::assert_snapshot!("rights_in_its_own_namespace", granted(cluster, "okms-system:okms-operator", NAMESPACE));
+}
+
+#[test]
+fn it_may_do_all_that_its_start_asks_for() {
+    let cluster = installed();
+    let account = "--as=system:serviceaccount:okms-system:okms-operator";
+    for right in rights::rights(true) {
+        let (resource, subresource) = right.resource.split_once('/').unwrap_or((right.resource, ""));
+        let resource = [resource, right.group].join(".");
+        for verb in right.verbs {
+            let arguments = ["auth", "can-i", verb, resource.trim_end_matches('.'), "--all-namespaces", account];
+            let subresource = format!("--subresource={subresource}");
+            let may = kubectl(cluster, &[&arguments[..], &[&subresource]].concat(), "");
+            assert!(may.ok, "{verb} {right:?}: {}{}", may.stdout, may.stderr);
+        }
+    }
 }
 
 #[test]
@@ -222,9 +270,9 @@ fn limited_to_namespaces_it_may_touch_no_secret_elsewhere() {
     let cluster = installed();
     install(cluster, "limited", &values("namespaces-values.yaml")).succeeded();
     let account = "okms-system:limited-okms-operator";
-    insta::assert_snapshot!("limited_rights_in_a_watched_namespace", rights(cluster, account, "shop"));
-    insta::assert_snapshot!("limited_rights_in_its_own_namespace", rights(cluster, account, NAMESPACE));
-    insta::assert_snapshot!("limited_rights_elsewhere", rights(cluster, account, "elsewhere"));
+    insta::assert_snapshot!("limited_rights_in_a_watched_namespace", granted(cluster, account, "shop"));
+    insta::assert_snapshot!("limited_rights_in_its_own_namespace", granted(cluster, account, NAMESPACE));
+    insta::assert_snapshot!("limited_rights_elsewhere", granted(cluster, account, "elsewhere"));
 }
 
 #[test]
@@ -251,9 +299,55 @@ fn whoever_edits_a_namespace_may_use_okms_secrets_but_not_stores() {
     }
 }
 
+#[test]
+fn a_store_of_any_namespace_is_held_to_the_addresses_of_ovhcloud() {
+    let cluster = installed();
+    let make = |endpoint: &str, token_endpoint: Option<&str>| {
+        let store = stores::store("new", endpoint, token_endpoint).to_string();
+        kubectl(cluster, &["create", "-n", "elsewhere", "--dry-run=server", "-f", "-"], &store)
+    };
+    let (okms, token) = ("https://eu-west-rbx.okms.ovh.net", "https://www.ovh.com/auth/oauth2/token");
+    eventually("the policy is in force", || !make("https://evil.example", None).ok);
+    for (endpoint, token_endpoint) in [("https://evil.example", None), (okms, Some("https://evil.example/token"))] {
+        let refusal = make(endpoint, token_endpoint).failed();
+        assert!(refusal.contains("ValidatingAdmissionPolicy 'okms-operator-stores'"), "{refusal}");
+        assert!(refusal.contains("use one of https://*.okms.ovh.net, https://*.okms.ovh.us,"), "{refusal}");
+    }
+    for (endpoint, token_endpoint) in [
+        (okms, None),
+        (okms, Some(token)),
+        ("https://us-east-vin.okms.ovh.us", Some("https://us.ovhcloud.com/auth/oauth2/token")),
+        ("https://ca-east-bhs.okms.ovh.net", Some("https://ca.ovh.com/auth/oauth2/token")),
+    ] {
+        make(endpoint, token_endpoint).succeeded();
+    }
+}
+
+#[test]
+fn the_operator_takes_the_arguments_of_its_pod() {
+    for values in ["default-values.yaml", "namespaces-values.yaml", "full-values.yaml"] {
+        let rendered = rendered(values);
+        let objects = rendered.split("\n---\n").map(|document| serde_saphyr::from_str::<Value>(document).unwrap());
+        let deployment = objects.into_iter().find(|object| object["kind"] == "Deployment").unwrap();
+        let arguments = &deployment["spec"]["template"]["spec"]["containers"][0]["args"];
+        let mut operator = std::process::Command::new(env!("CARGO_BIN_EXE_okms-operator"));
+        operator.args(arguments.as_array().unwrap().iter().map(|argument| argument.as_str().unwrap()));
+        // What is wrong with the arguments is said before a cluster is looked for, and there is none.
+        operator.env("KUBECONFIG", "/dev/null");
+        let said = cluster::run(operator, "").failed();
+        assert!(said.contains("no Kubernetes cluster can be found"), "{values}: {said}");
+    }
+}
+
+#[test]
+fn without_policies_it_renders_none() {
+    assert!(rendered("default-values.yaml").contains("kind: ValidatingAdmissionPolicy"));
+    assert!(!rendered("trusting-values.yaml").contains("kind: ValidatingAdmissionPolicy"));
+}
+
 /// Waits for a state that controllers bring about.
 #[track_caller]
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_mins(2);
     while !holds() {
         assert!(Instant::now() < deadline, "not within two minutes: {what}");

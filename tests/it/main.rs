@@ -19,6 +19,7 @@ mod docs;
 mod drift;
 mod expiry;
 mod faults;
+mod guard;
 mod identities;
 mod kept;
 mod kstatus;

@@ -26,7 +26,7 @@ use test_cluster::ControlPlane;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster;
+use crate::{cluster, guard};
 
 /// Long enough for a busy machine, short enough to end a hang.
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -44,6 +44,8 @@ pub(crate) struct World {
     pub(crate) sim: Sim,
     pub(crate) domain: Domain,
     pub(crate) client: Client,
+    /// What its operator reaches Kubernetes with: the rights of the chart, and no more, where the control plane is the shared one.
+    pub(crate) rights: Client,
     /// The namespace of the test, and the name of its store.
     pub(crate) name: String,
     pub(crate) mounts: tempfile::TempDir,
@@ -93,7 +95,9 @@ impl World {
 
     /// A world with a namespace and a mounted credential, but without a store.
     pub(crate) async fn without_operator(name: &str) -> Self {
-        Self::on(client().await, name).await
+        let mut world = Self::on(client().await, name).await;
+        world.rights = guard::operator().await;
+        world
     }
 
     /// The same, on the control plane of this client.
@@ -107,8 +111,8 @@ impl World {
             ..Namespace::default()
         };
         Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
-        let world =
-            Self { sim, domain, client, name, mounts: tempfile::tempdir().unwrap(), certificate, operator: None };
+        let (rights, mounts) = (client.clone(), tempfile::tempdir().unwrap());
+        let world = Self { sim, domain, client, rights, name, mounts, certificate, operator: None };
         world.mount(&world.certificate);
         world
     }
@@ -179,7 +183,7 @@ impl World {
     }
 
     pub(crate) fn start_with(&mut self, config: controller::Config) {
-        self.start_as(config, self.client.clone(), Health::default());
+        self.start_as(config, self.rights.clone(), Health::default());
     }
 
     /// Starts an operator that reaches Kubernetes through a client of its own.

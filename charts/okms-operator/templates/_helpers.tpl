@@ -64,3 +64,25 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- fail (printf "\n\nThe connection to OKMS is not complete:\n- %s\nTo create ClusterOkmsStores by yourself instead, set store.create to false.\n" (join "\n- " $problems)) -}}
 {{- end -}}
 {{- end -}}
+
+{{- /* Who the operator is to the API server. */ -}}
+{{- define "okms-operator.user" -}}
+{{- printf "system:serviceaccount:%s:%s" .Release.Namespace (include "okms-operator.serviceAccountName" .) -}}
+{{- end -}}
+
+{{- /* A regular expression for the addresses that namespaced stores may use, in lower case: scheme, host and port decide. */ -}}
+{{- define "okms-operator.allowedEndpoints" -}}
+{{- $addresses := list -}}
+{{- range .Values.namespacedStores.allowedEndpoints -}}
+{{- $address := . | lower | trimPrefix "https://" -}}
+{{- $port := regexFind ":([0-9]+|[*])$" $address -}}
+{{- $host := trimSuffix $port $address | regexQuoteMeta | replace "\\*" "[a-z0-9-]*" -}}
+{{- if eq $port ":*" -}}
+{{- $port = "(:[0-9]{1,5})?" -}}
+{{- else if or (eq $port "") (eq $port ":443") -}}
+{{- $port = "(:443)?" -}}
+{{- end -}}
+{{- $addresses = append $addresses (print $host $port) -}}
+{{- end -}}
+{{- printf "^https://(%s)(/.*)?$" (join "|" $addresses) -}}
+{{- end -}}
