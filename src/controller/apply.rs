@@ -223,7 +223,7 @@ impl Run<'_> {
         targets.delete(term, namespace, existing).await?;
         let result = targets.create(term, namespace, &desired).await;
         if let Err(WriteError::Refused(_)) = &result {
-            targets.create(term, namespace, &afresh(existing)).await?;
+            targets.create(term, namespace, &claim.put_back(existing)).await?;
         }
         result
     }
@@ -394,16 +394,6 @@ impl Run<'_> {
             error => error,
         })
     }
-}
-
-/// The same content for a Secret that does not exist yet.
-fn afresh(secret: &Secret) -> Secret {
-    let mut fresh = secret.clone();
-    fresh.metadata.uid = None;
-    fresh.metadata.resource_version = None;
-    fresh.metadata.creation_timestamp = None;
-    fresh.metadata.managed_fields = None;
-    fresh
 }
 
 /// The first ten, and how many more there are.

@@ -103,6 +103,13 @@ impl<'a> Reader<'a> {
         let (what, files) = match (&auth.mount, &auth.secret_ref) {
             // What is mounted belongs to the whole cluster; the CRD of the other kind has no such field.
             (Some(mount), None) if self.shared => {
+                if !is_folder_name(mount) {
+                    return Err(Problem::spec(
+                        "spec.auth.clientCertificate.mount: give the name of one folder below the operator's mount root, of \
+                         lower-case letters, digits and '-'"
+                            .to_owned(),
+                    ));
+                }
                 let folder = self.config.mount_root.join(mount);
                 (format!("the mounted credential {mount}"), mounted(mount, &folder)?)
             }
@@ -188,6 +195,11 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// As the CRD has it: a name that leads nowhere else.
+fn is_folder_name(mount: &str) -> bool {
+    !mount.is_empty() && mount.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+}
+
 /// Where a service account gets its access tokens.
 pub(super) fn token_endpoint(auth: &OAuth2Auth) -> Result<TokenEndpoint, Problem> {
     auth.token_endpoint.parse().map_err(|error| Problem::spec(format!("spec.auth.oauth2.tokenEndpoint: {error}")))
@@ -250,5 +262,30 @@ fn unavailable(what: &str, error: &kube::Error) -> Problem {
             Problem::credential(format!("{what} may not be read: grant the operator get on it"))
         }
         _ => Problem::Unknown(format!("{what} cannot be read, because the Kubernetes API does not answer")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_leads_nowhere_but_into_a_folder() {
+        assert!(is_folder_name("default") && is_folder_name("okms-2"));
+        for mount in ["", ".", "..", "../etc", "a/b", "/etc", "a\\b", "A", "a b", "a\0"] {
+            assert!(!is_folder_name(mount), "{mount:?}");
+        }
+    }
+
+    #[test]
+    fn other_files_are_another_credential() {
+        let files = |files: &[(&str, &str)]| -> BTreeMap<String, Vec<u8>> {
+            files.iter().map(|(name, content)| ((*name).to_owned(), content.as_bytes().to_vec())).collect()
+        };
+        let one = digest(&files(&[("a", "bc")]));
+        assert_eq!(one, digest(&files(&[("a", "bc")])));
+        for other in [&[("ab", "c")][..], &[("a", "b")], &[("a", "bc"), ("d", "")], &[("a", ""), ("b", "c")]] {
+            assert_ne!(one, digest(&files(other)), "{other:?}");
+        }
     }
 }

@@ -249,6 +249,25 @@ impl Claim {
         self.desired(self.content(desired), &self.evidence(&desired.metadata), None)
     }
 
+    /// A Secret of ours that was deleted, as it was, to be made again. What would keep the API server from taking it is put right: a mark
+    /// that somebody removed, and owners of somebody else's, which an admission policy lets only them set.
+    pub fn put_back(&self, deleted: &Secret) -> Secret {
+        let mut secret = deleted.clone();
+        let metadata = &mut secret.metadata;
+        metadata.uid = None;
+        metadata.resource_version = None;
+        metadata.creation_timestamp = None;
+        metadata.managed_fields = None;
+        let labels = metadata.labels.get_or_insert_default();
+        labels.insert(names::MANAGED_LABEL.to_owned(), names::MANAGED_VALUE.to_owned());
+        let annotations = metadata.annotations.get_or_insert_default();
+        annotations.insert(names::OWNER_ANNOTATION.to_owned(), self.owner.name.clone());
+        if let Some(owners) = &mut metadata.owner_references {
+            owners.retain(|owner| owner.uid == self.owner.uid);
+        }
+        secret
+    }
+
     /// Whether writing `desired` over `existing` would change anything.
     pub fn differs(&self, existing: &Secret, desired: &Secret) -> bool {
         if self.merges() { merged::differs(existing, desired, self) } else { whole::differs(existing, desired) }
