@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use kube::{Api, ResourceExt, runtime::controller::Action};
 
 use super::{
-    context::Context,
+    context::{Context, object_id},
     credentials::{self, CredentialProblem},
     metrics::StoreMetrics,
     named::{Reference, Watch},
@@ -24,7 +24,7 @@ use crate::{
         condition::{self, Statement, Status, kind},
         names,
     },
-    feed::{Domain, Health, Limits, Standing, WithdrawalLimit},
+    feed::{Before, Domain, Health, Limits, Standing, WithdrawalLimit},
     k8s::patch_status,
     model::{OkmsId, StoreKind, StoreName, StoreTrouble, StoreTroubleKind},
     okms::{Client, ClientOptions, Endpoint, Identity, Observer, Operation, Outcome, Roots},
@@ -271,9 +271,12 @@ fn open(context: &Arc<Context>, store: &ClusterOkmsStore, name: &str, domain: &D
             }
         },
     };
+    // What was held of another domain has to be confirmed anew.
+    let told = store.status.as_ref().and_then(|status| status.withdrawal_held.as_ref());
+    let told = told.map(|held| (held.id.clone(), usize::try_from(held.count).unwrap_or(0)));
     let store = name_of(name);
     let moves = context.feed.domain(&store).is_some();
-    if context.feed.open(&store, domain, limits, || recent_withdrawals(context, &store)) {
+    if context.feed.open(&store, domain, limits, || withdrawals_before(context, &store, told.filter(|_| !moves))) {
         context.stores.with(name, |row| {
             row.proposed = None;
             if moves {
@@ -284,20 +287,24 @@ fn open(context: &Arc<Context>, store: &ClusterOkmsStore, name: &str, domain: &D
     }
 }
 
-/// How many targets of a store were withdrawn within the last hour, as their conditions tell.
-fn recent_withdrawals(context: &Context, store: &StoreName) -> usize {
+/// Which targets of a store were withdrawn within the last hour, and which are held, as their conditions tell. `told` is what the
+/// store's status tells.
+fn withdrawals_before(context: &Context, store: &StoreName, told: Option<(String, usize)>) -> Before {
     let an_hour_ago = Timestamp::now() - jiff::SignedDuration::from_hours(1);
     let withdrawn =
         [Reason::VersionDeactivated, Reason::VersionDestroyed, Reason::VersionPruned, Reason::SecretDeleted]
             .map(Reason::as_str);
-    context
-        .all_secrets()
-        .filter(|object| object.spec.store_name() == *store)
-        .filter_map(|object| {
-            object.status.as_ref().and_then(|status| condition::find(&status.conditions, kind::READY)).cloned()
-        })
-        .filter(|ready| withdrawn.contains(&ready.reason.as_str()) && ready.last_transition_time.0 > an_hour_ago)
-        .count()
+    let mut before = Before { told, ..Before::default() };
+    for object in context.all_secrets().filter(|object| object.spec.store_name() == *store) {
+        let status = object.status.as_ref();
+        let Some(ready) = status.and_then(|status| condition::find(&status.conditions, kind::READY)) else { continue };
+        if ready.reason == Reason::WithdrawalHeld.as_str() {
+            before.held.push(object_id(&object));
+        } else if withdrawn.contains(&ready.reason.as_str()) && ready.last_transition_time.0 > an_hour_ago {
+            before.granted += 1;
+        }
+    }
+    before
 }
 
 fn propose(context: &Arc<Context>, name: &str, proposal: Proposal) {

@@ -54,7 +54,7 @@ impl World {
             Limits { requests_per_second: 20.0, concurrent_requests: 8, withdrawals: WithdrawalLimit::Percent(20) };
         let mut world = Self {
             now,
-            ledger: Ledger::new(now, limits, Timing::default(), 0),
+            ledger: Ledger::new(now, limits, Timing::default(), Before::default(), Arc::default()),
             okms: BTreeMap::new(),
             faults: BTreeMap::new(),
             unreadable: BTreeMap::new(),
