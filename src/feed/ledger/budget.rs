@@ -82,8 +82,9 @@ impl Budget {
     }
 
     /// Nothing that was saved up may be spent at once: OKMS has just come back.
-    pub fn calm(&mut self) {
+    pub fn calm(&mut self, now: Instant) {
         for bucket in [&mut self.all, &mut self.shared, &mut self.kept] {
+            bucket.filled = now;
             bucket.tokens = bucket.tokens.min(1.0);
         }
     }
@@ -322,7 +323,8 @@ mod tests {
     fn what_was_saved_up_is_not_spent_at_once_after_a_rest() {
         let now = Instant::now();
         let mut budget = Budget::new(now, 20.0, 100);
-        budget.calm();
+        let now = now + Duration::from_mins(15);
+        budget.calm(now);
         assert!(paid(&mut budget, now, Purse::Shared) && !paid(&mut budget, now, Purse::Shared));
     }
 }

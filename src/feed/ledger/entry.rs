@@ -34,6 +34,8 @@ pub(super) struct Entry {
     pub value: Option<Kept>,
     /// The memory that the value takes, or may take once it is read.
     pub aside: Option<Aside>,
+    /// The size of the value, where it is more than is usually set aside.
+    pub large: Option<usize>,
     /// A user that was found waiting for the value: the place to look for the next.
     pub awaited_by: Option<ObjectId>,
     pub mode: Mode,
@@ -116,12 +118,12 @@ impl Entry {
         if !self.users.remove(id) {
             return false;
         }
-        count_down(&mut self.asked, interval);
-        count_down(&mut self.readers, Some(id.namespace.clone()))
+        count_down(&mut self.asked, interval.as_ref());
+        count_down(&mut self.readers, Some(&id.namespace))
     }
 
     pub fn change_interval(&mut self, former: Option<Duration>, interval: Option<Duration>) {
-        count_down(&mut self.asked, former);
+        count_down(&mut self.asked, former.as_ref());
         count_up(&mut self.asked, interval);
     }
 
@@ -142,6 +144,7 @@ impl Entry {
         if self.seen.as_ref() != Some(&seen) {
             self.problem = None;
             self.disagreed = 0;
+            self.large = None;
         }
         self.seen = Some(seen);
     }
@@ -260,8 +263,8 @@ fn count_up<T: PartialEq>(counts: &mut Vec<(T, usize)>, what: Option<T>) -> bool
     true
 }
 
-fn count_down<T: PartialEq>(counts: &mut Vec<(T, usize)>, what: Option<T>) -> bool {
-    let Some(at) = counts.iter().position(|(known, _)| Some(known) == what.as_ref()) else { return false };
+fn count_down<T: PartialEq>(counts: &mut Vec<(T, usize)>, what: Option<&T>) -> bool {
+    let Some(at) = counts.iter().position(|(known, _)| Some(known) == what) else { return false };
     let Some((_, count)) = counts.get_mut(at) else { return false };
     *count -= 1;
     let last = *count == 0;

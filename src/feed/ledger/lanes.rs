@@ -35,9 +35,8 @@ pub enum Turn {
     Fair,
 }
 
-/// One fair turn of a namespace in so many goes to what has waited longest in it, so that what is urgent there cannot hold up the rest
-/// for ever.
-const OLDEST_EVERY: u32 = 4;
+/// One fair turn of a namespace in so many goes to its lanes in turn, so that what is urgent there cannot hold up the rest for ever.
+const LANE_EVERY: u32 = 4;
 
 /// A queue may hold so many that were taken back or overtaken, beside as many as are waiting, before it is cleaned.
 const LITTER: usize = 64;
@@ -67,12 +66,40 @@ struct Place {
     ticket: u64,
 }
 
-/// Checks apart from reads: while there is no room for another value, checks go on.
-#[derive(Default)]
-struct Queue {
-    checks: VecDeque<(u64, Source)>,
-    reads: VecDeque<(u64, Source)>,
+/// What a source needs to be asked, apart from its turn. Each kind has a queue, so that what lacks something holds up nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing.
+    Check,
+    /// A read may start; the memory for the value is set aside.
+    Granted,
+    /// That, and memory.
+    Read,
 }
+
+/// Which kinds may be asked at the moment: checks always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowed {
+    pub granted: bool,
+    pub reads: bool,
+}
+
+impl Allowed {
+    fn has(self, kind: Kind) -> bool {
+        match kind {
+            Kind::Check => true,
+            Kind::Granted => self.granted,
+            Kind::Read => self.granted && self.reads,
+        }
+    }
+}
+
+const KINDS: [Kind; 3] = [Kind::Check, Kind::Granted, Kind::Read];
+const ALL: Allowed = Allowed { granted: true, reads: true };
+
+/// One queue for each kind.
+#[derive(Default)]
+struct Queue([VecDeque<(u64, Source)>; 3]);
 
 /// The next source of a namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,19 +109,15 @@ pub struct Next {
 }
 
 impl Lanes {
-    /// Has a source asked on behalf of a namespace. `read`: its answer will hold a value.
-    pub fn push(&mut self, lane: Lane, namespace: &Arc<str>, source: &Source, read: bool) {
+    /// Has a source asked on behalf of a namespace.
+    pub fn push(&mut self, lane: Lane, namespace: &Arc<str>, source: &Source, kind: Kind) {
         self.pushed += 1;
         let ticket = self.pushed;
         let space = self.spaces.entry(namespace.clone()).or_default();
         if space.waiting.get(source).is_some_and(|place| place.lane <= lane) {
             return;
         }
-        space.waiting.insert(source.clone(), Place { lane, ticket });
-        let queue = space.queue(lane);
-        if read { &mut queue.reads } else { &mut queue.checks }.push_back((ticket, source.clone()));
-        space.queued += 1;
-        space.clean();
+        space.put(Place { lane, ticket }, source, kind);
         let turns = match lane {
             Lane::Change | Lane::Drift => [Some(Turn::Urgent), Some(Turn::Fair)],
             Lane::Verify => [Some(Turn::Verify), Some(Turn::Fair)],
@@ -120,7 +143,7 @@ impl Lanes {
         let turns = self.turns.get_mut(turn as usize)?;
         while let Some(namespace) = turns.pop_front() {
             let Some(space) = self.spaces.get_mut(&namespace) else { continue };
-            if space.best(turn, true).is_some() {
+            if space.best(turn, ALL).is_some() {
                 turns.push_back(namespace.clone());
                 return Some(namespace);
             }
@@ -134,24 +157,25 @@ impl Lanes {
         None
     }
 
-    /// What a namespace is to ask in such a turn; only checks while `reads` have no room.
-    pub fn next(&mut self, turn: Turn, namespace: &Arc<str>, reads: bool) -> Option<Next> {
+    /// What a namespace is to ask in such a turn.
+    pub fn next(&mut self, turn: Turn, namespace: &Arc<str>, allowed: Allowed) -> Option<Next> {
         let space = self.spaces.get_mut(namespace)?;
-        let oldest = turn == Turn::Fair && space.fair_turns % OLDEST_EVERY == OLDEST_EVERY - 1;
-        let (lane, _, source) = if oldest { space.oldest(reads) } else { space.best(turn, reads) }?;
+        let lane = match turn {
+            Turn::Fair if space.fair_turns % LANE_EVERY == LANE_EVERY - 1 => space.next_lane(allowed),
+            turn => space.best(turn, allowed),
+        };
+        let (lane, _, source) = lane?;
         Some(Next { lane, source })
     }
 
-    /// A source turned out to need room for a value: it waits among those that do, where it was.
-    pub fn shelve(&mut self, namespace: &Arc<str>, next: &Next) {
-        let Some(space) = self.spaces.get_mut(namespace) else { return };
-        let Some(place) = space.waiting.get(&next.source).copied() else { return };
-        let queue = space.queue(place.lane);
-        if queue.checks.front().is_some_and(|(ticket, _)| *ticket == place.ticket)
-            && let Some(item) = queue.checks.pop_front()
+    /// A source needs something else than it was taken to need: it waits among those that do.
+    pub fn move_to(&mut self, kind: Kind, namespace: &Arc<str>, source: &Source) {
+        self.pushed += 1;
+        let ticket = self.pushed;
+        if let Some(space) = self.spaces.get_mut(namespace)
+            && let Some(place) = space.waiting.get(source).copied()
         {
-            let at = queue.reads.partition_point(|(ticket, _)| *ticket < place.ticket);
-            queue.reads.insert(at, item);
+            space.put(Place { ticket, ..place }, source, kind);
         }
     }
 
@@ -186,18 +210,18 @@ impl Lanes {
 }
 
 impl Space {
-    fn queue(&mut self, lane: Lane) -> &mut Queue {
-        let [change, drift, verify, routine] = &mut self.lanes;
-        match lane {
-            Lane::Change => change,
-            Lane::Drift => drift,
-            Lane::Verify => verify,
-            Lane::Routine => routine,
+    fn put(&mut self, place: Place, source: &Source, kind: Kind) {
+        self.waiting.insert(source.clone(), place);
+        let queue = self.lanes.get_mut(place.lane as usize).and_then(|queue| queue.0.get_mut(kind as usize));
+        if let Some(queue) = queue {
+            queue.push_back((place.ticket, source.clone()));
+            self.queued += 1;
         }
+        self.clean();
     }
 
     /// The front of a lane, after what does not wait there any more was thrown away.
-    fn front(&mut self, lane: Lane, reads: bool) -> Option<(Lane, u64, Source)> {
+    fn front(&mut self, lane: Lane, allowed: Allowed) -> Option<(Lane, u64, Source)> {
         let Self { lanes, waiting, queued, .. } = self;
         let queue = lanes.get_mut(lane as usize)?;
         let mut front = |items: &mut VecDeque<(u64, Source)>| {
@@ -210,24 +234,26 @@ impl Space {
             }
             None
         };
-        let check = front(&mut queue.checks);
-        let read = if reads { front(&mut queue.reads) } else { None };
-        [check, read].into_iter().flatten().min_by_key(|(_, ticket, _)| *ticket)
+        let kinds = KINDS.iter().zip(&mut queue.0).filter(|(kind, _)| allowed.has(**kind));
+        kinds.filter_map(|(_, items)| front(items)).min_by_key(|(_, ticket, _)| *ticket)
     }
 
     /// The most urgent of those that such a turn is for.
-    fn best(&mut self, turn: Turn, reads: bool) -> Option<(Lane, u64, Source)> {
+    fn best(&mut self, turn: Turn, allowed: Allowed) -> Option<(Lane, u64, Source)> {
         let lanes: &[Lane] = match turn {
             Turn::Urgent => &[Lane::Change, Lane::Drift],
             Turn::Verify => &[Lane::Verify],
             Turn::Fair => &[Lane::Change, Lane::Drift, Lane::Verify, Lane::Routine],
         };
-        lanes.iter().find_map(|lane| self.front(*lane, reads))
+        lanes.iter().find_map(|lane| self.front(*lane, allowed))
     }
 
-    fn oldest(&mut self, reads: bool) -> Option<(Lane, u64, Source)> {
-        let lanes = [Lane::Change, Lane::Drift, Lane::Verify, Lane::Routine];
-        lanes.into_iter().filter_map(|lane| self.front(lane, reads)).min_by_key(|(_, ticket, _)| *ticket)
+    /// The lanes in turn, the least urgent first; one in which nothing waits passes its turn on.
+    fn next_lane(&mut self, allowed: Allowed) -> Option<(Lane, u64, Source)> {
+        let mut lanes = [Lane::Routine, Lane::Verify, Lane::Drift, Lane::Change];
+        let turn = usize::try_from(self.fair_turns / LANE_EVERY).unwrap_or(0);
+        lanes.rotate_left(turn % 4);
+        lanes.into_iter().find_map(|lane| self.front(lane, allowed))
     }
 
     /// Throws away what does not wait any more, once that is most of what is queued.
@@ -237,7 +263,7 @@ impl Space {
         }
         let Self { lanes, waiting, queued, .. } = self;
         *queued = 0;
-        for items in lanes.iter_mut().flat_map(|queue| [&mut queue.checks, &mut queue.reads]) {
+        for items in lanes.iter_mut().flat_map(|queue| &mut queue.0) {
             items.retain(|(ticket, source)| waiting.get(source).is_some_and(|place| place.ticket == *ticket));
             *queued += items.len();
         }
@@ -254,7 +280,7 @@ mod tests {
 
     fn take(lanes: &mut Lanes, turn: Turn) -> Option<(String, String)> {
         let namespace = lanes.turn(turn)?;
-        let next = lanes.next(turn, &namespace, true)?;
+        let next = lanes.next(turn, &namespace, ALL)?;
         lanes.take_back(&namespace, &next.source);
         lanes.had(turn, &namespace);
         Some((namespace.to_string(), next.source.to_string()))
@@ -266,9 +292,9 @@ mod tests {
         for (lane, turn) in [(Lane::Routine, Turn::Fair), (Lane::Change, Turn::Fair), (Lane::Change, Turn::Urgent)] {
             let mut lanes = Lanes::default();
             for n in 0..100 {
-                lanes.push(lane, &big, &source(&format!("big/{n}")), false);
+                lanes.push(lane, &big, &source(&format!("big/{n}")), Kind::Check);
             }
-            lanes.push(lane, &small, &source("small/0"), false);
+            lanes.push(lane, &small, &source("small/0"), Kind::Check);
             let first_two: Vec<_> = (0..2).filter_map(|_| take(&mut lanes, turn)).map(|(ns, _)| ns).collect();
             assert_eq!(first_two, ["big", "small"]);
             assert_eq!(std::iter::from_fn(|| take(&mut lanes, turn)).count(), 99, "nothing is lost");
@@ -280,8 +306,8 @@ mod tests {
         let (busy, calm): (Arc<str>, Arc<str>) = ("busy".into(), "calm".into());
         let mut lanes = Lanes::default();
         for n in 0..100 {
-            lanes.push(Lane::Change, &busy, &source(&format!("busy/{n}")), false);
-            lanes.push(Lane::Routine, &calm, &source(&format!("calm/{n}")), false);
+            lanes.push(Lane::Change, &busy, &source(&format!("busy/{n}")), Kind::Check);
+            lanes.push(Lane::Routine, &calm, &source(&format!("calm/{n}")), Kind::Check);
         }
         let turns: Vec<_> = (0..100).filter_map(|_| take(&mut lanes, Turn::Fair)).collect();
         assert_eq!(turns.iter().filter(|(ns, _)| ns == "calm").count(), 50);
@@ -291,10 +317,10 @@ mod tests {
     fn within_a_namespace_the_urgent_comes_first_and_the_rest_is_not_forgotten() {
         let ns: Arc<str> = "a".into();
         let mut lanes = Lanes::default();
-        lanes.push(Lane::Routine, &ns, &source("routine"), false);
-        lanes.push(Lane::Drift, &ns, &source("drift"), false);
+        lanes.push(Lane::Routine, &ns, &source("routine"), Kind::Check);
+        lanes.push(Lane::Drift, &ns, &source("drift"), Kind::Check);
         for n in 0..8 {
-            lanes.push(Lane::Change, &ns, &source(&format!("change/{n}")), false);
+            lanes.push(Lane::Change, &ns, &source(&format!("change/{n}")), Kind::Check);
         }
         let order: Vec<_> = std::iter::from_fn(|| take(&mut lanes, Turn::Fair)).map(|(_, path)| path).collect();
         assert_eq!(order.get(..4).unwrap(), ["change/0", "change/1", "change/2", "routine"]);
@@ -305,26 +331,30 @@ mod tests {
     fn a_source_that_is_wanted_more_urgently_is_asked_once() {
         let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
         let mut lanes = Lanes::default();
-        lanes.push(Lane::Routine, &a, &source("shared"), false);
-        lanes.push(Lane::Change, &b, &source("shared"), false);
-        lanes.push(Lane::Change, &a, &source("shared"), false);
-        lanes.push(Lane::Routine, &a, &source("shared"), false);
+        lanes.push(Lane::Routine, &a, &source("shared"), Kind::Check);
+        lanes.push(Lane::Change, &b, &source("shared"), Kind::Check);
+        lanes.push(Lane::Change, &a, &source("shared"), Kind::Check);
+        lanes.push(Lane::Routine, &a, &source("shared"), Kind::Check);
         assert_eq!(std::iter::from_fn(|| take(&mut lanes, Turn::Fair)).count(), 2, "once for each namespace");
     }
 
     #[test]
-    fn checks_go_on_while_reads_have_no_room_and_a_read_keeps_its_place() {
+    fn what_lacks_something_holds_up_nothing_else() {
         let ns: Arc<str> = "a".into();
         let mut lanes = Lanes::default();
-        for path in ["1", "2", "3"] {
-            lanes.push(Lane::Change, &ns, &source(path), false);
+        for (path, kind) in [("1", Kind::Check), ("2", Kind::Read), ("3", Kind::Granted), ("4", Kind::Check)] {
+            lanes.push(Lane::Change, &ns, &source(path), kind);
         }
-        lanes.push(Lane::Change, &ns, &source("4"), true);
-        let first = lanes.next(Turn::Fair, &ns, false).unwrap();
-        lanes.shelve(&ns, &first);
-        assert_eq!(lanes.next(Turn::Fair, &ns, false).unwrap().source, source("2"));
+        let next = |lanes: &mut Lanes, granted, reads| {
+            lanes.next(Turn::Fair, &ns, Allowed { granted, reads }).map(|next| next.source.to_string())
+        };
+        assert_eq!(next(&mut lanes, true, true).as_deref(), Some("1"));
+        lanes.move_to(Kind::Read, &ns, &source("1"));
+        assert_eq!(next(&mut lanes, true, true).as_deref(), Some("2"));
+        assert_eq!(next(&mut lanes, true, false).as_deref(), Some("3"));
+        assert_eq!(next(&mut lanes, false, true).as_deref(), Some("4"));
         let order: Vec<_> = std::iter::from_fn(|| take(&mut lanes, Turn::Fair)).map(|(_, path)| path).collect();
-        assert_eq!(order, ["1", "2", "3", "4"]);
+        assert_eq!(order, ["2", "3", "4", "1"]);
     }
 
     #[test]
@@ -332,7 +362,7 @@ mod tests {
         let ns: Arc<str> = "a".into();
         let mut lanes = Lanes::default();
         for n in 0..100_000 {
-            lanes.push(Lane::Change, &ns, &source(&format!("{n}")), false);
+            lanes.push(Lane::Change, &ns, &source(&format!("{n}")), Kind::Check);
             lanes.take_back(&ns, &source(&format!("{n}")));
         }
         let (waiting, queued) = lanes.size();

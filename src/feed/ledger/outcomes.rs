@@ -96,7 +96,7 @@ impl Ledger {
             }
         }
         if was_down && self.breaker.health == Health::Ready {
-            self.budget.calm();
+            self.budget.calm(now.mono);
         }
         // The status of a store names the certificate in use, so a new one is news in any case.
         if probed == Probed::Promoted || before != (self.breaker.health.clone(), self.breaker.rejected.clone()) {
@@ -209,8 +209,11 @@ impl Ledger {
                             self.release(source);
                         } else {
                             // Far beyond what OKMS takes for one secret: it waits until others have gone.
-                            let message = "there is no room for a secret of this size at the moment".to_owned();
-                            let fault = Fault { kind: FaultKind::Unavailable, message, retry_after: None };
+                            let fault = Fault {
+                                kind: FaultKind::TooLarge,
+                                message: "there is no room for a secret of this size beside the others".to_owned(),
+                                retry_after: None,
+                            };
                             let suspect = Suspect { source: source.clone(), fault, started, of_read: true };
                             self.blame_path(now, suspect);
                         }

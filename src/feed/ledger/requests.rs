@@ -13,8 +13,9 @@ use super::{
     breaker::Passage,
     budget::{Purse, Wants},
     entry::{Entry, Mode, Problem, Seen},
-    lanes::Turn,
+    lanes::{Allowed, Kind, Turn},
     object::Round,
+    values::Fit,
 };
 use crate::model::Source;
 
@@ -53,7 +54,7 @@ impl Ledger {
             self.timers.pop_first();
             match timer {
                 Timer::Due(source) => self.fell_due(now, &source),
-                Timer::Expire(source) => self.expire(now.mono, &source),
+                Timer::Expire(source) => self.expire(now, &source),
                 Timer::Stale(id) => {
                     if let Some(object) = self.objects.get_mut(&id)
                         && object.watched.take_if(|watched| *watched == moment).is_some()
@@ -70,7 +71,7 @@ impl Ledger {
     fn fell_due(&mut self, now: Now, source: &Source) {
         let wanted = |entry: &&Entry| entry.is_due(now.mono) || entry.may_retry(now.mono);
         let Some(entry) = self.entries.get(source).filter(wanted) else { return };
-        let read = entry.mode == Mode::Data;
+        let kind = kind_of(entry, Job::Check);
         let mut lanes: BTreeMap<Arc<str>, Lane> =
             entry.readers().map(|namespace| (namespace.clone(), Lane::Routine)).collect();
         for id in &entry.users {
@@ -82,7 +83,7 @@ impl Ledger {
             }
         }
         for (namespace, lane) in lanes {
-            self.lanes.push(lane, &namespace, source, read);
+            self.lanes.push(lane, &namespace, source, kind);
         }
     }
 
@@ -115,10 +116,12 @@ impl Ledger {
         *short_of_room |= !roomy;
         for _ in 0..self.lanes.turns(turn) {
             let Some(namespace) = self.lanes.turn(turn) else { return false };
-            let mut reads = roomy;
-            while let Some(next) = self.lanes.next(turn, &namespace, reads) {
+            let mut allowed = Allowed { granted: roomy, reads: roomy };
+            while let Some(next) = self.lanes.next(turn, &namespace, allowed) {
                 let entry = self.entries.get(&next.source);
-                let Some((job, mode)) = entry.and_then(|entry| Some((self.job(now, entry)?, entry.mode))) else {
+                let Some((job, kind)) =
+                    entry.and_then(|entry| self.job(now, entry).map(|job| (job, kind_of(entry, job))))
+                else {
                     self.lanes.take_back(&namespace, &next.source);
                     self.look_after_rest(now, &next.source);
                     continue;
@@ -131,11 +134,26 @@ impl Ledger {
                 if !self.budget.places().has_room(now.mono, &namespace, wants) {
                     break;
                 }
-                let value = job == Job::Read || mode == Mode::Data;
-                if value && !self.take_room(now, &namespace, &next.source, job == Job::Read) {
-                    self.lanes.shelve(&namespace, &next);
-                    (reads, *short_of_room) = (false, true);
-                    continue;
+                let value = kind != Kind::Check;
+                let fit =
+                    if value { self.take_room(now, &namespace, &next.source, job == Job::Read) } else { Fit::Taken };
+                match fit {
+                    Fit::Taken => {}
+                    Fit::NoPlace => {
+                        self.lanes.move_to(kind, &namespace, &next.source);
+                        (allowed.granted, *short_of_room) = (false, true);
+                        continue;
+                    }
+                    Fit::NoMemory => {
+                        self.lanes.move_to(Kind::Read, &namespace, &next.source);
+                        (allowed.reads, *short_of_room) = (false, true);
+                        continue;
+                    }
+                    Fit::Never => {
+                        // It was told so when the last of the values came.
+                        self.lanes.take_back(&namespace, &next.source);
+                        continue;
+                    }
                 }
                 self.lanes.take_back(&namespace, &next.source);
                 self.lanes.had(turn, &namespace);
@@ -160,14 +178,17 @@ impl Ledger {
         let Some(object) = self.objects.get(id) else { return };
         let Some(round) = object.open_round().copied() else { return };
         let lane = object.lane;
+        let entries = object.wishes.iter().filter_map(|wish| self.entries.get(&wish.source));
+        let in_vain = entries.filter_map(|entry| entry.problem.as_ref()).any(|problem| waits(now, problem, &round));
         for wish in &object.wishes {
-            // Cheap questions first: everybody on a path comes here when an answer for it is there.
+            // Cheap questions first: everybody on a path comes here when an answer for it is there. Nothing is read while something
+            // beside it cannot be.
             let Some(entry) = self.entries.get(&wish.source).filter(|entry| !entry.busy) else { continue };
             if let Some(job) = wanted(now, entry, &round)
+                && (job == Job::Check || !in_vain)
                 && !self.lanes.waits(&id.namespace, &wish.source, lane)
             {
-                let read = job == Job::Read || entry.mode == Mode::Data;
-                self.lanes.push(lane, &id.namespace, &wish.source, read);
+                self.lanes.push(lane, &id.namespace, &wish.source, kind_of(entry, job));
             }
         }
     }
@@ -257,8 +278,7 @@ impl Ledger {
 /// What a round waits for from a source, if anything.
 fn wanted(now: Now, entry: &Entry, round: &Round) -> Option<Job> {
     let counts = |moment: Instant| round.since.is_none_or(|since| moment >= since);
-    let waits = |problem: &Problem| problem.until > now.mono && (problem.rest || counts(problem.at));
-    if entry.problem.as_ref().is_some_and(waits) {
+    if entry.problem.as_ref().is_some_and(|problem| waits(now, problem, round)) {
         return None;
     }
     if !entry.checked.is_some_and(counts) {
@@ -266,4 +286,19 @@ fn wanted(now: Now, entry: &Entry, round: &Round) -> Option<Job> {
     }
     let unread = matches!(&entry.seen, Some(Seen::Active { mark, .. }) if entry.value_of(mark).is_none());
     (round.data && unread).then_some(Job::Read)
+}
+
+/// Whether a round has to wait until what failed may be asked again.
+fn waits(now: Now, problem: &Problem, round: &Round) -> bool {
+    problem.until > now.mono && (problem.rest || round.since.is_none_or(|since| problem.at >= since))
+}
+
+fn kind_of(entry: &Entry, job: Job) -> Kind {
+    match (job, entry.mode) {
+        (Job::Check, Mode::Metadata) => Kind::Check,
+        // What a check by reading brings is kept only where there is room then.
+        (Job::Check, Mode::Data) => Kind::Granted,
+        (Job::Read, _) if entry.aside.is_some() => Kind::Granted,
+        (Job::Read, _) => Kind::Read,
+    }
 }

@@ -16,7 +16,7 @@ use std::sync::{
 const READS: usize = 10;
 
 /// Bytes of values that are kept at once, of all stores: together with the reads 16 MiB.
-const KEPT: usize = 6 << 20;
+pub const KEPT: usize = 6 << 20;
 
 /// The most data that OKMS takes for one secret: what is set aside before a value is read. A larger one is kept where there is room.
 pub const USUAL: usize = 64 << 10;

@@ -8,9 +8,13 @@ use super::*;
 use crate::model::{StoreTroubleKind, TroubleKind, Value, Verdict, VersionFacts, Withdrawal};
 
 mod failures;
+mod fairness;
 mod liveness;
 mod orders;
+mod rest;
+mod room;
 mod several;
+mod town;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
