@@ -14,6 +14,7 @@ mod costs;
 mod credentials;
 mod docs;
 mod drift;
+mod fairness;
 mod faults;
 mod kept;
 mod kstatus;
