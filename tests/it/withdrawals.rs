@@ -206,14 +206,20 @@ async fn a_confirmation_is_good_for_one_set_and_outlives_a_restart() {
     join_all((0..10).map(async |n| world.gone(&name(n)).await)).await;
     // The budget is used up, so that these are held.
     let rest = [10, 11, 12].map(name);
-    let withdraw = || rest.iter().for_each(|name| world.domain.deactivate(name, 1).unwrap());
+    let withdraw = || {
+        for name in &rest {
+            world.domain.deactivate(name, 1).unwrap();
+        }
+    };
     withdraw();
     let first = held(&world, 3).await;
     confirm(&world, &first).await;
     join_all(rest.iter().map(|name| world.gone(name))).await;
 
     // They come back, and go again; the annotation was left where it is.
-    rest.iter().for_each(|name| world.domain.activate(name, 1).unwrap());
+    for name in &rest {
+        world.domain.activate(name, 1).unwrap();
+    }
     join_all(rest.iter().map(|name| world.synced(name, &[("v", "1")]))).await;
     withdraw();
     let second = held(&world, 3).await;

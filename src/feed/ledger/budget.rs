@@ -148,9 +148,8 @@ impl Places {
     pub fn has_room_for_value(&self, now: Instant, namespace: &Arc<str>, reads: usize, most: usize) -> bool {
         let own = self.spaces.get(namespace).map_or(0, |taken| taken.values);
         match (self.is_slow(now, namespace), own) {
-            (true, 0) => reads < (most / 2).max(1),
+            (true, _) => reads < (most / 2).max(1),
             (false, 0) => true,
-            (true, _) => false,
             (false, _) => reads + 1 < most,
         }
     }

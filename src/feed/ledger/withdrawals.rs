@@ -273,7 +273,7 @@ mod tests {
         }
         assert_eq!(books.held(), None);
         for n in 0..3 {
-            books.admit(later(start, Duration::from_secs(60)), &object(n), false, WithdrawalLimit::Number(0), 0);
+            books.admit(later(start, Duration::from_mins(1)), &object(n), false, WithdrawalLimit::Number(0), 0);
         }
         assert_eq!(books.held().unwrap().1, 3);
         assert!(books.confirm(&id).is_empty(), "the same three, but not what was confirmed");

@@ -169,7 +169,7 @@ impl Town {
         let mut last = from;
         let mut longest = Duration::ZERO;
         for at in self.times(text).into_iter().filter(|at| *at >= from).chain([self.now.mono - self.start]) {
-            longest = longest.max(at - last);
+            longest = longest.max(at.saturating_sub(last));
             last = at;
         }
         longest
