@@ -19,8 +19,10 @@ use jiff::Timestamp;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::driver::Desk;
-pub use self::ledger::{Admission, Answer, Ask, Health, Lane, Limits, Need, ObjectId, Timing, Wish, WithdrawalLimit};
-use self::ledger::{Ledger, Now};
+pub use self::ledger::{
+    Admission, Answer, Ask, Before, Health, Lane, Limits, Need, ObjectId, Timing, Wish, WithdrawalLimit,
+};
+use self::ledger::{Ledger, Now, Room};
 use crate::{
     model::{Mark, OkmsId, StoreName, StoreTrouble},
     okms::{Client, Endpoint},
@@ -64,6 +66,8 @@ pub struct Standing {
 pub struct Feed {
     desks: Mutex<HashMap<StoreName, Arc<Desk>>>,
     timing: Timing,
+    /// The memory that the values of all stores share.
+    room: Arc<Room>,
     sink: WakeSink,
     tasks: TaskTracker,
     cancel: CancellationToken,
@@ -77,6 +81,7 @@ impl Feed {
         Self {
             desks: Mutex::default(),
             timing,
+            room: Arc::default(),
             sink,
             tasks: TaskTracker::new(),
             cancel,
@@ -85,8 +90,8 @@ impl Feed {
     }
 
     /// Opens a desk for a store, or changes the limits of the one that is open. Answers whether the desk is new, so that every
-    /// object of the store has to ask again. `withdrawn` counts the targets of the store that were withdrawn within the last hour.
-    pub fn open(&self, store: &StoreName, domain: &Domain, limits: Limits, withdrawn: impl FnOnce() -> usize) -> bool {
+    /// object of the store has to ask again. `before` is what the cluster remembers of the store's withdrawals.
+    pub fn open(&self, store: &StoreName, domain: &Domain, limits: Limits, before: impl FnOnce() -> Before) -> bool {
         let now = now();
         let mut desks = self.desks();
         if let Some(desk) = desks.get(store).filter(|desk| desk.domain == *domain) {
@@ -94,7 +99,7 @@ impl Feed {
             desk.stir();
             return false;
         }
-        let ledger = Ledger::new(now, limits, self.timing.clone(), withdrawn());
+        let ledger = Ledger::new(now, limits, self.timing.clone(), before(), self.room.clone());
         let desk = Arc::new(Desk::new(store.clone(), domain.clone(), ledger, self.cancel.child_token()));
         let (broken, run) = (self.broken.clone().drop_guard(), driver::run(desk.clone(), self.sink.clone()));
         self.tasks.spawn(async move {

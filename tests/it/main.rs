@@ -18,6 +18,7 @@ mod credentials;
 mod docs;
 mod drift;
 mod expiry;
+mod fairness;
 mod faults;
 mod guard;
 mod identities;

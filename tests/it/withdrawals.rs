@@ -192,6 +192,56 @@ async fn too_many_withdrawals_at_once_wait_for_a_person() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_confirmation_is_good_for_one_set_and_outlives_a_restart() {
+    let mut world = World::new("episode").await;
+    let name = |n: usize| format!("s{n:02}");
+    for n in 0..13 {
+        world.domain.put(&name(n), json!({"v": "1"}));
+        world.apply(&name(n), json!({"path": name(n)})).await;
+    }
+    join_all((0..13).map(async |n| world.synced(&name(n), &[("v", "1")]).await)).await;
+    for n in 0..10 {
+        world.domain.deactivate(&name(n), 1).unwrap();
+    }
+    join_all((0..10).map(async |n| world.gone(&name(n)).await)).await;
+    // The budget is used up, so that these are held.
+    let rest = [10, 11, 12].map(name);
+    let withdraw = || {
+        for name in &rest {
+            world.domain.deactivate(name, 1).unwrap();
+        }
+    };
+    withdraw();
+    let first = held(&world, 3).await;
+    confirm(&world, &first).await;
+    join_all(rest.iter().map(|name| world.gone(name))).await;
+
+    // They come back, and go again; the annotation was left where it is.
+    for name in &rest {
+        world.domain.activate(name, 1).unwrap();
+    }
+    join_all(rest.iter().map(|name| world.synced(name, &[("v", "1")]))).await;
+    withdraw();
+    let second = held(&world, 3).await;
+    assert_ne!(first, second);
+    world.after_checks(20).await;
+    world.stop().await;
+    world.start();
+    world.after_checks(20).await;
+    assert_eq!(held(&world, 3).await, second, "the same set has the same id after a restart");
+    for name in &rest {
+        assert!(world.secret(name).await.is_some(), "{name} went by a confirmation that was used before");
+    }
+
+    // Confirmed, but the operator ends before it can do anything about it.
+    world.kill().await;
+    let annotations = json!({"okms-operator.io/confirm-withdrawal": second});
+    world.patch_store(json!({"metadata": {"annotations": annotations}})).await;
+    world.start();
+    join_all(rest.iter().map(|name| world.gone(name))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_merged_is_withdrawn_while_somebody_else_keeps_writing() {
     let world = World::new("merge-busy").await;
     let annotations = allow("a,b")["metadata"]["annotations"].clone();

@@ -29,14 +29,18 @@ use self::{
     proposal::{may_go_on, next_look, proposal},
     row::Proposal,
 };
-use super::{context::Context, metrics::StoreMetrics, named::Reference};
+use super::{
+    context::{Context, object_id},
+    metrics::StoreMetrics,
+    named::Reference,
+};
 use crate::{
     api::{
         Reason, Store,
         condition::{self, kind},
         names,
     },
-    feed::{Domain, Limits, WithdrawalLimit},
+    feed::{Before, Domain, Limits, WithdrawalLimit},
     model::{StoreName, StoreTrouble, StoreTroubleKind},
     okms::{Client, Observer, Operation, Outcome},
 };
@@ -181,9 +185,12 @@ fn open(context: &Arc<Context>, store: &Store, domain: &Domain) {
             }
         },
     };
+    // What was held of another domain has to be confirmed anew.
+    let told = store.status().and_then(|status| status.withdrawal_held.as_ref());
+    let told = told.map(|held| (held.id.clone(), usize::try_from(held.count).unwrap_or(0)));
     let name = store.name();
     let moves = context.feed.domain(&name).is_some();
-    if context.feed.open(&name, domain, limits, || recent_withdrawals(context, &name)) {
+    if context.feed.open(&name, domain, limits, || withdrawals_before(context, &name, told.filter(|_| !moves))) {
         context.stores.with(&name, |row| {
             row.proposed = None;
             row.proven = None;
@@ -195,20 +202,24 @@ fn open(context: &Arc<Context>, store: &Store, domain: &Domain) {
     }
 }
 
-/// How many targets of a store were withdrawn within the last hour, as their conditions tell.
-fn recent_withdrawals(context: &Context, store: &StoreName) -> usize {
+/// Which targets of a store were withdrawn within the last hour, and which are held, as their conditions tell. `told` is what the
+/// store's status tells.
+fn withdrawals_before(context: &Context, store: &StoreName, told: Option<(String, usize)>) -> Before {
     let an_hour_ago = Timestamp::now() - jiff::SignedDuration::from_hours(1);
     let withdrawn =
         [Reason::VersionDeactivated, Reason::VersionDestroyed, Reason::VersionPruned, Reason::SecretDeleted]
             .map(Reason::as_str);
-    context
-        .all_secrets()
-        .filter(|object| object.store_name() == *store)
-        .filter_map(|object| {
-            object.status.as_ref().and_then(|status| condition::find(&status.conditions, kind::READY)).cloned()
-        })
-        .filter(|ready| withdrawn.contains(&ready.reason.as_str()) && ready.last_transition_time.0 > an_hour_ago)
-        .count()
+    let mut before = Before { told, ..Before::default() };
+    for object in context.all_secrets().filter(|object| object.store_name() == *store) {
+        let status = object.status.as_ref();
+        let Some(ready) = status.and_then(|status| condition::find(&status.conditions, kind::READY)) else { continue };
+        if ready.reason == Reason::WithdrawalHeld.as_str() {
+            before.held.push(object_id(&object));
+        } else if withdrawn.contains(&ready.reason.as_str()) && ready.last_transition_time.0 > an_hour_ago {
+            before.granted += 1;
+        }
+    }
+    before
 }
 
 fn propose(context: &Arc<Context>, store: &Store, proposal: Proposal) {

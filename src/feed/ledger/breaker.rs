@@ -55,6 +55,19 @@ struct Probe {
     due: Option<Instant>,
     under_way: bool,
     failures: u32,
+    /// OKMS asked for rest until then after the one under way had begun.
+    rest: Option<Instant>,
+}
+
+/// What may be asked besides the probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Passage {
+    /// Nothing: the store is down, or not proven.
+    Closed,
+    /// The probe is finding out whether a failure is the store's. Until then nobody sends more than one request, so that a store that
+    /// is down is spared, and one whose probe hangs delays nobody.
+    InDoubt,
+    Open,
 }
 
 /// What a finished probe means.
@@ -117,9 +130,13 @@ impl Breaker {
     }
 
     /// Whether requests other than the probe may be made.
-    pub fn lets_through(&self) -> bool {
+    pub fn passage(&self) -> Passage {
         let probing = self.current.as_ref().is_some_and(|probe| probe.due.is_some() || probe.under_way);
-        self.health == Health::Ready && !probing
+        match (&self.health, probing) {
+            (Health::Ready, false) => Passage::Open,
+            (Health::Ready, true) => Passage::InDoubt,
+            _ => Passage::Closed,
+        }
     }
 
     /// OKMS answered well to a request for this path that began at `started`.
@@ -154,6 +171,19 @@ impl Breaker {
         {
             probe.failures += 1;
             probe.due = Some(now.mono + wait(fault, probe.failures, timing));
+        } else {
+            self.rest(now, fault, timing);
+        }
+    }
+
+    /// The store as a whole failed before; this failure may ask for a longer rest.
+    pub fn rest(&mut self, now: Now, fault: &Fault, timing: &Timing) {
+        let Some(until) = timing.asked_for(fault.retry_after).map(|asked| now.mono + asked) else { return };
+        let Some(probe) = &mut self.current else { return };
+        if probe.under_way {
+            probe.rest = probe.rest.max(Some(until));
+        } else {
+            probe.due = probe.due.map(|due| due.max(until));
         }
     }
 
@@ -166,6 +196,7 @@ impl Breaker {
                 && probe.due.is_some_and(|due| due <= now.mono)
             {
                 probe.due = None;
+                probe.rest = None;
                 probe.under_way = true;
                 return Some((call, candidate));
             }
@@ -195,7 +226,13 @@ impl Breaker {
         };
         let Some(probe) = slot else { return Probed::Undecided };
         probe.under_way = false;
+        let rest = probe.rest.take().filter(|rest| *rest > now.mono);
         let Some(fault) = fault else {
+            if let (Some(rest), Health::Down { .. }, None) = (rest, &self.health, candidate) {
+                // It began before OKMS asked for rest.
+                probe.due = Some(rest);
+                return Probed::Undecided;
+            }
             self.last_answer = Some(now.mono);
             self.health = Health::Ready;
             self.current = Some(Probe::default());
@@ -211,11 +248,11 @@ impl Breaker {
         let of_the_store = matches!(fault.kind, FaultKind::RateLimited | FaultKind::Tls);
         if !of_the_store && matches!(call, Call::Metadata(_)) {
             self.last_good = None;
-            probe.due = Some(now.mono);
+            probe.due = rest.or(Some(now.mono));
             return Probed::Undecided;
         }
         probe.failures += 1;
-        probe.due = Some(now.mono + wait(fault, probe.failures, timing));
+        probe.due = rest.max(Some(now.mono + wait(fault, probe.failures, timing)));
         let trouble = store_trouble(fault);
         if candidate.is_some() && self.current.is_some() {
             self.rejected = Some(trouble);
@@ -227,7 +264,8 @@ impl Breaker {
 }
 
 fn wait(fault: &Fault, failures: u32, timing: &Timing) -> std::time::Duration {
-    fault.retry_after.map_or_else(|| timing.backoff(failures), |asked| asked.min(timing.retry_after_cap))
+    // A Retry-After of nothing must not turn a failure into a loop.
+    timing.asked_for(fault.retry_after).map_or_else(|| timing.backoff(failures), |asked| asked.max(timing.backoff(1)))
 }
 
 fn store_trouble(fault: &Fault) -> StoreTrouble {

@@ -2,18 +2,25 @@
 
 use std::{
     collections::BTreeSet,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
 
-use super::{Lane, ObjectId};
+use super::ObjectId;
 use crate::model::{Facts, Mark, Source, State, Trouble, Value, Verdict, Version, VersionFacts, Withdrawal};
 
 /// At rest this holds a version, a creation time and a state; neither values nor fingerprints of values.
 #[derive(Default)]
 pub(super) struct Entry {
     pub users: BTreeSet<ObjectId>,
+    /// The namespaces of the users, with how many are in each.
+    readers: Vec<(Arc<str>, usize)>,
+    /// The intervals that they ask for, with how many ask for each. Few are different.
+    asked: Vec<(Duration, usize)>,
+    /// The namespace whose share pays for the checks, and at which interval.
+    pub charged: Option<(Arc<str>, Option<Duration>)>,
     pub seen: Option<Seen>,
     /// The current version of the secret, where the answer told it.
     pub current: Option<Version>,
@@ -25,9 +32,14 @@ pub(super) struct Entry {
     pub checked: Option<Instant>,
     pub problem: Option<Problem>,
     pub value: Option<Kept>,
+    /// The memory that the value takes, or may take once it is read.
+    pub aside: Option<Aside>,
+    /// The size of the value, where it is more than is usually set aside.
+    pub large: Option<usize>,
+    /// A user that was found waiting for the value: the place to look for the next.
+    pub awaited_by: Option<ObjectId>,
     pub mode: Mode,
     pub due: Option<Instant>,
-    pub queued: Option<Lane>,
     /// A request for this source is under way.
     pub busy: bool,
     /// How often in a row the answer was one that needs a person.
@@ -59,13 +71,27 @@ pub(super) struct Problem {
     pub until: Instant,
     /// A read of data failed, which a good check of metadata does not mend.
     pub of_read: bool,
+    /// OKMS named that moment itself: nobody has it asked again before, not even who has come since.
+    pub rest: bool,
+}
+
+impl Problem {
+    pub fn rests(&self, now: Instant) -> bool {
+        self.rest && self.until > now
+    }
+}
+
+/// Memory that is taken for a value.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Aside {
+    pub bytes: usize,
+    pub until: Instant,
 }
 
 /// A value that was read, until its last user has settled.
 pub(super) struct Kept {
     pub mark: Mark,
     pub value: Value,
-    pub until: Instant,
 }
 
 /// How a source is checked.
@@ -78,11 +104,47 @@ pub(super) enum Mode {
 }
 
 impl Entry {
+    /// An object reads this. Answers whether it is the first of its namespace.
+    pub fn join(&mut self, id: &ObjectId, interval: Option<Duration>) -> bool {
+        if !self.users.insert(id.clone()) {
+            return false;
+        }
+        count_up(&mut self.asked, interval);
+        count_up(&mut self.readers, Some(id.namespace.clone()))
+    }
+
+    /// An object does not read this any more. Answers whether it was the last of its namespace.
+    pub fn part(&mut self, id: &ObjectId, interval: Option<Duration>) -> bool {
+        if !self.users.remove(id) {
+            return false;
+        }
+        count_down(&mut self.asked, interval.as_ref());
+        count_down(&mut self.readers, Some(&id.namespace))
+    }
+
+    pub fn change_interval(&mut self, former: Option<Duration>, interval: Option<Duration>) {
+        count_down(&mut self.asked, former.as_ref());
+        count_up(&mut self.asked, interval);
+    }
+
+    pub fn shortest_interval(&self) -> Option<Duration> {
+        self.asked.iter().map(|(interval, _)| *interval).min()
+    }
+
+    pub fn readers(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.readers.iter().map(|(namespace, _)| namespace)
+    }
+
+    pub fn payer(&self) -> Option<&Arc<str>> {
+        self.charged.as_ref().map(|(payer, _)| payer)
+    }
+
     /// Takes what OKMS says now. That something else could not be read means nothing any more.
     pub fn take(&mut self, seen: Seen) {
         if self.seen.as_ref() != Some(&seen) {
             self.problem = None;
             self.disagreed = 0;
+            self.large = None;
         }
         self.seen = Some(seen);
     }
@@ -189,6 +251,27 @@ impl Seen {
         };
         Ok(Some(seen))
     }
+}
+
+fn count_up<T: PartialEq>(counts: &mut Vec<(T, usize)>, what: Option<T>) -> bool {
+    let Some(what) = what else { return false };
+    if let Some((_, count)) = counts.iter_mut().find(|(known, _)| *known == what) {
+        *count += 1;
+        return false;
+    }
+    counts.push((what, 1));
+    true
+}
+
+fn count_down<T: PartialEq>(counts: &mut Vec<(T, usize)>, what: Option<&T>) -> bool {
+    let Some(at) = counts.iter().position(|(known, _)| Some(known) == what) else { return false };
+    let Some((_, count)) = counts.get_mut(at) else { return false };
+    *count -= 1;
+    let last = *count == 0;
+    if last {
+        counts.swap_remove(at);
+    }
+    last
 }
 
 /// Which of the versions that targets were made from, and that are not the one meant now, were withdrawn.

@@ -1,4 +1,8 @@
-//! The order in which due sources are asked: by urgency, and within one urgency in turn between namespaces.
+//! The order in which due sources are asked: in turn between namespaces, and within one namespace by urgency.
+//!
+//! Namespaces take turns twice: all of them for most of the rate, and those in which somebody waits for what is kept aside. So a
+//! namespace with much to do delays its own routine and nobody else. It knows nothing of rates and places; whoever takes a source out
+//! checks whether it is still to be asked.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -14,77 +18,255 @@ pub enum Lane {
     Change,
     /// A target was edited or deleted and has to be repaired.
     Drift,
-    /// The operator started and wants to know whether all is still as it was.
+    /// The operator started, or somebody asked, and wants to know whether all is still as it was.
     Verify,
     /// The interval is over.
     Routine,
 }
 
-/// Queues of sources. A source may stand in several; whoever takes it out checks whether it is still to be asked.
+/// Whose turn it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Of the namespaces in which a change or a drift waits.
+    Urgent,
+    /// Of the namespaces in which a verification waits.
+    Verify,
+    /// Of all.
+    Fair,
+}
+
+/// One fair turn of a namespace in so many goes to its lanes in turn, so that what is urgent there cannot hold up the rest for ever.
+const LANE_EVERY: u32 = 4;
+
+/// A queue may hold so many that were taken back or overtaken, beside as many as are waiting, before it is cleaned.
+const LITTER: usize = 64;
+
+/// Queues of sources, by namespace. A source may stand in those of several namespaces, and once in each.
 #[derive(Default)]
-pub struct Lanes([Queue; 4]);
+pub struct Lanes {
+    spaces: HashMap<Arc<str>, Space>,
+    turns: [VecDeque<Arc<str>>; 3],
+    pushed: u64,
+}
+
+/// What waits in one namespace.
+#[derive(Default)]
+struct Space {
+    lanes: [Queue; 4],
+    /// Where each source stands that waits: what a queue holds besides was taken back or overtaken.
+    waiting: HashMap<Source, Place>,
+    in_turn: [bool; 3],
+    fair_turns: u32,
+    queued: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    lane: Lane,
+    ticket: u64,
+}
+
+/// What a source needs to be asked, apart from its turn. Each kind has a queue, so that what lacks something holds up nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing.
+    Check,
+    /// A read may start; the memory for the value is set aside.
+    Granted,
+    /// That, and memory.
+    Read,
+}
+
+/// Which kinds may be asked at the moment: checks always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowed {
+    pub granted: bool,
+    pub reads: bool,
+}
+
+impl Allowed {
+    fn has(self, kind: Kind) -> bool {
+        match kind {
+            Kind::Check => true,
+            Kind::Granted => self.granted,
+            Kind::Read => self.granted && self.reads,
+        }
+    }
+}
+
+const KINDS: [Kind; 3] = [Kind::Check, Kind::Granted, Kind::Read];
+const ALL: Allowed = Allowed { granted: true, reads: true };
+
+/// One queue for each kind.
+#[derive(Default)]
+struct Queue([VecDeque<(u64, Source)>; 3]);
+
+/// The next source of a namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Next {
+    pub lane: Lane,
+    pub source: Source,
+}
 
 impl Lanes {
-    pub fn push(&mut self, lane: Lane, namespace: &Arc<str>, source: Source) {
-        self.queue(lane).push(namespace, source);
-    }
-
-    /// Puts back what could not be started, before everything else of its lane.
-    pub fn push_front(&mut self, lane: Lane, namespace: &Arc<str>, source: Source) {
-        self.queue(lane).push_front(namespace, source);
-    }
-
-    /// The next source of the given lane.
-    pub fn pop(&mut self, lane: Lane) -> Option<(Arc<str>, Source)> {
-        self.queue(lane).pop()
-    }
-
-    fn queue(&mut self, lane: Lane) -> &mut Queue {
-        let [change, drift, verify, routine] = &mut self.0;
-        match lane {
-            Lane::Change => change,
-            Lane::Drift => drift,
-            Lane::Verify => verify,
-            Lane::Routine => routine,
+    /// Has a source asked on behalf of a namespace.
+    pub fn push(&mut self, lane: Lane, namespace: &Arc<str>, source: &Source, kind: Kind) {
+        self.pushed += 1;
+        let ticket = self.pushed;
+        let space = self.spaces.entry(namespace.clone()).or_default();
+        if space.waiting.get(source).is_some_and(|place| place.lane <= lane) {
+            return;
         }
+        space.put(Place { lane, ticket }, source, kind);
+        let turns = match lane {
+            Lane::Change | Lane::Drift => [Some(Turn::Urgent), Some(Turn::Fair)],
+            Lane::Verify => [Some(Turn::Verify), Some(Turn::Fair)],
+            Lane::Routine => [None, Some(Turn::Fair)],
+        };
+        for turn in turns.into_iter().flatten() {
+            if let Some(in_turn) = space.in_turn.get_mut(turn as usize)
+                && !std::mem::replace(in_turn, true)
+                && let Some(turns) = self.turns.get_mut(turn as usize)
+            {
+                turns.push_back(namespace.clone());
+            }
+        }
+    }
+
+    /// How many namespaces there may be to take such a turn.
+    pub fn turns(&self, turn: Turn) -> usize {
+        self.turns.get(turn as usize).map_or(0, VecDeque::len)
+    }
+
+    /// The namespace whose turn it is, which is then the last to have another one.
+    pub fn turn(&mut self, turn: Turn) -> Option<Arc<str>> {
+        let turns = self.turns.get_mut(turn as usize)?;
+        while let Some(namespace) = turns.pop_front() {
+            let Some(space) = self.spaces.get_mut(&namespace) else { continue };
+            if space.best(turn, ALL).is_some() {
+                turns.push_back(namespace.clone());
+                return Some(namespace);
+            }
+            if let Some(in_turn) = space.in_turn.get_mut(turn as usize) {
+                *in_turn = false;
+            }
+            if space.waiting.is_empty() && !space.in_turn.contains(&true) {
+                self.spaces.remove(&namespace);
+            }
+        }
+        None
+    }
+
+    /// What a namespace is to ask in such a turn.
+    pub fn next(&mut self, turn: Turn, namespace: &Arc<str>, allowed: Allowed) -> Option<Next> {
+        let space = self.spaces.get_mut(namespace)?;
+        let lane = match turn {
+            Turn::Fair if space.fair_turns % LANE_EVERY == LANE_EVERY - 1 => space.next_lane(allowed),
+            turn => space.best(turn, allowed),
+        };
+        let (lane, _, source) = lane?;
+        Some(Next { lane, source })
+    }
+
+    /// A source needs something else than it was taken to need: it waits among those that do.
+    pub fn move_to(&mut self, kind: Kind, namespace: &Arc<str>, source: &Source) {
+        self.pushed += 1;
+        let ticket = self.pushed;
+        if let Some(space) = self.spaces.get_mut(namespace)
+            && let Some(place) = space.waiting.get(source).copied()
+        {
+            space.put(Place { ticket, ..place }, source, kind);
+        }
+    }
+
+    /// A namespace had its turn.
+    pub fn had(&mut self, turn: Turn, namespace: &Arc<str>) {
+        if let (Turn::Fair, Some(space)) = (turn, self.spaces.get_mut(namespace)) {
+            space.fair_turns = space.fair_turns.wrapping_add(1);
+        }
+    }
+
+    /// A source does not wait in a namespace any more.
+    pub fn take_back(&mut self, namespace: &Arc<str>, source: &Source) {
+        if let Some(space) = self.spaces.get_mut(namespace)
+            && space.waiting.remove(source).is_some()
+        {
+            space.clean();
+        }
+    }
+
+    /// Whether a source waits in a namespace as urgently as that.
+    pub fn waits(&self, namespace: &Arc<str>, source: &Source, lane: Lane) -> bool {
+        self.spaces.get(namespace).and_then(|space| space.waiting.get(source)).is_some_and(|place| place.lane <= lane)
+    }
+
+    /// How much is held in memory: sources that wait, and what is queued.
+    #[cfg(test)]
+    pub fn size(&self) -> (usize, usize) {
+        self.spaces
+            .values()
+            .fold((0, 0), |(waiting, queued), space| (waiting + space.waiting.len(), queued + space.queued))
     }
 }
 
-/// Sources by namespace, and the namespaces in turn. A namespace without a source is in neither.
-#[derive(Default)]
-struct Queue {
-    turns: VecDeque<Arc<str>>,
-    sources: HashMap<Arc<str>, VecDeque<Source>>,
-}
-
-impl Queue {
-    fn push(&mut self, namespace: &Arc<str>, source: Source) {
-        let waiting = self.sources.entry(namespace.clone()).or_default();
-        if waiting.is_empty() {
-            self.turns.push_back(namespace.clone());
+impl Space {
+    fn put(&mut self, place: Place, source: &Source, kind: Kind) {
+        self.waiting.insert(source.clone(), place);
+        let queue = self.lanes.get_mut(place.lane as usize).and_then(|queue| queue.0.get_mut(kind as usize));
+        if let Some(queue) = queue {
+            queue.push_back((place.ticket, source.clone()));
+            self.queued += 1;
         }
-        waiting.push_back(source);
+        self.clean();
     }
 
-    fn push_front(&mut self, namespace: &Arc<str>, source: Source) {
-        let waiting = self.sources.entry(namespace.clone()).or_default();
-        if !waiting.is_empty() {
-            self.turns.retain(|turn| turn != namespace);
-        }
-        self.turns.push_front(namespace.clone());
-        waiting.push_front(source);
+    /// The front of a lane, after what does not wait there any more was thrown away.
+    fn front(&mut self, lane: Lane, allowed: Allowed) -> Option<(Lane, u64, Source)> {
+        let Self { lanes, waiting, queued, .. } = self;
+        let queue = lanes.get_mut(lane as usize)?;
+        let mut front = |items: &mut VecDeque<(u64, Source)>| {
+            while let Some((ticket, source)) = items.front() {
+                if waiting.get(source).is_some_and(|place| place.ticket == *ticket) {
+                    return Some((lane, *ticket, source.clone()));
+                }
+                items.pop_front();
+                *queued -= 1;
+            }
+            None
+        };
+        let kinds = KINDS.iter().zip(&mut queue.0).filter(|(kind, _)| allowed.has(**kind));
+        kinds.filter_map(|(_, items)| front(items)).min_by_key(|(_, ticket, _)| *ticket)
     }
 
-    fn pop(&mut self) -> Option<(Arc<str>, Source)> {
-        let namespace = self.turns.pop_front()?;
-        let waiting = self.sources.get_mut(&namespace)?;
-        let source = waiting.pop_front()?;
-        if waiting.is_empty() {
-            self.sources.remove(&namespace);
-        } else {
-            self.turns.push_back(namespace.clone());
+    /// The most urgent of those that such a turn is for.
+    fn best(&mut self, turn: Turn, allowed: Allowed) -> Option<(Lane, u64, Source)> {
+        let lanes: &[Lane] = match turn {
+            Turn::Urgent => &[Lane::Change, Lane::Drift],
+            Turn::Verify => &[Lane::Verify],
+            Turn::Fair => &[Lane::Change, Lane::Drift, Lane::Verify, Lane::Routine],
+        };
+        lanes.iter().find_map(|lane| self.front(*lane, allowed))
+    }
+
+    /// The lanes in turn, the least urgent first; one in which nothing waits passes its turn on.
+    fn next_lane(&mut self, allowed: Allowed) -> Option<(Lane, u64, Source)> {
+        let mut lanes = [Lane::Routine, Lane::Verify, Lane::Drift, Lane::Change];
+        let turn = usize::try_from(self.fair_turns / LANE_EVERY).unwrap_or(0);
+        lanes.rotate_left(turn % 4);
+        lanes.into_iter().find_map(|lane| self.front(lane, allowed))
+    }
+
+    /// Throws away what does not wait any more, once that is most of what is queued.
+    fn clean(&mut self) {
+        if self.queued <= 2 * self.waiting.len() + LITTER {
+            return;
         }
-        Some((namespace, source))
+        let Self { lanes, waiting, queued, .. } = self;
+        *queued = 0;
+        for items in lanes.iter_mut().flat_map(|queue| &mut queue.0) {
+            items.retain(|(ticket, source)| waiting.get(source).is_some_and(|place| place.ticket == *ticket));
+            *queued += items.len();
+        }
     }
 }
 
@@ -96,28 +278,96 @@ mod tests {
         Source { path: path.parse().unwrap(), pin: None }
     }
 
-    #[test]
-    fn a_namespace_with_much_to_do_delays_nobody_else() {
-        let (big, small): (Arc<str>, Arc<str>) = ("big".into(), "small".into());
-        let mut lanes = Lanes::default();
-        for n in 0..100 {
-            lanes.push(Lane::Routine, &big, source(&format!("big/{n}")));
-        }
-        lanes.push(Lane::Routine, &small, source("small/0"));
-        let first_two: Vec<_> = (0..2).filter_map(|_| lanes.pop(Lane::Routine)).map(|(ns, _)| ns).collect();
-        assert_eq!(first_two, [big.clone(), small]);
-        assert_eq!(std::iter::from_fn(|| lanes.pop(Lane::Routine)).count(), 99, "nothing is lost");
+    fn take(lanes: &mut Lanes, turn: Turn) -> Option<(String, String)> {
+        let namespace = lanes.turn(turn)?;
+        let next = lanes.next(turn, &namespace, ALL)?;
+        lanes.take_back(&namespace, &next.source);
+        lanes.had(turn, &namespace);
+        Some((namespace.to_string(), next.source.to_string()))
     }
 
     #[test]
-    fn what_is_put_back_comes_first_again() {
+    fn a_namespace_with_much_to_do_delays_nobody_else() {
+        let (big, small): (Arc<str>, Arc<str>) = ("big".into(), "small".into());
+        for (lane, turn) in [(Lane::Routine, Turn::Fair), (Lane::Change, Turn::Fair), (Lane::Change, Turn::Urgent)] {
+            let mut lanes = Lanes::default();
+            for n in 0..100 {
+                lanes.push(lane, &big, &source(&format!("big/{n}")), Kind::Check);
+            }
+            lanes.push(lane, &small, &source("small/0"), Kind::Check);
+            let first_two: Vec<_> = (0..2).filter_map(|_| take(&mut lanes, turn)).map(|(ns, _)| ns).collect();
+            assert_eq!(first_two, ["big", "small"]);
+            assert_eq!(std::iter::from_fn(|| take(&mut lanes, turn)).count(), 99, "nothing is lost");
+        }
+    }
+
+    #[test]
+    fn what_is_urgent_in_one_namespace_does_not_come_before_the_routine_of_another() {
+        let (busy, calm): (Arc<str>, Arc<str>) = ("busy".into(), "calm".into());
+        let mut lanes = Lanes::default();
+        for n in 0..100 {
+            lanes.push(Lane::Change, &busy, &source(&format!("busy/{n}")), Kind::Check);
+            lanes.push(Lane::Routine, &calm, &source(&format!("calm/{n}")), Kind::Check);
+        }
+        let turns: Vec<_> = (0..100).filter_map(|_| take(&mut lanes, Turn::Fair)).collect();
+        assert_eq!(turns.iter().filter(|(ns, _)| ns == "calm").count(), 50);
+    }
+
+    #[test]
+    fn within_a_namespace_the_urgent_comes_first_and_the_rest_is_not_forgotten() {
         let ns: Arc<str> = "a".into();
         let mut lanes = Lanes::default();
-        lanes.push(Lane::Change, &ns, source("1"));
-        lanes.push(Lane::Change, &ns, source("2"));
-        let (_, first) = lanes.pop(Lane::Change).unwrap();
-        lanes.push_front(Lane::Change, &ns, first);
-        let order: Vec<_> = std::iter::from_fn(|| lanes.pop(Lane::Change)).map(|(_, s)| s.to_string()).collect();
-        assert_eq!(order, ["1", "2"]);
+        lanes.push(Lane::Routine, &ns, &source("routine"), Kind::Check);
+        lanes.push(Lane::Drift, &ns, &source("drift"), Kind::Check);
+        for n in 0..8 {
+            lanes.push(Lane::Change, &ns, &source(&format!("change/{n}")), Kind::Check);
+        }
+        let order: Vec<_> = std::iter::from_fn(|| take(&mut lanes, Turn::Fair)).map(|(_, path)| path).collect();
+        assert_eq!(order.get(..4).unwrap(), ["change/0", "change/1", "change/2", "routine"]);
+        assert_eq!(order.iter().position(|path| path == "drift"), Some(7));
+    }
+
+    #[test]
+    fn a_source_that_is_wanted_more_urgently_is_asked_once() {
+        let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+        let mut lanes = Lanes::default();
+        lanes.push(Lane::Routine, &a, &source("shared"), Kind::Check);
+        lanes.push(Lane::Change, &b, &source("shared"), Kind::Check);
+        lanes.push(Lane::Change, &a, &source("shared"), Kind::Check);
+        lanes.push(Lane::Routine, &a, &source("shared"), Kind::Check);
+        assert_eq!(std::iter::from_fn(|| take(&mut lanes, Turn::Fair)).count(), 2, "once for each namespace");
+    }
+
+    #[test]
+    fn what_lacks_something_holds_up_nothing_else() {
+        let ns: Arc<str> = "a".into();
+        let mut lanes = Lanes::default();
+        for (path, kind) in [("1", Kind::Check), ("2", Kind::Read), ("3", Kind::Granted), ("4", Kind::Check)] {
+            lanes.push(Lane::Change, &ns, &source(path), kind);
+        }
+        let next = |lanes: &mut Lanes, granted, reads| {
+            lanes.next(Turn::Fair, &ns, Allowed { granted, reads }).map(|next| next.source.to_string())
+        };
+        assert_eq!(next(&mut lanes, true, true).as_deref(), Some("1"));
+        lanes.move_to(Kind::Read, &ns, &source("1"));
+        assert_eq!(next(&mut lanes, true, true).as_deref(), Some("2"));
+        assert_eq!(next(&mut lanes, true, false).as_deref(), Some("3"));
+        assert_eq!(next(&mut lanes, false, true).as_deref(), Some("4"));
+        let order: Vec<_> = std::iter::from_fn(|| take(&mut lanes, Turn::Fair)).map(|(_, path)| path).collect();
+        assert_eq!(order, ["2", "3", "4", "1"]);
+    }
+
+    #[test]
+    fn what_was_taken_back_does_not_pile_up() {
+        let ns: Arc<str> = "a".into();
+        let mut lanes = Lanes::default();
+        for n in 0..100_000 {
+            lanes.push(Lane::Change, &ns, &source(&format!("{n}")), Kind::Check);
+            lanes.take_back(&ns, &source(&format!("{n}")));
+        }
+        let (waiting, queued) = lanes.size();
+        assert!(waiting == 0 && queued <= LITTER, "{queued} are queued");
+        assert_eq!((take(&mut lanes, Turn::Fair), take(&mut lanes, Turn::Urgent)), (None, None));
+        assert!(lanes.spaces.is_empty());
     }
 }

@@ -7,23 +7,28 @@
 //! * [`object`] is the state of an `OkmsSecret`: its sources, the round it waits for, what it was last told;
 //! * [`entry`] is the state of a source: what was last seen, when it is due, the value that somebody waits for;
 //! * [`breaker`] decides whether a failure is the store's or one path's, by asking the probe;
-//! * [`lanes`] and [`budget`] give the order and the rate, [`withdrawals`] the limit on deletions.
+//! * [`lanes`] and [`budget`] give the order, the rate and the places, [`shares`] what a namespace may ask for at rest;
+//! * [`room`] bounds the memory that values take, for all stores; [`withdrawals`] bounds deletions.
 
 mod breaker;
 mod budget;
+mod enlist;
 mod entry;
 mod lanes;
 mod object;
 mod outcomes;
 mod readings;
 mod requests;
+mod room;
+mod shares;
 #[cfg(test)]
 mod tests;
 mod timing;
+mod values;
 mod withdrawals;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -31,11 +36,7 @@ use std::{
 use jiff::Timestamp;
 
 use self::{
-    breaker::Breaker,
-    budget::Budget,
-    entry::Entry,
-    lanes::Lanes,
-    object::{Object, Round},
+    breaker::Breaker, budget::Budget, entry::Entry, lanes::Lanes, object::Object, room::Account, shares::Shares,
     withdrawals::Withdrawals,
 };
 use crate::model::{Facts, Finding, Mark, Path, Reading, Source, StoreTrouble, Version};
@@ -43,8 +44,9 @@ use crate::model::{Facts, Finding, Mark, Path, Reading, Source, StoreTrouble, Ve
 pub use self::{
     breaker::Health,
     lanes::Lane,
+    room::Room,
     timing::Timing,
-    withdrawals::{Admission, WithdrawalLimit},
+    withdrawals::{Admission, Before, WithdrawalLimit},
 };
 
 /// How precisely a store's status tells the interval that its budget can hold.
@@ -185,7 +187,12 @@ pub struct Ledger {
     entries: BTreeMap<Source, Entry>,
     timers: BTreeSet<(Instant, Timer)>,
     lanes: Lanes,
+    shares: Shares,
     budget: Budget,
+    /// The memory that values of this store take.
+    account: Account,
+    /// How many objects have a target that was made from this store.
+    targets: usize,
     breaker: Breaker,
     withdrawals: Withdrawals,
     flights: HashMap<u64, Flight>,
@@ -193,8 +200,8 @@ pub struct Ledger {
     todo: Todo,
     /// The candidate credential of this number proved itself, and nobody has been told yet.
     promoted: Option<u64>,
-    /// What the store's status was last told of the budget, and for which floor of the intervals that was worked out.
-    throttled: (Duration, Option<Duration>),
+    /// What the store's status was last told of the budget.
+    throttled: Option<Duration>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -210,6 +217,8 @@ enum Timer {
 /// A request under way.
 struct Flight {
     started: Instant,
+    /// On whose behalf; absent: the store's own probe.
+    namespace: Option<Arc<str>>,
     /// The number of the credential in use then.
     credential: u64,
     /// Whether the answer may hold a value.
@@ -225,23 +234,26 @@ enum Purpose {
 }
 
 impl Ledger {
-    /// Opens the books of a store. `withdrawn` are the withdrawals of the last hour as the cluster remembers them.
-    pub fn new(now: Now, limits: Limits, timing: Timing, withdrawn: usize) -> Self {
+    /// Opens the books of a store. `before` is what the cluster remembers of its withdrawals, `room` what all stores share.
+    pub fn new(now: Now, limits: Limits, timing: Timing, before: Before, room: Arc<Room>) -> Self {
         Self {
+            shares: Shares::new(limits.requests_per_second),
             budget: Budget::new(now.mono, limits.requests_per_second, limits.concurrent_requests),
-            withdrawals: Withdrawals::new(now.mono, withdrawn),
+            account: Account::new(room),
+            withdrawals: Withdrawals::new(now, before),
             timing,
             limits,
             objects: HashMap::new(),
             entries: BTreeMap::new(),
             timers: BTreeSet::new(),
             lanes: Lanes::default(),
+            targets: 0,
             breaker: Breaker::default(),
             flights: HashMap::new(),
             next_ticket: 0,
             todo: Todo::default(),
             promoted: None,
-            throttled: (Duration::ZERO, None),
+            throttled: None,
         }
     }
 
@@ -249,6 +261,7 @@ impl Ledger {
     pub fn set_limits(&mut self, now: Now, limits: Limits) {
         if self.limits != limits {
             self.budget.change(now.mono, limits.requests_per_second, limits.concurrent_requests);
+            self.shares.change(limits.requests_per_second);
             self.limits = limits;
         }
     }
@@ -276,50 +289,9 @@ impl Ledger {
         answer
     }
 
-    /// The reconcile acted on what it was told: values that it waited for are not needed any more. `held` is what the target is
-    /// made from now, for each source.
-    pub fn settle(&mut self, id: &ObjectId, held: &[Option<Mark>]) {
-        let Some(object) = self.objects.get_mut(id) else { return };
-        // What was not answered yet is still waited for: the object was told of a failure, and kept what it has.
-        object.round.take_if(|round| round.delivered);
-        for (wish, held) in object.wishes.iter_mut().zip(held) {
-            wish.held = *held;
-        }
-        let sources: Vec<Source> = object.wishes.iter().map(|wish| wish.source.clone()).collect();
-        for source in sources {
-            self.release(&source);
-        }
-    }
-
-    /// The object is gone, suspended, or reads from another store now. Answers whether it was known.
-    pub fn forget(&mut self, id: &ObjectId) -> bool {
-        self.clear_withdrawal(id);
-        self.remove(id)
-    }
-
-    fn remove(&mut self, id: &ObjectId) -> bool {
-        let Some(object) = self.objects.remove(id) else { return false };
-        if let Some(moment) = object.watched {
-            self.timers.remove(&(moment, Timer::Stale(id.clone())));
-        }
-        for wish in object.wishes {
-            self.leave(id, &wish.source);
-        }
-        true
-    }
-
-    /// Forgets every object whose uid is not among the living.
-    pub fn retain(&mut self, live: &HashSet<Arc<str>>) {
-        let gone: Vec<ObjectId> = self.objects.keys().filter(|id| !live.contains(&id.uid)).cloned().collect();
-        for id in gone {
-            self.forget(&id);
-        }
-    }
-
     /// Asks for leave to delete (or empty) the target of an object because its source was withdrawn.
     pub fn admit_withdrawal(&mut self, now: Now, id: &ObjectId, was_held: bool) -> Admission {
-        let targets = self.objects.values().filter(|object| object.has_target()).count();
-        let admission = self.withdrawals.admit(now.mono, id, was_held, self.limits.withdrawals, targets);
+        let admission = self.withdrawals.admit(now, id, was_held, self.limits.withdrawals, self.targets);
         self.todo.store_changed |= self.withdrawals.take_changed();
         admission
     }
@@ -351,18 +323,12 @@ impl Ledger {
         self.breaker.rejected.as_ref()
     }
 
-    /// The interval that the budget can hold, when the number of sources asks for more than it gives.
+    /// The longest interval that asked ones are stretched to, when a namespace asks for more than the budget gives it.
     pub fn throttled_to(&self) -> Option<Duration> {
-        let floor = self.interval_floor();
-        let asked = self.objects.values().filter_map(|object| object.interval).min()?;
+        let floor = self.shares.longest_floor();
         // In steps, so that not every new source is a new message.
         let steps = floor.as_secs_f64() / THROTTLE_STEP.as_secs_f64();
-        (floor > asked).then(|| THROTTLE_STEP.mul_f64(steps.ceil()))
-    }
-
-    /// The interval in force for an asked one.
-    fn effective_interval(&self, asked: Duration) -> Duration {
-        asked.max(self.interval_floor())
+        (floor > Duration::ZERO).then(|| THROTTLE_STEP.mul_f64(steps.ceil()))
     }
 
     /// Whether a new credential waits to be proven.
@@ -381,114 +347,26 @@ impl Ledger {
 
     /// Has the store's status told when the budget begins or ceases to hold what is asked of it.
     fn watch_throttle(&mut self) {
-        let floor = Duration::from_secs(self.interval_floor().as_secs());
-        if floor != self.throttled.0 {
-            let throttled = self.throttled_to();
-            self.todo.store_changed |= throttled != self.throttled.1;
-            self.throttled = (floor, throttled);
-        }
+        self.shares.divide();
+        let throttled = self.throttled_to();
+        self.todo.store_changed |= throttled != self.throttled;
+        self.throttled = throttled;
     }
 
-    /// Three quarters of the rate serve routine checks; the rest is kept for what people wait for.
-    fn interval_floor(&self) -> Duration {
-        #[expect(clippy::cast_precision_loss, reason = "a number of sources is far below 2^52")]
-        let paths = self.entries.len() as f64;
-        Duration::from_secs_f64(paths / (0.75 * self.limits.requests_per_second))
+    /// No source of these is checked more often than this.
+    fn floor_of<'a>(&self, sources: impl Iterator<Item = &'a Source>) -> Duration {
+        let payers = sources.filter_map(|source| self.entries.get(source)?.payer());
+        payers.map(|payer| self.shares.floor(payer)).max().unwrap_or_default()
+    }
+
+    /// The interval in force for an object, if it is checked by itself.
+    fn effective_interval(&self, object: &Object) -> Option<Duration> {
+        let floor = self.floor_of(object.wishes.iter().map(|wish| &wish.source));
+        object.interval.map(|asked| asked.max(floor))
     }
 
     /// How long an object may stand on its last good check.
-    fn staleness_bound(&self, interval: Duration) -> Duration {
-        self.timing.staleness_floor.max(self.effective_interval(interval) * 3)
-    }
-
-    fn enlist(&mut self, now: Now, ask: Ask) {
-        let Ask { object: id, generation, refresh, sources, need, interval, lane } = ask;
-        let known = self.objects.get(&id);
-        let refreshed = known.map_or(refresh > 0, |object| object.refresh != refresh);
-        let changed = known.is_none_or(|object| object.generation != generation || !object.same_sources(&sources));
-        if changed {
-            self.remove(&id);
-            // What somebody changed is checked anew; what merely starts is content with the check that others on the path got, if
-            // that is not older than it would itself let one become.
-            let recent = interval.unwrap_or(self.timing.staleness_floor).min(self.timing.staleness_floor);
-            let since = match need {
-                _ if refreshed => Some(now.mono),
-                Need::Data => Some(now.mono),
-                Need::Check => now.mono.checked_sub(self.effective_interval(recent)),
-            };
-            let round = Some(Round { since, data: need == Need::Data, delivered: false });
-            let object = Object {
-                generation,
-                refresh,
-                wishes: sources,
-                interval,
-                lane,
-                enlisted: now.mono,
-                round,
-                told: None,
-                watched: None,
-            };
-            for wish in &object.wishes {
-                let entry = self.entries.entry(wish.source.clone()).or_default();
-                entry.users.insert(id.clone());
-            }
-            self.objects.insert(id.clone(), object);
-        } else if let Some(object) = self.objects.get_mut(&id) {
-            object.wishes = sources;
-            object.interval = interval;
-            object.lane = lane;
-            if refreshed {
-                // What is known of the sources stays known, but does not count for this.
-                let data = object.round.is_some_and(|round| round.data);
-                object.refresh = refresh;
-                object.told = None;
-                object.round = Some(Round { since: Some(now.mono), data, delivered: false });
-            }
-            match &mut object.round {
-                Some(round) => round.data |= need == Need::Data,
-                None if need == Need::Data => {
-                    object.round = Some(Round { since: Some(now.mono), data: true, delivered: false });
-                }
-                None => {}
-            }
-        }
-        self.hasten(&id);
-    }
-
-    /// Brings the next check of a source forward, where this object wants it sooner than whoever was there before.
-    fn hasten(&mut self, id: &ObjectId) {
-        let Some(object) = self.objects.get(id) else { return };
-        let Some(interval) = object.interval.map(|asked| self.effective_interval(asked)) else { return };
-        let sources: Vec<Source> = object.wishes.iter().map(|wish| wish.source.clone()).collect();
-        for source in sources {
-            let Some(entry) = self.entries.get(&source) else { continue };
-            let Some(due) = entry.checked.map(|checked| checked + interval) else { continue };
-            // What needs a person, or failed, has waits of its own.
-            if entry.due.is_none() || (!entry.waits() && entry.due.is_some_and(|old| due < old)) {
-                self.schedule(&source, Some(due));
-            }
-        }
-    }
-
-    fn leave(&mut self, id: &ObjectId, source: &Source) {
-        if let Some(entry) = self.entries.get_mut(source) {
-            entry.users.remove(id);
-            if entry.users.is_empty() {
-                self.schedule(source, None);
-                self.entries.remove(source);
-                return;
-            }
-        }
-        self.release(source);
-    }
-
-    /// Drops the value of a source once nobody waits for it.
-    fn release(&mut self, source: &Source) {
-        let Some(entry) = self.entries.get(source).filter(|entry| entry.value.is_some()) else { return };
-        let awaited =
-            entry.users.iter().any(|id| self.objects.get(id).is_some_and(|object| object.round_with_data().is_some()));
-        if !awaited && let Some(entry) = self.entries.get_mut(source) {
-            entry.value = None;
-        }
+    fn staleness_bound(&self, object: &Object) -> Option<Duration> {
+        self.effective_interval(object).map(|interval| self.timing.staleness_floor.max(interval * 3))
     }
 }

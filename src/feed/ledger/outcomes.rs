@@ -5,10 +5,10 @@ use std::time::Instant;
 use super::{
     Call, Fault, FaultKind, Ledger, Now, ObjectId, Outcome, Purpose, Request, Timer,
     breaker::{Health, Probed, Suspect},
-    entry::{Entry, Kept, Mode, Problem, Seen, withdrawn_among},
+    entry::{Entry, Mode, Problem, Seen, withdrawn_among},
     timing::phase,
 };
-use crate::model::{Facts, Mark, Reading, Source, StoreTrouble, Trouble, TroubleKind, Value};
+use crate::model::{Facts, Mark, Reading, Source, StoreTrouble, Trouble, TroubleKind};
 
 /// Where checks have to read the data, the cheap check is tried again after so many: rights change.
 const CHEAP_CHECK_AFTER: u32 = 10;
@@ -41,20 +41,20 @@ impl Ledger {
     /// A request ended.
     pub fn answer(&mut self, now: Now, request: &Request, outcome: Outcome) {
         let Some(flight) = self.flights.remove(&request.ticket) else { return };
+        if let Some(namespace) = &flight.namespace {
+            self.budget.end(now.mono, namespace, flight.started, flight.data);
+            if flight.data {
+                self.account.end_read();
+            }
+        }
         // A failure with a credential that is not in use any more says nothing about the one that is.
         let outdated = request.candidate.is_none() && flight.credential != self.breaker.in_use();
         let outcome = Some(outcome).filter(|outcome| !(outdated && matches!(outcome, Outcome::Failed(_))));
         match (flight.purpose, outcome) {
             (Purpose::Probe, Some(outcome)) if !outdated => self.probe_ended(now, request, outcome),
             (Purpose::Probe, _) => {}
-            (Purpose::Check(source), outcome) => {
-                self.budget.give_back();
-                self.check_ended(now, request, &source, flight.started, outcome);
-            }
-            (Purpose::Read(source), outcome) => {
-                self.budget.give_back();
-                self.read_ended(now, &source, flight.started, outcome);
-            }
+            (Purpose::Check(source), outcome) => self.check_ended(now, request, &source, flight.started, outcome),
+            (Purpose::Read(source), outcome) => self.read_ended(now, &source, flight.started, outcome),
         }
     }
 
@@ -66,6 +66,7 @@ impl Ledger {
 
     fn probe_ended(&mut self, now: Now, request: &Request, outcome: Outcome) {
         let before = (self.breaker.health.clone(), self.breaker.rejected.clone());
+        let was_down = matches!(self.breaker.health, Health::Down { .. });
         let fault = match outcome {
             Outcome::Failed(fault) if fault.kind != FaultKind::NotFound => Some(fault),
             _ => None,
@@ -87,7 +88,15 @@ impl Ledger {
                 self.ask_suspects_again(now);
                 self.retry_everything(now);
             }
-            Probed::Fails => self.ask_suspects_again(now),
+            Probed::Fails => {
+                for suspect in std::mem::take(&mut self.breaker.suspects) {
+                    self.breaker.rest(now, &suspect.fault, &self.timing);
+                    self.requeue(now, &suspect.source);
+                }
+            }
+        }
+        if was_down && self.breaker.health == Health::Ready {
+            self.budget.calm(now.mono);
         }
         // The status of a store names the certificate in use, so a new one is news in any case.
         if probed == Probed::Promoted || before != (self.breaker.health.clone(), self.breaker.rejected.clone()) {
@@ -117,6 +126,7 @@ impl Ledger {
         for source in sources {
             if let Some(entry) = self.entries.get_mut(&source)
                 && (entry.problem.is_some() || entry.mode == Mode::Data)
+                && !entry.problem.as_ref().is_some_and(|problem| problem.rests(now.mono))
             {
                 entry.mode = Mode::Metadata;
                 if let Some(problem) = &mut entry.problem {
@@ -190,11 +200,23 @@ impl Ledger {
                     (Some(Seen::Active { mark: expected, .. }), Reading::Data { mark, value, .. })
                         if mark.is_same_as(expected) =>
                     {
-                        entry.problem = None;
                         entry.disagreed = 0;
-                        self.keep(now, source, mark, value);
-                        self.review_users(now, source, started);
-                        self.release(source);
+                        if self.keep(now, source, mark, value) {
+                            if let Some(entry) = self.entries.get_mut(source) {
+                                entry.problem = None;
+                            }
+                            self.review_users(now, source, started);
+                            self.release(source);
+                        } else {
+                            // Far beyond what OKMS takes for one secret: it waits until others have gone.
+                            let fault = Fault {
+                                kind: FaultKind::TooLarge,
+                                message: "there is no room for a secret of this size beside the others".to_owned(),
+                                retry_after: None,
+                            };
+                            let suspect = Suspect { source: source.clone(), fault, started, of_read: true };
+                            self.blame_path(now, suspect);
+                        }
                     }
                     _ => self.disagreed(now, source, started),
                 }
@@ -231,12 +253,17 @@ impl Ledger {
                     self.ask_suspects_again(now);
                     self.breaker.trip(now, fault, &self.timing);
                     self.store_changed(now);
+                } else {
+                    self.breaker.rest(now, fault, &self.timing);
                 }
                 self.requeue(now, source);
             }
             FaultKind::TooLarge => self.blame_path(now, suspect),
             _ if self.breaker.worked_since(started) => self.blame_path(now, suspect),
-            _ if matches!(self.breaker.health, Health::Down { .. }) => self.requeue(now, source),
+            _ if matches!(self.breaker.health, Health::Down { .. }) => {
+                self.breaker.rest(now, fault, &self.timing);
+                self.requeue(now, source);
+            }
             _ => self.breaker.suspect(now, suspect),
         }
     }
@@ -255,8 +282,10 @@ impl Ledger {
         let failures = entry.problem.as_ref().map_or(1, |problem| problem.failures + 1);
         let needs_a_person = matches!(kind, TroubleKind::Forbidden | TroubleKind::TooLarge);
         let wait = if needs_a_person { self.timing.slow(failures, interval) } else { self.timing.backoff(failures) };
-        let (trouble, until) = (Trouble { kind, message: fault.message }, now.mono + wait);
-        entry.problem = Some(Problem { trouble, failures, at: started, until, of_read });
+        let asked = self.timing.asked_for(fault.retry_after);
+        let until = now.mono + asked.map_or(wait, |asked| asked.max(wait));
+        let trouble = Trouble { kind, message: fault.message };
+        entry.problem = Some(Problem { trouble, failures, at: started, until, of_read, rest: asked.is_some() });
         if kind == TroubleKind::Forbidden {
             // The right that is granted next may be the one to the cheap check.
             entry.mode = Mode::Metadata;
@@ -356,14 +385,6 @@ impl Ledger {
             self.keep(now, source, mark, value);
         }
         self.seen(now, source, started);
-    }
-
-    fn keep(&mut self, now: Now, source: &Source, mark: Mark, value: Value) {
-        let until = now.mono + self.timing.value_ttl;
-        if let Some(entry) = self.entries.get_mut(source) {
-            entry.value = Some(Kept { mark, value, until });
-            self.timers.insert((until, Timer::Expire(source.clone())));
-        }
     }
 
     /// A check ended well: everybody who reads this source hears of what changed for them.

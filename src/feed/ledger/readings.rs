@@ -16,7 +16,7 @@ impl Ledger {
         let Some(object) = self.objects.get(id) else { return Answer::Pending };
         let stale = self.stale_at(object).is_some_and(|moment| moment <= now.mono);
         let verdicts: Option<Vec<Finding>> =
-            object.wishes.iter().map(|wish| self.finding(object, wish, stale)).collect();
+            object.wishes.iter().map(|wish| self.finding(now, object, wish, stale)).collect();
         let known = verdicts.and_then(|findings| self.with_values(object, findings));
         match (&self.breaker.health, known) {
             (Health::Down { trouble }, None) => Answer::Down { trouble: trouble.clone(), stale },
@@ -27,12 +27,14 @@ impl Ledger {
     }
 
     /// The finding for one source, without a value; `None` while it is not known.
-    fn finding(&self, object: &Object, wish: &Wish, stale: bool) -> Option<Finding> {
+    fn finding(&self, now: Now, object: &Object, wish: &Wish, stale: bool) -> Option<Finding> {
         let entry = self.entries.get(&wish.source)?;
         let asked_since =
             |moment: Instant| object.round.is_none_or(|round| round.since.is_none_or(|since| moment >= since));
         let verdict = match &entry.problem {
-            Some(problem) if stale || (object.open_round().is_some() && asked_since(problem.at)) => {
+            Some(problem)
+                if stale || (object.open_round().is_some() && (asked_since(problem.at) || problem.rests(now.mono))) =>
+            {
                 Verdict::Trouble(problem.trouble.clone())
             }
             _ => {
@@ -63,7 +65,7 @@ impl Ledger {
 
     /// When the object may not be believed any more, unless it is checked before.
     pub(super) fn stale_at(&self, object: &Object) -> Option<Instant> {
-        let bound = self.staleness_bound(object.interval?);
+        let bound = self.staleness_bound(object)?;
         let checks = object.wishes.iter().filter_map(|wish| self.entries.get(&wish.source)).map(|entry| entry.checked);
         // Good checks do not help while what they showed cannot be read.
         let unread = object.open_round().filter(|round| round.data).map(|round| round.since);
@@ -143,8 +145,8 @@ impl Ledger {
     /// The shortest interval of the users of a source.
     pub(super) fn interval_of(&self, source: &Source) -> Option<Duration> {
         let entry = self.entries.get(source)?;
-        let asked = entry.users.iter().filter_map(|id| self.objects.get(id)?.interval).min()?;
-        Some(self.effective_interval(asked))
+        let floor = entry.payer().map_or(Duration::ZERO, |payer| self.shares.floor(payer));
+        Some(entry.shortest_interval()?.max(floor))
     }
 
     /// What targets were made from this source.

@@ -1,17 +1,26 @@
-//! What goes out: timers, the order of the lanes, the budget, and the requests that they allow.
+//! What goes out: timers, whose turn it is, the budget, and the requests that they allow.
+//!
+//! Nothing here waits or concludes anything; what comes back is [`super::outcomes`].
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     Call, Flight, Lane, Ledger, Now, ObjectId, Purpose, Request, Timer, Todo,
-    entry::{Entry, Mode, Seen},
+    breaker::Passage,
+    budget::{Purse, Wants},
+    entry::{Entry, Mode, Problem, Seen},
+    lanes::{Allowed, Kind, Turn},
+    object::Round,
+    values::Fit,
 };
 use crate::model::Source;
 
-/// The values of one store that are in memory at once, in bytes.
-const MAX_VALUES: usize = 16 << 20;
-/// The largest answer that the client takes, in bytes: what a read under way may add.
-const MAX_ANSWER: usize = 1 << 20;
+/// Room that other stores give back is noticed after this at the latest.
+const ROOM_RETRY: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Job {
@@ -25,9 +34,13 @@ impl Ledger {
         self.watch_throttle();
         self.fire_timers(now);
         while let Some((call, candidate)) = self.breaker.start(now) {
-            self.launch(now, call, candidate, Purpose::Probe);
+            self.launch(now, call, candidate, None, Purpose::Probe);
         }
-        let blocked_until = if self.breaker.lets_through() { self.dispatch(now) } else { None };
+        let blocked_until = match self.breaker.passage() {
+            Passage::Closed => None,
+            Passage::InDoubt => self.dispatch(now, true),
+            Passage::Open => self.dispatch(now, false),
+        };
         let mut todo = std::mem::take(&mut self.todo);
         let timer = self.timers.first().map(|(moment, _)| *moment);
         todo.next = [timer, self.breaker.next(), blocked_until].into_iter().flatten().min();
@@ -40,27 +53,8 @@ impl Ledger {
         while let Some((moment, timer)) = self.timers.first().filter(|(moment, _)| *moment <= now.mono).cloned() {
             self.timers.pop_first();
             match timer {
-                Timer::Due(source) => {
-                    let wanted = |entry: &&Entry| entry.is_due(now.mono) || entry.may_retry(now.mono);
-                    if let Some(entry) = self.entries.get(&source).filter(wanted) {
-                        // A retry on behalf of somebody who waits is not routine.
-                        let waiting = entry.users.iter().filter_map(|id| {
-                            let object = self.objects.get(id)?;
-                            object.open_round().map(|_| (object.lane, id.namespace.clone()))
-                        });
-                        let routine = entry.users.first().map(|id| (Lane::Routine, id.namespace.clone()));
-                        if let Some((lane, namespace)) = waiting.min().or(routine) {
-                            self.enqueue(lane, &namespace, &source);
-                        }
-                    }
-                }
-                Timer::Expire(source) => {
-                    if let Some(entry) = self.entries.get_mut(&source)
-                        && entry.value.as_ref().is_some_and(|kept| kept.until <= now.mono)
-                    {
-                        entry.value = None;
-                    }
-                }
+                Timer::Due(source) => self.fell_due(now, &source),
+                Timer::Expire(source) => self.expire(now, &source),
                 Timer::Stale(id) => {
                     if let Some(object) = self.objects.get_mut(&id)
                         && object.watched.take_if(|watched| *watched == moment).is_some()
@@ -73,75 +67,145 @@ impl Ledger {
         }
     }
 
-    /// Starts what the budget allows, in the order of the lanes; answers when it will allow more.
-    fn dispatch(&mut self, now: Now) -> Option<Instant> {
-        for lane in [Lane::Change, Lane::Drift, Lane::Verify, Lane::Routine] {
-            while let Some((namespace, source)) = self.lanes.pop(lane) {
-                let Some(entry) = self.entries.get(&source).filter(|entry| entry.queued == Some(lane)) else {
-                    continue;
-                };
-                let Some(job) = self.job(now, entry) else {
-                    self.unqueue(&source);
-                    continue;
-                };
-                let full = (job == Job::Read || entry.mode == Mode::Data) && !self.has_room();
-                let leave = if full { Err(None) } else { self.budget.take(now.mono, lane == Lane::Routine) };
-                if let Err(retry) = leave {
-                    self.lanes.push_front(lane, &namespace, source);
-                    return retry;
-                }
-                self.unqueue(&source);
-                self.start(now, source, job);
+    /// A source waits for its turn, in every namespace that reads it: whichever comes first has it asked for all.
+    fn fell_due(&mut self, now: Now, source: &Source) {
+        let wanted = |entry: &&Entry| entry.is_due(now.mono) || entry.may_retry(now.mono);
+        let Some(entry) = self.entries.get(source).filter(wanted) else { return };
+        let kind = kind_of(entry, Job::Check);
+        let mut lanes: BTreeMap<Arc<str>, Lane> =
+            entry.readers().map(|namespace| (namespace.clone(), Lane::Routine)).collect();
+        for id in &entry.users {
+            // A retry on behalf of somebody who waits is not routine.
+            if let Some(object) = self.objects.get(id).filter(|object| object.open_round().is_some())
+                && let Some(lane) = lanes.get_mut(&id.namespace)
+            {
+                *lane = object.lane.min(*lane);
             }
         }
-        None
+        for (namespace, lane) in lanes {
+            self.lanes.push(lane, &namespace, source, kind);
+        }
+    }
+
+    /// Starts what the budget allows; answers when it will allow more.
+    fn dispatch(&mut self, now: Now, doubt: bool) -> Option<Instant> {
+        let mut short_of_room = false;
+        let mut again: Option<Instant> = None;
+        let purses: [(Purse, &[Turn]); 2] =
+            [(Purse::Kept, &[Turn::Urgent, Turn::Verify]), (Purse::Shared, &[Turn::Fair])];
+        for (purse, turns) in purses {
+            while turns.iter().any(|turn| self.lanes.turns(*turn) > 0) && !self.budget.places().is_full() {
+                let ready = self.budget.ready(now.mono, purse);
+                if ready > now.mono {
+                    again = Some(again.map_or(ready, |again| again.min(ready)));
+                    break;
+                }
+                if !turns.iter().any(|turn| self.serve(now, purse, *turn, doubt, &mut short_of_room)) {
+                    break;
+                }
+            }
+        }
+        // What this store gives back comes with an answer; what others do is not heard here.
+        let room = short_of_room.then(|| now.mono + ROOM_RETRY);
+        [again, room].into_iter().flatten().min()
+    }
+
+    /// Starts one request of the first namespace in turn that may have one more.
+    fn serve(&mut self, now: Now, purse: Purse, turn: Turn, doubt: bool, short_of_room: &mut bool) -> bool {
+        let roomy = self.account.reads() < self.account.most_reads();
+        *short_of_room |= !roomy;
+        for _ in 0..self.lanes.turns(turn) {
+            let Some(namespace) = self.lanes.turn(turn) else { return false };
+            let mut allowed = Allowed { granted: roomy, reads: roomy };
+            while let Some(next) = self.lanes.next(turn, &namespace, allowed) {
+                let entry = self.entries.get(&next.source);
+                let Some((job, kind)) =
+                    entry.and_then(|entry| self.job(now, entry).map(|job| (job, kind_of(entry, job))))
+                else {
+                    self.lanes.take_back(&namespace, &next.source);
+                    self.look_after_rest(now, &next.source);
+                    continue;
+                };
+                let wants = match next.lane {
+                    _ if doubt => Wants::InDoubt,
+                    Lane::Routine => Wants::Routine,
+                    Lane::Change | Lane::Drift | Lane::Verify => Wants::Urgent,
+                };
+                if !self.budget.places().has_room(now.mono, &namespace, wants) {
+                    break;
+                }
+                let value = kind != Kind::Check;
+                let fit =
+                    if value { self.take_room(now, &namespace, &next.source, job == Job::Read) } else { Fit::Taken };
+                match fit {
+                    Fit::Taken => {}
+                    Fit::NoPlace => {
+                        self.lanes.move_to(kind, &namespace, &next.source);
+                        (allowed.granted, *short_of_room) = (false, true);
+                        continue;
+                    }
+                    Fit::NoMemory => {
+                        self.lanes.move_to(Kind::Read, &namespace, &next.source);
+                        (allowed.reads, *short_of_room) = (false, true);
+                        continue;
+                    }
+                    Fit::Never => {
+                        // It was told so when the last of the values came.
+                        self.lanes.take_back(&namespace, &next.source);
+                        continue;
+                    }
+                }
+                self.lanes.take_back(&namespace, &next.source);
+                self.lanes.had(turn, &namespace);
+                self.budget.start(now.mono, purse, &namespace, value);
+                self.start(now, namespace, next.source, job);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// What was due but may not be asked, since OKMS named a time, is due then.
+    fn look_after_rest(&mut self, now: Now, source: &Source) {
+        let problem = self.entries.get(source).and_then(|entry| entry.problem.as_ref());
+        if let Some(until) = problem.filter(|problem| problem.rests(now.mono)).map(|problem| problem.until) {
+            self.timers.insert((until, Timer::Due(source.clone())));
+        }
     }
 
     /// Puts what an object waits for into its lane.
     pub(super) fn demand(&mut self, now: Now, id: &ObjectId) {
-        let Some(object) = self.objects.get(id).filter(|object| object.open_round().is_some()) else { return };
+        let Some(object) = self.objects.get(id) else { return };
+        let Some(round) = object.open_round().copied() else { return };
         let lane = object.lane;
-        let sources: Vec<Source> = object.wishes.iter().map(|wish| wish.source.clone()).collect();
-        for source in sources {
-            // Cheap questions first: everybody on a path comes here when an answer for it is there.
-            let waits = |entry: &Entry| entry.queued.is_none_or(|queued| lane < queued);
-            if self.entries.get(&source).is_some_and(|entry| waits(entry) && self.job(now, entry).is_some()) {
-                self.enqueue(lane, &id.namespace, &source);
+        let entries = object.wishes.iter().filter_map(|wish| self.entries.get(&wish.source));
+        let in_vain = entries.filter_map(|entry| entry.problem.as_ref()).any(|problem| waits(now, problem, &round));
+        for wish in &object.wishes {
+            // Cheap questions first: everybody on a path comes here when an answer for it is there. Nothing is read while something
+            // beside it cannot be.
+            let Some(entry) = self.entries.get(&wish.source).filter(|entry| !entry.busy) else { continue };
+            if let Some(job) = wanted(now, entry, &round)
+                && (job == Job::Check || !in_vain)
+                && !self.lanes.waits(&id.namespace, &wish.source, lane)
+            {
+                self.lanes.push(lane, &id.namespace, &wish.source, kind_of(entry, job));
             }
-        }
-    }
-
-    fn enqueue(&mut self, lane: Lane, namespace: &Arc<str>, source: &Source) {
-        if let Some(entry) = self.entries.get_mut(source)
-            && entry.queued.is_none_or(|queued| lane < queued)
-        {
-            entry.queued = Some(lane);
-            self.lanes.push(lane, namespace, source.clone());
-        }
-    }
-
-    fn unqueue(&mut self, source: &Source) {
-        if let Some(entry) = self.entries.get_mut(source) {
-            entry.queued = None;
         }
     }
 
     /// What is to be asked for a source now, if anything.
     fn job(&self, now: Now, entry: &Entry) -> Option<Job> {
-        if entry.busy {
+        let resting = entry.problem.as_ref().is_some_and(|problem| problem.rests(now.mono) && !problem.of_read);
+        if entry.busy || resting {
             return None;
         }
         let mut read = false;
         for round in entry.users.iter().filter_map(|id| self.objects.get(id)?.open_round()) {
-            let counts = |moment: Instant| round.since.is_none_or(|since| moment >= since);
-            if entry.problem.as_ref().is_some_and(|problem| problem.until > now.mono && counts(problem.at)) {
-                continue;
+            match wanted(now, entry, round) {
+                Some(Job::Check) => return Some(Job::Check),
+                Some(Job::Read) => read = true,
+                None => {}
             }
-            if !entry.checked.is_some_and(counts) {
-                return Some(Job::Check);
-            }
-            let unread = matches!(&entry.seen, Some(Seen::Active { mark, .. }) if entry.value_of(mark).is_none());
-            read |= round.data && unread;
         }
         // What could not be read may not be what is meant any more: that is checked first. Otherwise a check that is due waits, since
         // where checks take longer than their interval the next is always due.
@@ -149,15 +213,7 @@ impl Ledger {
         if entry.is_due(now.mono) && (doubtful || !read) { Some(Job::Check) } else { read.then_some(Job::Read) }
     }
 
-    /// Whether one more value can be held. What is under way counts with the largest answer there can be.
-    fn has_room(&self) -> bool {
-        let kept: usize =
-            self.entries.values().filter_map(|entry| entry.value.as_ref()).map(|kept| kept.value.size()).sum();
-        let reads = self.flights.values().filter(|flight| flight.data).count();
-        kept + (reads + 1) * MAX_ANSWER <= MAX_VALUES
-    }
-
-    fn start(&mut self, now: Now, source: Source, job: Job) {
+    fn start(&mut self, now: Now, namespace: Arc<str>, source: Source, job: Job) {
         let Some(entry) = self.entries.get_mut(&source) else { return };
         entry.busy = true;
         let call = match (job, entry.mode) {
@@ -176,14 +232,14 @@ impl Ledger {
             }
         };
         let purpose = if job == Job::Read { Purpose::Read(source) } else { Purpose::Check(source) };
-        self.launch(now, call, None, purpose);
+        self.launch(now, call, None, Some(namespace), purpose);
     }
 
-    fn launch(&mut self, now: Now, call: Call, candidate: Option<u64>, purpose: Purpose) {
+    fn launch(&mut self, now: Now, call: Call, candidate: Option<u64>, namespace: Option<Arc<str>>, purpose: Purpose) {
         self.next_ticket += 1;
         let ticket = self.next_ticket;
         let (credential, data) = (self.breaker.in_use(), matches!(call, Call::Data(..)));
-        self.flights.insert(ticket, Flight { started: now.mono, credential, data, purpose });
+        self.flights.insert(ticket, Flight { started: now.mono, namespace, credential, data, purpose });
         self.todo.requests.push(Request { ticket, call, candidate });
     }
 
@@ -216,5 +272,33 @@ impl Ledger {
     /// Asks again at once, in the lane of whoever waits.
     pub(super) fn requeue(&mut self, now: Now, source: &Source) {
         self.schedule(source, Some(now.mono));
+    }
+}
+
+/// What a round waits for from a source, if anything.
+fn wanted(now: Now, entry: &Entry, round: &Round) -> Option<Job> {
+    let counts = |moment: Instant| round.since.is_none_or(|since| moment >= since);
+    if entry.problem.as_ref().is_some_and(|problem| waits(now, problem, round)) {
+        return None;
+    }
+    if !entry.checked.is_some_and(counts) {
+        return Some(Job::Check);
+    }
+    let unread = matches!(&entry.seen, Some(Seen::Active { mark, .. }) if entry.value_of(mark).is_none());
+    (round.data && unread).then_some(Job::Read)
+}
+
+/// Whether a round has to wait until what failed may be asked again.
+fn waits(now: Now, problem: &Problem, round: &Round) -> bool {
+    problem.until > now.mono && (problem.rest || round.since.is_none_or(|since| problem.at >= since))
+}
+
+fn kind_of(entry: &Entry, job: Job) -> Kind {
+    match (job, entry.mode) {
+        (Job::Check, Mode::Metadata) => Kind::Check,
+        // What a check by reading brings is kept only where there is room then.
+        (Job::Check, Mode::Data) => Kind::Granted,
+        (Job::Read, _) if entry.aside.is_some() => Kind::Granted,
+        (Job::Read, _) => Kind::Read,
     }
 }

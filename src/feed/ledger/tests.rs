@@ -8,9 +8,13 @@ use super::*;
 use crate::model::{StoreTroubleKind, TroubleKind, Value, Verdict, VersionFacts, Withdrawal};
 
 mod failures;
+mod fairness;
 mod liveness;
 mod orders;
+mod rest;
+mod room;
 mod several;
+mod town;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
@@ -54,7 +58,7 @@ impl World {
             Limits { requests_per_second: 20.0, concurrent_requests: 8, withdrawals: WithdrawalLimit::Percent(20) };
         let mut world = Self {
             now,
-            ledger: Ledger::new(now, limits, Timing::default(), 0),
+            ledger: Ledger::new(now, limits, Timing::default(), Before::default(), Arc::default()),
             okms: BTreeMap::new(),
             faults: BTreeMap::new(),
             unreadable: BTreeMap::new(),

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use rand::RngExt;
 
+/// How much later than asked for a request is made again at most.
+const RETRY_SPREAD: Duration = Duration::from_secs(10);
+
 /// Durations of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timing {
@@ -21,7 +24,7 @@ pub struct Timing {
     pub backoff_first: Duration,
     /// … up to this.
     pub backoff_cap: Duration,
-    /// A `Retry-After` is obeyed up to this.
+    /// A `Retry-After` is obeyed up to this, whether it is the store's or one path's.
     pub retry_after_cap: Duration,
 }
 
@@ -44,6 +47,12 @@ impl Timing {
     /// How long to wait after the n-th failure in a row (the first is 1) of something that may mend by itself.
     pub fn backoff(&self, failures: u32) -> Duration {
         jittered(doubled(self.backoff_first, failures).min(self.backoff_cap))
+    }
+
+    /// How long OKMS itself asked to wait: never shorter, and a little longer, so that not everybody comes back at one moment.
+    pub fn asked_for(&self, retry_after: Option<Duration>) -> Option<Duration> {
+        let asked = retry_after?.min(self.retry_after_cap);
+        Some(asked + asked.mul_f64(rand::rng().random_range(0.0..0.1)).min(RETRY_SPREAD))
     }
 
     /// The same for something that needs a person.
@@ -70,6 +79,19 @@ pub(super) fn phase(interval: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_okms_asks_for_is_never_cut_short_but_by_the_cap() {
+        let timing = Timing::default();
+        for asked in [0, 1, 60, 900] {
+            let asked = Duration::from_secs(asked);
+            let wait = timing.asked_for(Some(asked)).unwrap();
+            assert!(wait >= asked && wait <= asked + asked / 10 && wait <= asked + RETRY_SPREAD, "{wait:?}");
+        }
+        let wait = timing.asked_for(Some(Duration::from_hours(24))).unwrap();
+        assert!(wait >= timing.retry_after_cap && wait <= timing.retry_after_cap + RETRY_SPREAD, "{wait:?}");
+        assert_eq!(timing.asked_for(None), None);
+    }
 
     #[test]
     fn waits_double_up_to_their_cap() {

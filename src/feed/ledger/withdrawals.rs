@@ -1,16 +1,18 @@
 //! The limit on deletions: a mistake in OKMS, or in this program, must not empty a cluster.
 //!
 //! At most so many targets of a store are withdrawn within an hour. What exceeds that is held until a person confirms it by id or
-//! the answers of OKMS change; it is never released by time alone.
+//! the answers of OKMS change; it is never released by time alone. An id is good for one set: it outlives a restart, between the
+//! confirmation and the last deletion too, and once it was used it confirms nothing any more.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeSet, HashSet, VecDeque},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use sha2::{Digest, Sha256};
 
-use super::ObjectId;
+use super::{Now, ObjectId};
 
 const WINDOW: Duration = Duration::from_hours(1);
 
@@ -40,6 +42,17 @@ pub enum Admission {
     Held,
 }
 
+/// What the cluster remembers of a store's withdrawals from before its books were opened.
+#[derive(Debug, Clone, Default)]
+pub struct Before {
+    /// How many were granted within the last hour.
+    pub granted: usize,
+    /// Whose status says that it is held.
+    pub held: Vec<ObjectId>,
+    /// The id and the number of held ones that the store's status told.
+    pub told: Option<(String, usize)>,
+}
+
 /// The withdrawals of one store.
 pub struct Withdrawals {
     granted: VecDeque<Instant>,
@@ -47,48 +60,59 @@ pub struct Withdrawals {
     open: BTreeSet<ObjectId>,
     held: BTreeSet<ObjectId>,
     confirmed: BTreeSet<ObjectId>,
-    /// Names the held set as it was when it last grew.
+    /// Those among the confirmed whose target is still there. The status goes on naming their id, so that a successor of this process
+    /// knows what was confirmed.
+    pending: BTreeSet<ObjectId>,
+    /// Names the held set as it was when it last grew. No later set gets the same.
     id: String,
     changed: bool,
 }
 
 impl Withdrawals {
-    /// `withdrawn`: how many were withdrawn within the last hour, before these books were opened.
-    pub fn new(now: Instant, withdrawn: usize) -> Self {
-        Self {
-            granted: std::iter::repeat_n(now, withdrawn).collect(),
+    pub fn new(now: Now, before: Before) -> Self {
+        let Before { granted, held, told } = before;
+        let mut books = Self {
+            granted: std::iter::repeat_n(now.mono, granted).collect(),
             open: BTreeSet::new(),
-            held: BTreeSet::new(),
+            held: held.into_iter().collect(),
             confirmed: BTreeSet::new(),
+            pending: BTreeSet::new(),
             id: String::new(),
             changed: false,
+        };
+        match told {
+            // Who was held after the status was last written was confirmed by nobody.
+            Some((id, count)) if books.held.len() <= count => books.id = id,
+            _ => books.rename(now),
         }
+        books
     }
 
     pub fn admit(
         &mut self,
-        now: Instant,
+        now: Now,
         object: &ObjectId,
         was_held: bool,
         limit: WithdrawalLimit,
         targets: usize,
     ) -> Admission {
-        while self.granted.front().is_some_and(|granted| now.saturating_duration_since(*granted) >= WINDOW) {
+        while self.granted.front().is_some_and(|granted| now.mono.saturating_duration_since(*granted) >= WINDOW) {
             self.granted.pop_front();
         }
         if self.open.contains(object) || self.confirmed.contains(object) {
             return Admission::Granted;
         }
-        let held = was_held || self.held.contains(object);
-        if !held && self.granted.len() < limit.of(targets + self.granted.len()) {
-            self.granted.push_back(now);
+        if self.held.contains(object) {
+            return Admission::Held;
+        }
+        if !was_held && self.granted.len() < limit.of(targets + self.granted.len()) {
+            self.granted.push_back(now.mono);
             self.open.insert(object.clone());
             return Admission::Granted;
         }
-        if self.held.insert(object.clone()) {
-            self.id = name(&self.held);
-            self.changed = true;
-        }
+        self.held.insert(object.clone());
+        self.rename(now);
+        self.changed = true;
         Admission::Held
     }
 
@@ -100,33 +124,51 @@ impl Withdrawals {
         self.changed = true;
         let released: Vec<_> = std::mem::take(&mut self.held).into_iter().collect();
         self.confirmed.extend(released.iter().cloned());
+        self.pending.extend(released.iter().cloned());
         released
+    }
+
+    /// The target of an object is gone.
+    pub fn done(&mut self, object: &ObjectId) {
+        // Each would be a write of the store's status, so only the last is told.
+        self.changed |= self.pending.remove(object) && self.pending.is_empty();
     }
 
     /// The object is gone, or its source is not withdrawn any more.
     pub fn forget(&mut self, object: &ObjectId) {
+        self.done(object);
         self.changed |= self.held.remove(object);
         self.open.remove(object);
         self.confirmed.remove(object);
     }
 
+    /// Forgets every object whose uid is not among the living.
+    pub fn retain(&mut self, live: &HashSet<Arc<str>>) {
+        let known = [&self.open, &self.held, &self.confirmed];
+        let gone: Vec<ObjectId> = known.into_iter().flatten().filter(|id| !live.contains(&id.uid)).cloned().collect();
+        for id in gone {
+            self.forget(&id);
+        }
+    }
+
+    /// The id and number of those that are held, or were confirmed and still have their target.
     pub fn held(&self) -> Option<(String, usize)> {
-        (!self.held.is_empty()).then(|| (self.id.clone(), self.held.len()))
+        let count = if self.held.is_empty() { self.pending.len() } else { self.held.len() };
+        (count > 0).then(|| (self.id.clone(), count))
     }
 
     pub fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
-}
 
-/// A short name of a set of objects, the same after a restart.
-fn name(held: &BTreeSet<ObjectId>) -> String {
-    let mut hash = Sha256::new();
-    for object in held {
-        hash.update(object.uid.as_bytes());
-        hash.update([0]);
+    /// Gives the set that is held a name that no other ever had: a set is named by its growth, and that is one moment.
+    fn rename(&mut self, now: Now) {
+        let mut hash = Sha256::new();
+        hash.update(now.wall.as_nanosecond().to_be_bytes());
+        hash.update(self.held.len().to_be_bytes());
+        hash.update(self.id.as_bytes());
+        self.id = hash.finalize().iter().take(4).fold(String::new(), |name, byte| format!("{name}{byte:02x}"));
     }
-    hash.finalize().iter().take(4).fold(String::new(), |name, byte| format!("{name}{byte:02x}"))
 }
 
 #[cfg(test)]
@@ -137,33 +179,58 @@ mod tests {
         ObjectId { uid: format!("uid-{n}").into(), namespace: "ns".into(), name: format!("o{n}").into() }
     }
 
-    fn wave(books: &mut Withdrawals, now: Instant, of: usize) -> usize {
+    fn now() -> Now {
+        Now { mono: Instant::now(), wall: jiff::Timestamp::from_second(2_000_000_000).unwrap() }
+    }
+
+    fn later(now: Now, by: Duration) -> Now {
+        Now { mono: now.mono + by, wall: now.wall + by }
+    }
+
+    fn granted(granted: usize) -> Before {
+        Before { granted, ..Before::default() }
+    }
+
+    fn wave(books: &mut Withdrawals, now: Now, of: usize) -> usize {
         let limit = WithdrawalLimit::Percent(20);
         (0..of).filter(|n| books.admit(now, &object(*n), false, limit, of - n) == Admission::Granted).count()
     }
 
+    /// Books whose budget is used up, and in which these are held.
+    fn holding(now: Now, objects: std::ops::Range<usize>) -> Withdrawals {
+        let mut books = Withdrawals::new(now, granted(FLOOR));
+        for n in objects {
+            assert_eq!(books.admit(now, &object(n), false, WithdrawalLimit::Number(0), 0), Admission::Held);
+        }
+        books
+    }
+
+    /// What a successor learns from the statuses, which say that these are held.
+    fn restarted(now: Now, books: &Withdrawals, held: std::ops::Range<usize>) -> Withdrawals {
+        Withdrawals::new(now, Before { granted: FLOOR, held: held.map(object).collect(), told: books.held() })
+    }
+
     #[test]
     fn a_wave_stops_at_the_limit_and_never_resumes_by_time() {
-        let now = Instant::now();
-        let mut books = Withdrawals::new(now, 0);
+        let now = now();
+        let mut books = Withdrawals::new(now, granted(0));
         assert_eq!(wave(&mut books, now, 100), 20);
         assert_eq!(books.held().unwrap().1, 80);
-        assert_eq!(wave(&mut books, now + WINDOW * 2, 100), 20, "the same twenty; the rest stays held");
+        assert_eq!(wave(&mut books, later(now, WINDOW * 2), 100), 20, "the same twenty; the rest stays held");
     }
 
     #[test]
     fn a_small_store_may_withdraw_ten() {
-        let now = Instant::now();
-        assert_eq!(wave(&mut Withdrawals::new(now, 0), now, 15), 10);
-        assert_eq!(wave(&mut Withdrawals::new(now, 7), now, 15), 3, "what happened before a restart counts");
+        let now = now();
+        assert_eq!(wave(&mut Withdrawals::new(now, granted(0)), now, 15), 10);
+        assert_eq!(wave(&mut Withdrawals::new(now, granted(7)), now, 15), 3, "what happened before a restart counts");
     }
 
     #[test]
     fn a_confirmation_names_what_it_confirms() {
-        let now = Instant::now();
+        let now = now();
         let limit = WithdrawalLimit::Number(0);
-        let mut books = Withdrawals::new(now, 10);
-        books.admit(now, &object(1), false, limit, 0);
+        let mut books = holding(now, 1..2);
         let (first, _) = books.held().unwrap();
         books.admit(now, &object(2), false, limit, 0);
         assert!(books.confirm(&first).is_empty(), "the set grew since");
@@ -175,9 +242,84 @@ mod tests {
     }
 
     #[test]
-    fn what_was_held_before_a_restart_is_still_held() {
-        let now = Instant::now();
-        let mut books = Withdrawals::new(now, 0);
-        assert_eq!(books.admit(now, &object(1), true, WithdrawalLimit::Percent(20), 100), Admission::Held);
+    fn what_was_held_before_a_restart_is_still_held_under_its_id() {
+        let now = now();
+        let limit = WithdrawalLimit::Percent(20);
+        let mut books = Withdrawals::new(now, granted(0));
+        assert_eq!(books.admit(now, &object(1), true, limit, 100), Admission::Held, "also if only its status knows");
+        let before = holding(now, 0..4);
+        let mut after = restarted(later(now, WINDOW * 2), &before, 0..4);
+        assert_eq!(after.held(), before.held());
+        assert_eq!(after.admit(later(now, WINDOW * 2), &object(0), true, limit, 100), Admission::Held);
+        assert_eq!(after.held(), before.held(), "who says again that it was held is no news");
+        let grown = restarted(now, &before, 0..5);
+        assert_ne!(
+            grown.held().unwrap().0,
+            before.held().unwrap().0,
+            "one was held that the store's status never told"
+        );
+    }
+
+    #[test]
+    fn an_id_that_was_used_confirms_no_later_set() {
+        let start = now();
+        let mut books = holding(start, 0..3);
+        let (id, _) = books.held().unwrap();
+        assert_eq!(books.confirm(&id).len(), 3);
+        for n in 0..3 {
+            books.done(&object(n));
+            // The source comes back, and the target with it.
+            books.forget(&object(n));
+        }
+        assert_eq!(books.held(), None);
+        for n in 0..3 {
+            books.admit(later(start, Duration::from_mins(1)), &object(n), false, WithdrawalLimit::Number(0), 0);
+        }
+        assert_eq!(books.held().unwrap().1, 3);
+        assert!(books.confirm(&id).is_empty(), "the same three, but not what was confirmed");
+        let mut after = restarted(later(start, Duration::from_secs(90)), &books, 0..3);
+        assert!(after.confirm(&id).is_empty(), "nor after a restart");
+        assert_eq!(after.confirm(&books.held().unwrap().0).len(), 3);
+    }
+
+    #[test]
+    fn a_confirmation_survives_a_restart_before_everything_is_deleted() {
+        let now = now();
+        let mut books = holding(now, 0..4);
+        let (id, _) = books.held().unwrap();
+        books.confirm(&id);
+        books.done(&object(0));
+        books.done(&object(1));
+        assert_eq!(books.held(), Some((id.clone(), 2)), "the status goes on naming it");
+        let mut after = restarted(now, &books, 2..4);
+        assert_eq!(after.confirm(&id), [object(2), object(3)]);
+        assert_eq!(after.admit(now, &object(3), true, WithdrawalLimit::Number(0), 0), Admission::Granted);
+        for n in 2..4 {
+            after.done(&object(n));
+        }
+        assert_eq!((after.held(), after.take_changed()), (None, true));
+    }
+
+    #[test]
+    fn a_set_that_grows_after_a_confirmation_needs_one_of_its_own() {
+        let now = now();
+        let mut books = holding(now, 0..2);
+        let (id, _) = books.held().unwrap();
+        books.confirm(&id);
+        books.admit(now, &object(7), false, WithdrawalLimit::Number(0), 0);
+        assert!(books.confirm(&id).is_empty());
+        let mut after = restarted(now, &books, 0..3);
+        assert!(
+            after.confirm(&id).is_empty() && after.confirm(&books.held().unwrap().0).is_empty(),
+            "better twice than wrongly"
+        );
+    }
+
+    #[test]
+    fn the_dead_are_forgotten() {
+        let now = now();
+        let mut books = restarted(now, &holding(now, 0..3), 0..3);
+        books.retain(&[object(1).uid].into());
+        assert_eq!(books.held().unwrap().1, 1);
     }
 }

@@ -1,0 +1,143 @@
+//! How much memory values take: one bound for all stores of a process.
+//!
+//! A [`Room`] is two numbers that all ledgers share: reads under way, each of which may bring the largest answer there can be, and bytes
+//! that are kept until a reconcile has used them. A store gets at most half of what the others leave, so that one that hangs or hoards
+//! leaves something to each. It does no I/O and waits for nobody; what does not fit is asked for later.
+//!
+//! The two are apart so that nobody can wait for one while holding what another needs: a read always ends by itself, and what is kept is
+//! taken in one piece for all sources of an object.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+/// Reads under way at once, of all stores: with the largest answer that the client takes, 1 MiB, that is 10 MiB.
+const READS: usize = 10;
+
+/// Bytes of values that are kept at once, of all stores: together with the reads 16 MiB.
+pub const KEPT: usize = 6 << 20;
+
+/// The most data that OKMS takes for one secret: what is set aside before a value is read. A larger one is kept where there is room.
+pub const USUAL: usize = 64 << 10;
+
+/// What all ledgers of a process share.
+#[derive(Debug, Default)]
+pub struct Room {
+    reads: AtomicUsize,
+    kept: AtomicUsize,
+}
+
+impl Room {
+    /// Reads under way, and bytes kept.
+    pub fn taken(&self) -> (usize, usize) {
+        (self.reads.load(Ordering::Relaxed), self.kept.load(Ordering::Relaxed))
+    }
+}
+
+/// The part of one store, which is given back when the store is gone.
+pub struct Account {
+    room: Arc<Room>,
+    reads: usize,
+    kept: usize,
+}
+
+impl Account {
+    pub fn new(room: Arc<Room>) -> Self {
+        Self { room, reads: 0, kept: 0 }
+    }
+
+    /// Reads of this store that are under way.
+    pub fn reads(&self) -> usize {
+        self.reads
+    }
+
+    /// How many reads of this store may be under way at most while so many of others are.
+    pub fn most_reads(&self) -> usize {
+        // As many as leave the others twice that.
+        (READS.saturating_sub(self.room.taken().0) + self.reads).div_ceil(3)
+    }
+
+    /// Takes leave for one more read.
+    pub fn start_read(&mut self) -> bool {
+        let own = self.reads;
+        let fits = take(&self.room.reads, |taken| {
+            let free = READS.saturating_sub(taken);
+            (2 * own < free).then_some(taken + 1)
+        });
+        self.reads += usize::from(fits);
+        fits
+    }
+
+    pub fn end_read(&mut self) {
+        self.reads = self.reads.saturating_sub(1);
+        let _ = take(&self.room.reads, |taken| taken.checked_sub(1));
+    }
+
+    /// Sets so many bytes aside, all or none.
+    pub fn set_aside(&mut self, bytes: usize) -> bool {
+        let own = self.kept;
+        self.keep(bytes, |free| bytes <= free && (own == 0 || 2 * (own + bytes) <= free))
+    }
+
+    /// Takes more for a value that turned out larger than usual, whatever the others would be left.
+    pub fn stretch(&mut self, bytes: usize) -> bool {
+        self.keep(bytes, |free| bytes <= free)
+    }
+
+    pub fn give_back(&mut self, bytes: usize) {
+        self.kept = self.kept.saturating_sub(bytes);
+        let _ = take(&self.room.kept, |taken| taken.checked_sub(bytes));
+    }
+
+    fn keep(&mut self, bytes: usize, fits: impl Fn(usize) -> bool) -> bool {
+        let taken = take(&self.room.kept, |taken| fits(KEPT.saturating_sub(taken)).then_some(taken + bytes));
+        self.kept += if taken { bytes } else { 0 };
+        taken
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        let (reads, kept) = (self.reads, self.kept);
+        let _ = take(&self.room.reads, |taken| taken.checked_sub(reads));
+        let _ = take(&self.room.kept, |taken| taken.checked_sub(kept));
+    }
+}
+
+fn take(counter: &AtomicUsize, change: impl Fn(usize) -> Option<usize>) -> bool {
+    counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reads(account: &mut Account) -> usize {
+        (0..100).filter(|_| account.start_read()).count()
+    }
+
+    #[test]
+    fn a_store_that_takes_all_it_gets_leaves_something_to_others() {
+        let room = Arc::new(Room::default());
+        let mut stores: Vec<Account> = (0..5).map(|_| Account::new(room.clone())).collect();
+        let got: Vec<usize> = stores.iter_mut().map(reads).collect();
+        assert_eq!(got, [4, 2, 2, 1, 1]);
+        assert_eq!(room.taken().0, READS);
+        stores.truncate(1);
+        assert_eq!(room.taken().0, 4, "what is gone has given back what it had");
+    }
+
+    #[test]
+    fn bytes_are_taken_whole_and_never_beyond_the_bound() {
+        let room = Arc::new(Room::default());
+        let (mut one, mut other) = (Account::new(room.clone()), Account::new(room.clone()));
+        assert!(one.set_aside(1 << 20) && one.set_aside(1 << 20) && !one.set_aside(1 << 20));
+        assert!(other.set_aside(1 << 20), "the other gets some too");
+        assert!(one.stretch(3 << 20) && !one.stretch(1), "a large value may take the rest, and no more");
+        assert_eq!(room.taken().1, KEPT);
+        one.give_back(5 << 20);
+        drop(other);
+        assert_eq!(room.taken().1, 0);
+    }
+}

@@ -1,0 +1,164 @@
+//! How long OKMS asks to be left alone, by `Retry-After`.
+
+use super::{town::Town, *};
+
+fn limited(seconds: u64) -> Fault {
+    Fault { retry_after: Some(Duration::from_secs(seconds)), ..fault(FaultKind::RateLimited) }
+}
+
+fn unavailable(seconds: u64) -> Fault {
+    Fault { retry_after: Some(Duration::from_secs(seconds)), ..fault(FaultKind::Unavailable) }
+}
+
+/// How long nothing is asked after the first answer with this fault.
+fn rest_after(all: &Fault) -> Duration {
+    let mut world = World::new();
+    for n in 0..10 {
+        world.put(&format!("p{n}"));
+        world.sync(&format!("o{n}"), &format!("p{n}"));
+    }
+    world.faults.insert("*".into(), all.clone());
+    while world.calls.is_empty() {
+        world.pass(SECOND);
+    }
+    // A path, and the probe that tells whose fault it is.
+    world.pass(SECOND);
+    world.calls.clear();
+    world.faults.clear();
+    let begun = world.now.mono;
+    while world.calls.is_empty() {
+        world.pass(SECOND / 2);
+    }
+    world.now.mono - begun + SECOND
+}
+
+#[test]
+fn the_store_is_left_alone_as_long_as_it_asks_up_to_fifteen_minutes() {
+    for fault in [limited, unavailable] {
+        for (asked, least) in [(60, 60), (840, 840), (900, 900), (7200, 900), (86_400, 900)] {
+            let rest = rest_after(&fault(asked));
+            let least = Duration::from_secs(least);
+            assert!(rest + SECOND * 2 >= least && rest <= least + SECOND * 12, "{rest:?} after {asked} were asked for");
+        }
+    }
+}
+
+#[test]
+fn a_longer_rest_that_is_asked_for_later_counts() {
+    let mut world = World::new();
+    for path in ["a", "b"] {
+        world.put(path);
+        world.sync(path, path);
+    }
+    world.pass(MINUTE);
+    world.calls.clear();
+    // Both are under way when the first is told to wait.
+    world.now.mono += MINUTE * 2;
+    let requests = world.ledger.poll(world.now).requests;
+    assert_eq!(requests.len(), 2);
+    world.ledger.answer(world.now, &requests[0], Outcome::Failed(limited(10)));
+    world.ledger.answer(world.now, &requests[1], Outcome::Failed(limited(300)));
+    world.pass(SECOND * 299);
+    assert!(world.calls.is_empty(), "{:?}", world.calls);
+    world.pass(SECOND * 15);
+    assert!(!world.calls.is_empty() && *world.ledger.health() == Health::Ready);
+}
+
+#[test]
+fn a_probe_that_began_before_does_not_end_the_rest() {
+    let mut world = World::new();
+    for path in ["a", "b"] {
+        world.put(path);
+        world.sync(path, path);
+    }
+    world.now.mono += MINUTE * 2;
+    let requests = world.ledger.poll(world.now).requests;
+    world.ledger.answer(world.now, &requests[0], Outcome::Failed(fault(FaultKind::Unavailable)));
+    let probe = world.ledger.poll(world.now).requests;
+    assert_eq!(probe.len(), 1);
+    world.ledger.answer(world.now, &requests[1], Outcome::Failed(limited(300)));
+    let outcome = world.reply(&probe[0].call);
+    world.ledger.answer(world.now, &probe[0], outcome);
+    assert!(matches!(world.ledger.health(), Health::Down { .. }));
+    world.pass(SECOND * 299);
+    assert!(world.calls.is_empty(), "{:?}", world.calls);
+    world.pass(SECOND * 15);
+    assert_eq!(*world.ledger.health(), Health::Ready);
+}
+
+#[test]
+fn one_path_is_left_alone_as_long_as_it_asks_even_if_somebody_wants_it_checked() {
+    let mut world = World::new();
+    for path in ["db", "other"] {
+        world.put(path);
+        world.sync(path, path);
+    }
+    let held = Some(world.mark("db", 1));
+    world.faults.insert("db".into(), unavailable(600));
+    while !world.calls.contains(&Call::Metadata(path("db"))) {
+        world.pass(SECOND);
+    }
+    let on_db = |world: &World| world.calls.iter().filter(|call| **call == Call::Metadata(path("db"))).count();
+    let before = on_db(&world);
+    let begun = world.now.mono;
+    world.faults.clear();
+    for refresh in 1..10 {
+        let sources = vec![Wish { source: Source { path: path("db"), pin: None }, held, optional: false }];
+        let (object, need, interval, lane) = (object("db"), Need::Check, Some(MINUTE), Lane::Verify);
+        let answer = world.ledger.ask(world.now, Ask { object, generation: 1, refresh, sources, need, interval, lane });
+        let Answer::Known { findings, .. } = answer else { panic!("it is known why it cannot be checked") };
+        assert!(findings[0].verdict.is_trouble());
+        world.pass(MINUTE);
+        assert_eq!(on_db(&world), before, "asked after {:?}", world.now.mono - begun);
+    }
+    assert_eq!(*world.ledger.health(), Health::Ready, "the others are asked");
+    world.wakes.clear();
+    world.pass(MINUTE * 2);
+    assert!(on_db(&world) > before && world.wakes.contains(&object("db")));
+}
+
+#[test]
+fn a_read_that_is_to_rest_does_not_end_the_checks() {
+    let mut world = World::new();
+    world.put("db");
+    world.put("other");
+    world.sync("b", "other");
+    let old = world.sync("a", "db");
+    world.put("db");
+    world.faults.insert("data of db".into(), unavailable(900));
+    world.pass(MINUTE * 5);
+    assert_eq!(world.data_calls(), 1);
+    assert!(world.metadata_calls() >= 8, "{} checks", world.metadata_calls());
+    world.deactivate("db", 1);
+    world.pass(MINUTE * 2);
+    let Answer::Known { findings, .. } = world.ask("a", "db", Some(old), Need::Check) else { panic!() };
+    assert_eq!(findings[0].held, Some(Withdrawal::VersionDeactivated));
+    world.faults.clear();
+    world.pass(MINUTE * 7);
+    assert_eq!(world.data_calls(), 1);
+    world.pass(MINUTE * 3);
+    assert!(world.data_calls() >= 2, "and is made once OKMS is ready for it");
+}
+
+#[test]
+fn what_fell_due_during_a_rest_is_no_herd_afterwards() {
+    let mut town = Town::new(20.0, 8);
+    for n in 0..600 {
+        town.synced(&format!("ns-{}/{n}", n % 7), MINUTE);
+    }
+    town.pass(MINUTE * 5);
+    let now = town.now;
+    town.ledger.breaker.trip(now, &limited(900), &Timing::default());
+    let begun = now.mono - town.start;
+    town.pass(MINUTE * 20);
+    let after = town.log.iter().filter_map(|(at, _)| at.checked_sub(begun)).filter(|at| *at > SECOND * 2);
+    let after: Vec<Duration> = after.collect();
+    assert!(after[0] >= MINUTE * 15, "asked after {:?}", after[0]);
+    let first = after[0];
+    for (seconds, most) in [(1, 18), (2, 33), (10, 155)] {
+        let count = after.iter().filter(|at| **at < first + SECOND * seconds).count();
+        assert!(count <= most, "{count} requests in the first {seconds} s");
+    }
+    let count = after.iter().filter(|at| **at < first + MINUTE).count();
+    assert!(count >= 600, "and all were checked within a minute: {count}");
+}
