@@ -10,6 +10,7 @@
 //! * [`lanes`] and [`budget`] give the order, the rate and the places, [`shares`] what a namespace may ask for at rest;
 //! * [`room`] bounds the memory that values take, for all stores; [`withdrawals`] bounds deletions.
 
+mod blame;
 mod breaker;
 mod budget;
 mod enlist;

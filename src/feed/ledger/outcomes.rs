@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use super::{
-    Call, Fault, FaultKind, Ledger, Now, ObjectId, Outcome, Purpose, Request, Timer,
+    Call, Fault, FaultKind, Ledger, Now, ObjectId, Outcome, Purpose, Request,
     breaker::{Health, Probed, Suspect},
-    entry::{Entry, Mode, Problem, Seen, withdrawn_among},
+    entry::{Entry, Mode, Seen, withdrawn_among},
     timing::phase,
 };
-use crate::model::{Facts, Mark, Reading, Source, StoreTrouble, Trouble, TroubleKind};
+use crate::model::{Facts, Mark, Reading, Source, StoreTrouble};
 
 /// Where checks have to read the data, the cheap check is tried again after so many: rights change.
 const CHEAP_CHECK_AFTER: u32 = 10;
@@ -105,14 +105,14 @@ impl Ledger {
     }
 
     /// Whether it was the store or the path was not found out: both are asked again.
-    fn ask_suspects_again(&mut self, now: Now) {
+    pub(super) fn ask_suspects_again(&mut self, now: Now) {
         for suspect in std::mem::take(&mut self.breaker.suspects) {
             self.requeue(now, &suspect.source);
         }
     }
 
     /// The store works again, or does not any more: whoever this makes a difference to hears of it.
-    fn store_changed(&mut self, now: Now) {
+    pub(super) fn store_changed(&mut self, now: Now) {
         self.todo.store_changed = true;
         let ids: Vec<ObjectId> = self.objects.keys().cloned().collect();
         for id in ids {
@@ -242,61 +242,6 @@ impl Ledger {
             let fault = unexpected("OKMS does not serve the version that it lists");
             self.failed(now, source, started, &fault, true);
         }
-    }
-
-    /// Something failed: the store's fault, or this path's?
-    fn failed(&mut self, now: Now, source: &Source, started: Instant, fault: &Fault, of_read: bool) {
-        let suspect = Suspect { source: source.clone(), fault: fault.clone(), started, of_read };
-        match fault.kind {
-            FaultKind::RateLimited | FaultKind::Tls => {
-                if self.breaker.health == Health::Ready {
-                    self.ask_suspects_again(now);
-                    self.breaker.trip(now, fault, &self.timing);
-                    self.store_changed(now);
-                } else {
-                    self.breaker.rest(now, fault, &self.timing);
-                }
-                self.requeue(now, source);
-            }
-            FaultKind::TooLarge => self.blame_path(now, suspect),
-            _ if self.breaker.worked_since(started) => self.blame_path(now, suspect),
-            _ if matches!(self.breaker.health, Health::Down { .. }) => {
-                self.breaker.rest(now, fault, &self.timing);
-                self.requeue(now, source);
-            }
-            _ => self.breaker.suspect(now, suspect),
-        }
-    }
-
-    /// The store works: the failure is this path's alone.
-    fn blame_path(&mut self, now: Now, suspect: Suspect) {
-        let Suspect { source, fault, started, of_read } = suspect;
-        let interval = self.interval_of(&source);
-        let Some(entry) = self.entries.get_mut(&source) else { return };
-        let kind = match fault.kind {
-            FaultKind::Refused => TroubleKind::Forbidden,
-            FaultKind::Unavailable | FaultKind::RateLimited | FaultKind::Tls => TroubleKind::OkmsUnavailable,
-            FaultKind::TooLarge => TroubleKind::TooLarge,
-            FaultKind::NotFound | FaultKind::Unexpected => TroubleKind::UnexpectedAnswer,
-        };
-        let failures = entry.problem.as_ref().map_or(1, |problem| problem.failures + 1);
-        let needs_a_person = matches!(kind, TroubleKind::Forbidden | TroubleKind::TooLarge);
-        let wait = if needs_a_person { self.timing.slow(failures, interval) } else { self.timing.backoff(failures) };
-        let asked = self.timing.asked_for(fault.retry_after);
-        let until = now.mono + asked.map_or(wait, |asked| asked.max(wait));
-        let trouble = Trouble { kind, message: fault.message };
-        entry.problem = Some(Problem { trouble, failures, at: started, until, of_read, rest: asked.is_some() });
-        if kind == TroubleKind::Forbidden {
-            // The right that is granted next may be the one to the cheap check.
-            entry.mode = Mode::Metadata;
-        }
-        if of_read {
-            // Checks go on as they do: the next version may be readable.
-            self.timers.insert((until, Timer::Due(source.clone())));
-        } else {
-            self.schedule(&source, Some(until));
-        }
-        self.review_users(now, &source, started);
     }
 
     /// OKMS's own not-found: it counts as proof only when seen twice, far enough apart, while the store works.

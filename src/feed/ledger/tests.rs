@@ -51,9 +51,13 @@ fn object(name: &str) -> ObjectId {
     ObjectId { uid: format!("uid-{name}").into(), namespace: "ns".into(), name: name.into() }
 }
 
+fn start() -> Now {
+    Now { mono: Instant::now(), wall: Timestamp::from_second(2_000_000_000).unwrap() }
+}
+
 impl World {
     fn new() -> Self {
-        let now = Now { mono: Instant::now(), wall: Timestamp::from_second(2_000_000_000).unwrap() };
+        let now = start();
         let limits =
             Limits { requests_per_second: 20.0, concurrent_requests: 8, withdrawals: WithdrawalLimit::Percent(20) };
         let mut world = Self {

@@ -20,7 +20,7 @@ struct Shelf {
 
 impl Shelf {
     fn new(stores: usize) -> Self {
-        let now = Now { mono: Instant::now(), wall: Timestamp::from_second(2_000_000_000).unwrap() };
+        let now = start();
         let room = Arc::<Room>::default();
         let limits =
             Limits { requests_per_second: 1000.0, concurrent_requests: 16, withdrawals: WithdrawalLimit::Percent(20) };

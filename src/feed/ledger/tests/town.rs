@@ -32,7 +32,7 @@ pub(super) fn id_of(text: &str) -> ObjectId {
 
 impl Town {
     pub fn new(requests_per_second: f64, concurrent_requests: usize) -> Self {
-        let now = Now { mono: Instant::now(), wall: Timestamp::from_second(2_000_000_000).unwrap() };
+        let now = start();
         let limits = Limits { requests_per_second, concurrent_requests, withdrawals: WithdrawalLimit::Percent(20) };
         let mut town = Self {
             start: now.mono,

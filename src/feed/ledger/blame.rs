@@ -1,0 +1,69 @@
+//! Whose failure it is: the store's, which then rests, or one path's alone, and how long that is left alone.
+//!
+//! It never concludes that something is gone; a not-found comes here only while nothing else shows that the store works.
+
+use std::time::Instant;
+
+use super::{
+    Fault, FaultKind, Ledger, Now, Timer,
+    breaker::{Health, Suspect},
+    entry::{Mode, Problem},
+};
+use crate::model::{Source, Trouble, TroubleKind};
+
+impl Ledger {
+    /// Something failed: the store's fault, or this path's?
+    pub(super) fn failed(&mut self, now: Now, source: &Source, started: Instant, fault: &Fault, of_read: bool) {
+        let suspect = Suspect { source: source.clone(), fault: fault.clone(), started, of_read };
+        match fault.kind {
+            FaultKind::RateLimited | FaultKind::Tls => {
+                if self.breaker.health == Health::Ready {
+                    self.ask_suspects_again(now);
+                    self.breaker.trip(now, fault, &self.timing);
+                    self.store_changed(now);
+                } else {
+                    self.breaker.rest(now, fault, &self.timing);
+                }
+                self.requeue(now, source);
+            }
+            FaultKind::TooLarge => self.blame_path(now, suspect),
+            _ if self.breaker.worked_since(started) => self.blame_path(now, suspect),
+            _ if matches!(self.breaker.health, Health::Down { .. }) => {
+                self.breaker.rest(now, fault, &self.timing);
+                self.requeue(now, source);
+            }
+            _ => self.breaker.suspect(now, suspect),
+        }
+    }
+
+    /// The store works: the failure is this path's alone.
+    pub(super) fn blame_path(&mut self, now: Now, suspect: Suspect) {
+        let Suspect { source, fault, started, of_read } = suspect;
+        let interval = self.interval_of(&source);
+        let Some(entry) = self.entries.get_mut(&source) else { return };
+        let kind = match fault.kind {
+            FaultKind::Refused => TroubleKind::Forbidden,
+            FaultKind::Unavailable | FaultKind::RateLimited | FaultKind::Tls => TroubleKind::OkmsUnavailable,
+            FaultKind::TooLarge => TroubleKind::TooLarge,
+            FaultKind::NotFound | FaultKind::Unexpected => TroubleKind::UnexpectedAnswer,
+        };
+        let failures = entry.problem.as_ref().map_or(1, |problem| problem.failures + 1);
+        let needs_a_person = matches!(kind, TroubleKind::Forbidden | TroubleKind::TooLarge);
+        let wait = if needs_a_person { self.timing.slow(failures, interval) } else { self.timing.backoff(failures) };
+        let asked = self.timing.asked_for(fault.retry_after);
+        let until = now.mono + asked.map_or(wait, |asked| asked.max(wait));
+        let trouble = Trouble { kind, message: fault.message };
+        entry.problem = Some(Problem { trouble, failures, at: started, until, of_read, rest: asked.is_some() });
+        if kind == TroubleKind::Forbidden {
+            // The right that is granted next may be the one to the cheap check.
+            entry.mode = Mode::Metadata;
+        }
+        if of_read {
+            // Checks go on as they do: the next version may be readable.
+            self.timers.insert((until, Timer::Due(source.clone())));
+        } else {
+            self.schedule(&source, Some(until));
+        }
+        self.review_users(now, &source, started);
+    }
+}
