@@ -169,7 +169,14 @@ async fn connected(report: &mut Report, client: &Kubernetes, config: &Config, st
     let asked = report.keep("spec", Asked::of(store), |asked| format!("it names {}", asked.endpoint))?;
     let reader = Reader::new(client, config, store);
     let connection = store.connection();
-    let credential = reader.credential(&connection.auth, asked.okms_id.as_ref()).await;
+    let mount = connection.auth.client_certificate.as_ref().and_then(|auth| auth.mount.as_ref());
+    let credential = match mount {
+        Some(mount) if !config.mount_root.join(mount).exists() => Err(Problem::gone(format!(
+            "it is mounted into the operator's pod as {mount}, and not here: run this there, with kubectl exec, or give \
+             --mount-root"
+        ))),
+        _ => reader.credential(&connection.auth, asked.okms_id.as_ref()).await,
+    };
     let credential = keep_credential(report, config, credential);
     let roots = reader.roots("spec.ca", connection.ca.as_ref()).await;
     let roots = report.keep("authorities", roots, describe_roots);

@@ -133,6 +133,10 @@ async fn what_is_wrong_with_a_store_is_said_in_the_line_of_the_thing() {
         let api = world.okms_stores(&world.name);
         api.delete(&store, &kube::api::DeleteParams::default()).await.unwrap();
     }
+    world.create_store(json!({})).await;
+    let mounted = Checked::run(&["--store", &world.name]).await;
+    assert_eq!(mounted.code, 1);
+    assert!(mounted.line('✗', "credential").contains("run this there, with kubectl exec"), "{}", mounted.out);
     let nothing = Checked::run(&["--store", "nothing", "--namespace", &world.name]).await;
     assert_eq!(nothing.code, 1);
     assert!(nothing.line('✗', "store").contains("does not exist"));

@@ -116,7 +116,10 @@ fn set_conditions(context: &Context, store: &Store, status: &mut StoreStatus, ro
             Store::Cluster(_) => "spec.limits.requestsPerSecond",
             Store::Namespaced(_) => "the operator's limit on requests for a store of a namespace",
         };
-        ("TooManySources", format!("{limit} cannot hold the intervals asked for: sources are checked every {interval}"))
+        (
+            "TooManySources",
+            format!("{limit} cannot hold the intervals asked for: some sources are checked only every {interval}"),
+        )
     });
     let held = status.withdrawal_held.as_ref().map(|held| {
         let message = format!(
