@@ -85,7 +85,7 @@ const CHECK_AFTERWORD: &str = "\
 Examples:
   The store that most clusters have, where its credential is mounted:
     kubectl exec -n okms-system deploy/okms-operator -- \\
-      okms-operator check --store default
+      /okms-operator check --store default
 
   A store of the namespace shop, and one secret through it:
     okms-operator check --store vault --namespace shop --path prod/shop/db
