@@ -12,7 +12,7 @@ use okms_operator::{
     api::{StoreStatus, condition},
     controller::Config,
 };
-use okms_sim::{ClientCertificate, Fault, Options, RevokedConnections, Sim, Validity};
+use okms_sim::{Action, ClientCertificate, Fault, Grants, Options, RevokedConnections, Sim, Validity};
 use serde_json::{Value, json};
 
 use crate::{
@@ -296,6 +296,50 @@ async fn limits_and_the_endpoint_of_a_store_are_edited_in_use() {
     })
     .await;
     assert_eq!(world.sim.counters().total(), calls, "the old endpoint is still called");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_whose_identity_may_read_nothing_is_not_used_until_it_may() {
+    let mut world = By::Secret.world("norights").await;
+    world.domain.put("db", json!({"v": "1"}));
+    world.apply("db", json!({"path": "db"})).await;
+    world.synced("db", &[("v", "1")]).await;
+    let failures = Failures::watch(&world).await;
+    let powerless = world.domain.issue_client_certificate(Validity::days(90)).unwrap();
+    world.domain.grant(&powerless.serial, Grants::nothing()).unwrap();
+    world.put_credential(&powerless).await;
+    status(&world, "it is rejected", |status| {
+        condition::find(&status.conditions, "CredentialsRejected")
+            .is_some_and(|rejected| rejected.reason == "Refused" && rejected.message.contains("okms:apikms:secret/get"))
+    })
+    .await;
+    world.store_ready("True", "Reachable").await;
+    world.domain.put("db", json!({"v": "2"}));
+    world.synced("db", &[("v", "2")]).await;
+
+    world.domain.grant(&powerless.serial, Grants::read_only()).unwrap();
+    status(&world, "it is in use", |status| serial(status) == Some(&powerless.credential_id)).await;
+    world.domain.put("db", json!({"v": "3"}));
+    world.synced("db", &[("v", "3")]).await;
+    assert_eq!(failures.seen(&world).await, Vec::<String>::new());
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_that_may_only_read_data_replace_one_another() {
+    let mut world = By::Secret.world("dataonly").await;
+    let data_only = || Grants::of(&[Action::VersionGetData]);
+    world.domain.grant(&world.certificate.serial, data_only()).unwrap();
+    world.domain.put("db", json!({"v": "1"}));
+    world.apply("db", json!({"path": "db"})).await;
+    world.synced("db", &[("v", "1")]).await;
+    let new = world.domain.issue_client_certificate(Validity::days(90)).unwrap();
+    world.domain.grant(&new.serial, data_only()).unwrap();
+    world.put_credential(&new).await;
+    status(&world, "it is in use", |status| serial(status) == Some(&new.credential_id)).await;
+    world.domain.put("db", json!({"v": "2"}));
+    world.synced("db", &[("v", "2")]).await;
+    world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 pub struct Auth {
     /// With an OKMS access certificate (mTLS). Give exactly one of clientCertificate, token and oauth2. The certificate comes as
     /// tls.crt and tls.key, in PEM, also with escaped line breaks, as the OVHcloud API prints them; or as client.p12 and password
-    /// (PKCS#12); or as credential.json, the answer of the OVHcloud API. A changed certificate is taken up without a restart.
+    /// (PKCS#12); or as credential.json, with certificatePEM and privateKeyPEM as the OVHcloud API answers them. A changed
+    /// certificate is taken up without a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_certificate: Option<ClientCertificateAuth>,
 

@@ -96,7 +96,7 @@ fn set_conditions(context: &Context, store: &Store, status: &mut StoreStatus, ro
     condition::set_ready(&mut status.conditions, statement, reason.progress(), generation, now);
 
     let rejected = rejected.map(|trouble| {
-        let message = format!("the new credential is not used, the old one still is: {}", trouble.message);
+        let message = format!("what the store says now is not used, what it said before still is: {}", trouble.message);
         (StoreReason::from(trouble.kind).as_str(), message)
     });
     let expiring = status.certificate.as_ref().and_then(|certificate| {

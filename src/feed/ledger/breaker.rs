@@ -35,7 +35,7 @@ pub(super) struct Breaker {
     proposed: u64,
     /// The number of the credential in use; 0 while there is none.
     in_use: u64,
-    /// The path that last answered well.
+    /// The path whose metadata was last told.
     last_good: Option<Path>,
     /// When OKMS last answered well.
     last_answer: Option<Instant>,
@@ -139,9 +139,14 @@ impl Breaker {
         }
     }
 
-    /// OKMS answered well to a request for this path that began at `started`.
+    /// OKMS told the metadata of this path.
     pub fn answered(&mut self, now: Now, path: &Path) {
         self.last_good = Some(path.clone());
+        self.heard(now);
+    }
+
+    /// OKMS answered well.
+    pub fn heard(&mut self, now: Now) {
         self.last_answer = Some(now.mono);
     }
 
@@ -244,9 +249,12 @@ impl Breaker {
             }
             return Probed::Works;
         };
+        // A new credential that may not see what the one in use sees would fail the objects that read by it.
+        let works = self.in_use != 0 && self.health == Health::Ready;
+        let may_less = fault.kind == FaultKind::Refused && candidate.is_some() && works;
         // What may be the fault of that one path alone is asked again at the root.
         let of_the_store = matches!(fault.kind, FaultKind::RateLimited | FaultKind::Tls);
-        if !of_the_store && matches!(call, Call::Metadata(_)) {
+        if !may_less && !of_the_store && matches!(call, Call::Metadata(_)) {
             self.last_good = None;
             probe.due = rest.or(Some(now.mono));
             return Probed::Undecided;

@@ -161,7 +161,7 @@ impl Ledger {
                 }
             }
             Some(Outcome::Data(reading)) => {
-                self.breaker.answered(now, &source.path);
+                self.breaker.heard(now);
                 self.take_reading(now, source, started, reading);
             }
             Some(Outcome::Failed(fault)) => {
@@ -195,7 +195,7 @@ impl Ledger {
         entry.busy = false;
         match outcome {
             Some(Outcome::Data(reading)) => {
-                self.breaker.answered(now, &source.path);
+                self.breaker.heard(now);
                 match (&entry.seen, reading) {
                     (Some(Seen::Active { mark: expected, .. }), Reading::Data { mark, value, .. })
                         if mark.is_same_as(expected) =>

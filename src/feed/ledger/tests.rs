@@ -431,6 +431,38 @@ fn a_candidate_credential_is_proven_before_it_is_used() {
 }
 
 #[test]
+fn a_candidate_that_may_not_see_what_the_one_in_use_sees_is_rejected() {
+    let mut world = World::new();
+    world.put("db");
+    world.sync("a", "db");
+    world.ledger.propose_credential(world.now);
+    let todo = world.ledger.poll(world.now);
+    let [request] = todo.requests.as_slice() else { panic!() };
+    assert!(matches!(&request.call, Call::Metadata(path) if path.as_str() == "db"));
+    world.ledger.answer(world.now, request, Outcome::Failed(fault(FaultKind::Refused)));
+    assert!(world.ledger.rejected_candidate().is_some() && world.ledger.take_promoted().is_none());
+    assert_eq!(*world.ledger.health(), Health::Ready);
+}
+
+#[test]
+fn where_nothing_works_a_candidate_that_may_not_see_one_path_is_better_than_nothing() {
+    let mut world = World::new();
+    world.put("db");
+    world.sync("a", "db");
+    world.ledger.propose_credential(world.now);
+    let todo = world.ledger.poll(world.now);
+    let [request] = todo.requests.as_slice() else { panic!() };
+    // Meanwhile the one in use stops working.
+    world.ledger.breaker.trip(world.now, &fault(FaultKind::Tls), &Timing::default());
+    world.ledger.answer(world.now, request, Outcome::Failed(fault(FaultKind::Refused)));
+    let todo = world.ledger.poll(world.now);
+    let root = todo.requests.iter().find(|request| request.candidate.is_some()).expect("it is asked again");
+    assert_eq!(root.call, Call::Root);
+    world.ledger.answer(world.now, root, Outcome::Root);
+    assert!(world.ledger.take_promoted().is_some());
+}
+
+#[test]
 fn more_sources_than_the_budget_holds_stretch_the_interval() {
     let mut world = World::new();
     for n in 0..1800 {
