@@ -156,7 +156,12 @@ async fn bad_ones_leave_the_one_in_use(by: By, name: &str) {
         let text = serde_json::to_string(&told).unwrap();
         assert!(!text.contains("PRIVATE"), "{text}");
 
-        // The old one goes on to work.
+        // The old one goes on to work, whatever else is edited meanwhile.
+        world.patch_store(json!({"spec": {"maxWithdrawalsPerHour": n + 20}})).await;
+        let edited = world.stores().get(&world.name).await.unwrap().metadata.generation.unwrap();
+        let told = status(&world, "the edit was looked at", |status| status.observed_generation == edited).await;
+        assert_eq!(told.okms_id.as_deref(), Some(&*world.domain.okms_id()), "{words}");
+        assert_eq!(serial(&told), Some(&good.credential_id), "{words}");
         let content = (n + 1).to_string();
         world.domain.put("db", json!({"v": content}));
         world.synced("db", &[("v", &content)]).await;

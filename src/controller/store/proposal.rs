@@ -29,7 +29,7 @@ pub(super) async fn proposal(context: &Context, store: &Store) -> Result<Proposa
     let parts = Parts::read(&reader, store, &asked).await?;
     let okms_id = match asked.okms_id {
         Some(id) => id,
-        None => domain_of(context, store, &parts.credential)?,
+        None => domain_of(context, store, &asked.endpoint, &parts.credential)?,
     };
     Ok(parts.of_domain(Domain { endpoint: asked.endpoint, okms_id }))
 }
@@ -120,10 +120,20 @@ pub(in crate::controller) fn own_domain(credential: &Credential) -> Result<&Okms
 
 /// The domain that a certificate names, for a store whose spec names none.
 ///
-/// Once one of its certificates was in use, a certificate of another domain does not move the store there; only its spec does.
-fn domain_of(context: &Context, store: &Store, credential: &Credential) -> Result<OkmsId, Problem> {
+/// Once one of its certificates was in use, a certificate of another domain does not move the store there; only its spec does, by
+/// okmsId or by another endpoint. An edit of anything else is no consent to that.
+fn domain_of(
+    context: &Context,
+    store: &Store,
+    endpoint: &Endpoint,
+    credential: &Credential,
+) -> Result<OkmsId, Problem> {
     let own = own_domain(credential)?;
     let bound: Option<OkmsId> = context.stores.with(&store.name(), |row| {
+        if let Some((_, used)) = row.proven.as_ref().filter(|(_, used)| used.credential.identity().is_some()) {
+            return (used.domain.endpoint == *endpoint).then(|| used.domain.okms_id.clone());
+        }
+        // Nothing proved to work since the operator started, or since the credential went away.
         let status = row.status.as_ref().or(store.status())?;
         let holds = row.certificate.is_some() && status.observed_generation == store.generation();
         status.okms_id.as_deref().filter(|_| holds)?.parse().ok()
