@@ -26,7 +26,7 @@ pub(super) use self::{
     row::Stores,
 };
 use self::{
-    proposal::{may_go_on, next_look, proposal},
+    proposal::{admitted, may_go_on, next_look, proposal},
     row::Proposal,
 };
 use super::{
@@ -79,7 +79,6 @@ pub(super) async fn reconcile(store: Store, context: &Arc<Context>) -> Action {
             row.certificate = store.status().and_then(|status| status.certificate.clone());
         }
     });
-    watch_references(context, &store);
     let Connected { looked, next } = connect(context, &store).await;
     if let Some(id) =
         store.metadata().annotations.as_ref().and_then(|all| all.get(names::CONFIRM_WITHDRAWAL_ANNOTATION))
@@ -121,7 +120,19 @@ async fn connect(context: &Arc<Context>, store: &Store) -> Connected {
     let mounted = auth.client_certificate.as_ref().is_some_and(|certificate| certificate.mount.is_some());
     // Nothing tells when a mounted file changes, or when a clock is set.
     let poll = if mounted { config.credential_poll } else { config.clock_check };
-    let (looked, again) = match proposal(context, store).await {
+    let proposal = match admitted(context, store) {
+        Ok(asked) => {
+            // Before it is read, so that no change is missed.
+            watch_references(context, store);
+            proposal(context, store, asked).await
+        }
+        Err(problem) => {
+            // Each watch is a request that the API server holds open: whoever makes stores beyond what is served gets none.
+            context.stores.with(&name, |row| row.watches.clear());
+            Err(problem)
+        }
+    };
+    let (looked, again) = match proposal {
         Ok(proposal) => {
             open(context, store, &proposal.domain);
             propose(context, store, proposal);

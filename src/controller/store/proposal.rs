@@ -15,8 +15,8 @@ use crate::{
     okms::{ClientOptions, Credential, Endpoint, Roots},
 };
 
-/// What a client is to be made of, by the present spec and credential.
-pub(super) async fn proposal(context: &Context, store: &Store) -> Result<Proposal, Problem> {
+/// What the spec names, if the operator may serve such a store at all. It looks at nothing that the store refers to.
+pub(super) fn admitted(context: &Context, store: &Store) -> Result<Asked, Problem> {
     let asked = Asked::of(store)?;
     if let Store::Namespaced(own) = store {
         let namespace = own.metadata.namespace.as_deref().unwrap_or_default();
@@ -24,6 +24,11 @@ pub(super) async fn proposal(context: &Context, store: &Store) -> Result<Proposa
         let older = others.iter().take_while(|other| other.metadata.uid != own.metadata.uid).count();
         permitted(&context.config, own, &asked.endpoint, older)?;
     }
+    Ok(asked)
+}
+
+/// What a client is to be made of, by the present spec and credential.
+pub(super) async fn proposal(context: &Context, store: &Store, asked: Asked) -> Result<Proposal, Problem> {
     let parsed = context.stores.with(&store.name(), |row| row.parsed.clone());
     let reader = Reader::new(&context.client, &context.config, store).remembering(parsed);
     let parts = Parts::read(&reader, store, &asked).await?;
