@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     tapped,
-    world::{World, client_config, message},
+    world::{CREDENTIAL, World, client_config, message},
 };
 
 fn by_own(store: &str, path: &str) -> Value {
@@ -151,4 +151,28 @@ async fn nothing_is_watched_for_a_store_that_is_not_served() {
     let requests = requests.lock().unwrap().clone();
     let looked: Vec<_> = requests.iter().filter(|request| request.contains("/configmaps")).collect();
     assert!(looked.is_empty(), "each such watch is held open by the API server: {looked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_held_while_it_is_deleted_is_looked_after_until_it_is_gone() {
+    let mut world = world("held", |_, _| {}).await;
+    world.domain.put("db", json!({"v": "1"}));
+    world.create_okms_store(&world.name, "vault", json!({})).await;
+    world.apply("db", by_own("vault", "db")).await;
+    world.synced("db", &[("v", "1")]).await;
+
+    let stores = world.okms_stores(&world.name);
+    let finalizers = |list: Value| Patch::Merge(json!({"metadata": {"finalizers": list}}));
+    stores.patch("vault", &PatchParams::default(), &finalizers(json!(["example.com/hold"]))).await.unwrap();
+    stores.delete("vault", &DeleteParams::default()).await.unwrap();
+    world.stop().await;
+    world.start();
+    world.domain.put("db", json!({"v": "2"}));
+    world.synced("db", &[("v", "2")]).await;
+
+    world.secrets().delete(CREDENTIAL, &DeleteParams::default()).await.unwrap();
+    world.okms_store_ready(&world.name, "vault", "False", "InvalidCredential").await;
+    world.ready("db", "False", "StoreNotReady").await;
+    stores.patch("vault", &PatchParams::default(), &finalizers(Value::Null)).await.unwrap();
+    world.ready("db", "False", "StoreNotFound").await;
 }

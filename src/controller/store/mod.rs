@@ -70,9 +70,10 @@ pub(super) fn sweep(context: &Context) {
 /// Brings one store up to date.
 pub(super) async fn reconcile(store: Store, context: &Arc<Context>) -> Action {
     let name = store.name();
-    if store.metadata().deletion_timestamp.is_some() || !context.serves(&name) {
+    if !context.serves(&name) {
         return Action::await_change();
     }
+    // One that is being deleted, and held by somebody's finalizer, is in use until it is gone: it is looked after like any other.
     context.stores.with(&name, |row| {
         if row.heard.is_none() {
             // After a restart the one in use is the one that was.
