@@ -217,18 +217,35 @@ fn missing_key(what: &str, field: &str, key: &str) -> Problem {
     Problem::credential(format!("{what} has no key {key}: add it, or correct {field}"))
 }
 
+/// How often a folder is read again that was swapped meanwhile. A kubelet does so once a minute at most.
+const MOST_SWAPS: usize = 8;
+
 fn mounted(mount: &str, folder: &FilePath) -> Result<BTreeMap<String, Vec<u8>>, Problem> {
+    let link = folder.join("..data");
+    for _ in 0..MOST_SWAPS {
+        // One generation: the link is read once, and the files from where it pointed.
+        let generation = match link.read_link() {
+            Ok(generation) => generation,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => {
+                return files_in(mount, folder);
+            }
+            Err(error) => return Err(unreadable(mount, &error)),
+        };
+        let files = files_in(mount, &folder.join(&generation));
+        // Once it points elsewhere the kubelet removes what it pointed to, so that what was read may be a part of it, or nothing.
+        if link.read_link().is_ok_and(|now| now == generation) {
+            return files;
+        }
+    }
+    Err(Problem::Unknown(format!("the mounted credential {mount} changes while it is read")))
+}
+
+fn files_in(mount: &str, folder: &FilePath) -> Result<BTreeMap<String, Vec<u8>>, Problem> {
     let gone = || {
         Problem::gone(format!(
             "nothing is mounted for spec.auth.clientCertificate.mount {mount}: mount a Secret with the client certificate there, \
              as the chart's values do"
         ))
-    };
-    // One generation: the link is resolved once, and the files are read from where it pointed.
-    let folder = match folder.join("..data").canonicalize() {
-        Ok(generation) => generation,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => folder.to_owned(),
-        Err(error) => return Err(unreadable(mount, &error)),
     };
     let entries = match folder.read_dir() {
         Ok(entries) => entries,
@@ -275,6 +292,46 @@ mod tests {
         for mount in ["", ".", "..", "../etc", "a/b", "/etc", "a\\b", "A", "a b", "a\0"] {
             assert!(!is_folder_name(mount), "{mount:?}");
         }
+    }
+
+    #[test]
+    fn a_folder_that_is_swapped_while_it_is_read_is_read_whole() {
+        use std::{fs, os::unix::fs::symlink, sync::atomic::AtomicBool, sync::atomic::Ordering};
+        let folder = tempfile::tempdir().unwrap();
+        // As a kubelet does it: a new folder, the link renamed onto the old one, the old folder removed.
+        let swap = |root: &FilePath, n: usize| {
+            let generation = root.join(format!("..{n}"));
+            fs::create_dir(&generation).unwrap();
+            for file in ["tls.crt", "tls.key"] {
+                fs::write(generation.join(file), n.to_string()).unwrap();
+            }
+            symlink(format!("..{n}"), root.join("..data_tmp")).unwrap();
+            fs::rename(root.join("..data_tmp"), root.join("..data")).unwrap();
+            if n > 0 {
+                fs::remove_dir_all(root.join(format!("..{}", n - 1))).unwrap();
+            }
+        };
+        swap(folder.path(), 0);
+        let (done, root) = (Arc::new(AtomicBool::new(false)), folder.path().to_owned());
+        let swapping = std::thread::spawn({
+            let done = done.clone();
+            move || (1..2000).take_while(|_| !done.load(Ordering::Relaxed)).for_each(|n| swap(&root, n))
+        });
+        while !swapping.is_finished() {
+            match mounted("default", folder.path()) {
+                Ok(files) => {
+                    assert_eq!(files.keys().collect::<Vec<_>>(), ["tls.crt", "tls.key"]);
+                    assert_eq!(files["tls.crt"], files["tls.key"]);
+                }
+                Err(Problem::Unknown(_)) => {}
+                Err(problem) => {
+                    done.store(true, Ordering::Relaxed);
+                    panic!("{problem:?}");
+                }
+            }
+        }
+        swapping.join().unwrap();
+        assert!(mounted("default", folder.path()).is_ok());
     }
 
     #[test]
