@@ -220,6 +220,29 @@ async fn removed_and_given_back(by: By, name: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_spec_is_not_called_broken_before_it_was_tried() {
+    let mut world = World::without_operator("mended").await;
+    let revoked = world.domain.issue_client_certificate(Validity::days(30)).unwrap();
+    world.domain.revoke(&revoked.serial).unwrap();
+    let files = json!({"tls.crt": revoked.cert_pem, "tls.key": revoked.key_pem});
+    world.put_files_in(&world.name, "revoked", files).await;
+    world.put_credential(&world.certificate).await;
+    let auth = |name: &str| json!({"auth": {"clientCertificate": {"mount": null, "secretRef": {"name": name}}}});
+    world.create_store(auth("revoked")).await;
+    world.start();
+    world.store_ready("False", "TlsFailed").await;
+
+    let slow = world.sim.fault(Fault::latency(Duration::from_secs(3)));
+    world.patch_store(json!({"spec": auth(CREDENTIAL)})).await;
+    let told = status(&world, "the new spec was looked at", |status| status.observed_generation == 2).await;
+    let ready = condition::find(&told.conditions, "Ready").unwrap();
+    assert_eq!((&*ready.status, &*ready.reason), ("False", "Progressing"), "{told:?}");
+    assert!(condition::find(&told.conditions, "Stalled").is_none(), "{told:?}");
+    world.sim.clear_fault(slow);
+    world.store_ready("True", "Reachable").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_ca_in_a_config_map_is_followed() {
     let mut world = World::without_operator("ca").await;
     let other = Sim::start(Options::default()).await.unwrap();
