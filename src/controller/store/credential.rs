@@ -35,28 +35,28 @@ pub(in crate::controller) struct Reader<'a> {
     parsed: Parsed,
 }
 
-/// The client certificate that was last parsed, and from which files: PKCS#12 is made to be costly to open, and files are looked at
-/// every few seconds.
+/// What came of the files that were last parsed: PKCS#12 is made to be costly to open, whether or not the password is right, and
+/// files are looked at every few seconds.
 #[derive(Clone, Default)]
 pub(super) struct Parsed(Arc<Mutex<Option<OfFiles>>>);
 
 #[derive(Clone)]
 struct OfFiles {
     digest: [u8; 32],
-    identity: Identity,
+    parsed: Result<Identity, CredentialError>,
 }
 
 impl Parsed {
     async fn identity(&self, files: BTreeMap<String, Vec<u8>>) -> Result<Identity, CredentialError> {
         let digest = digest(&files);
         if let Some(known) = self.lock().as_ref().filter(|known| known.digest == digest) {
-            return Ok(known.identity.clone());
+            return known.parsed.clone();
         }
         let parsed = tokio::task::spawn_blocking(move || Identity::from_files(&files)).await;
         // The task does nothing that panics; should it all the same, so does this one.
-        let identity = parsed.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?;
-        *self.lock() = Some(OfFiles { digest, identity: identity.clone() });
-        Ok(identity)
+        let parsed = parsed.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
+        *self.lock() = Some(OfFiles { digest, parsed: parsed.clone() });
+        parsed
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<OfFiles>> {
@@ -332,6 +332,19 @@ mod tests {
         }
         swapping.join().unwrap();
         assert!(mounted("default", folder.path()).is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_parsed_is_tried_once() {
+        let files =
+            || BTreeMap::from([("tls.crt".to_owned(), b"none".to_vec()), ("tls.key".to_owned(), b"none".to_vec())]);
+        let parsed = Parsed::default();
+        let problem = parsed.identity(files()).await.err().unwrap();
+        // Shows whether what is remembered is asked.
+        parsed.lock().as_mut().expect("it is remembered").parsed = Err(CredentialError::CostlyPkcs12);
+        assert_ne!(problem, CredentialError::CostlyPkcs12);
+        assert_eq!(parsed.identity(files()).await.err(), Some(CredentialError::CostlyPkcs12));
+        assert_eq!(parsed.identity(BTreeMap::new()).await.err(), Some(CredentialError::Nothing));
     }
 
     #[test]
