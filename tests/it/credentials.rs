@@ -243,6 +243,43 @@ async fn a_spec_is_not_called_broken_before_it_was_tried() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_credential_that_is_in_use_and_deleted_stops_the_calls_though_the_spec_names_another() {
+    let mut world = World::without_operator("moved-on").await;
+    world.put_credential(&world.certificate).await;
+    let revoked = world.domain.issue_client_certificate(Validity::days(30)).unwrap();
+    world.domain.revoke(&revoked.serial).unwrap();
+    world.put_files_in(&world.name, "garbage", json!({"tls.crt": "x", "tls.key": "y"})).await;
+    let files = json!({"tls.crt": revoked.cert_pem, "tls.key": revoked.key_pem});
+    world.put_files_in(&world.name, "revoked", files).await;
+    let named = |name: &str| json!({"spec": {"auth": {"clientCertificate": {"secretRef": {"name": name}}}}});
+    world.create_store(by_secret()).await;
+    world.start();
+    for (n, (other, reason)) in [("garbage", "InvalidCredential"), ("revoked", "TlsFailed")].into_iter().enumerate() {
+        let content = n.to_string();
+        world.domain.put("db", json!({"v": content}));
+        world.apply("db", json!({"path": "db"})).await;
+        world.synced("db", &[("v", &content)]).await;
+
+        world.patch_store(named(other)).await;
+        world.store_ready("False", reason).await;
+        world.domain.put("db", json!({"v": "on"}));
+        world.synced("db", &[("v", "on")]).await;
+
+        world.secrets().delete(CREDENTIAL, &DeleteParams::default()).await.unwrap();
+        world.ready("db", "False", "StoreNotReady").await;
+        let calls = world.sim.counters().by(&world.certificate.serial);
+        world.domain.put("db", json!({"v": "after"}));
+        // Several times as long as it takes without that.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(world.sim.counters().by(&world.certificate.serial), calls);
+
+        world.put_credential(&world.certificate).await;
+        world.patch_store(named(CREDENTIAL)).await;
+        world.store_ready("True", "Reachable").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_ca_in_a_config_map_is_followed() {
     let mut world = World::without_operator("ca").await;
     let other = Sim::start(Options::default()).await.unwrap();

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::{super::Config, problem::Problem};
 use crate::{
-    api::{Auth, CaSource, ClientCertificateAuth, KeyRef, OAuth2Auth, Store, TokenAuth},
+    api::{Auth, CaSource, ClientCertificateAuth, KeyRef, OAuth2Auth, SecretRef, Store, TokenAuth},
     model::OkmsId,
     okms::{Credential, CredentialError, Identity, Roots, ServiceAccount, Token, TokenEndpoint},
 };
@@ -99,8 +99,21 @@ impl<'a> Reader<'a> {
         }
     }
 
-    async fn identity(&self, auth: &ClientCertificateAuth, okms_id: Option<&OkmsId>) -> Result<Identity, Problem> {
-        let (what, files) = match (&auth.mount, &auth.secret_ref) {
+    /// Whether what a store authenticated with is still there, whatever it holds now.
+    pub(super) async fn present(&self, auth: &Auth) -> Result<(), Problem> {
+        match (&auth.client_certificate, &auth.token, &auth.oauth2) {
+            (Some(auth), ..) => self.files(auth).await.map(drop),
+            (_, Some(TokenAuth { secret_ref: KeyRef { name, .. } }), _)
+            | (.., Some(OAuth2Auth { secret_ref: SecretRef { name }, .. })) => {
+                self.secret(name, &format!("Secret {}/{name}", self.namespace)).await.map(drop)
+            }
+            (None, None, None) => Ok(()),
+        }
+    }
+
+    /// The files of a client certificate, and how a message calls where they are.
+    async fn files(&self, auth: &ClientCertificateAuth) -> Result<(String, BTreeMap<String, Vec<u8>>), Problem> {
+        match (&auth.mount, &auth.secret_ref) {
             // What is mounted belongs to the whole cluster; the CRD of the other kind has no such field.
             (Some(mount), None) if self.shared => {
                 if !is_folder_name(mount) {
@@ -111,17 +124,22 @@ impl<'a> Reader<'a> {
                     ));
                 }
                 let folder = self.config.mount_root.join(mount);
-                (format!("the mounted credential {mount}"), mounted(mount, &folder)?)
+                Ok((format!("the mounted credential {mount}"), mounted(mount, &folder)?))
             }
             (None, Some(reference)) => {
                 let what = format!("Secret {}/{}", self.namespace, reference.name);
-                (what.clone(), self.secret(&reference.name, &what).await?)
+                let files = self.secret(&reference.name, &what).await?;
+                Ok((what, files))
             }
             _ => {
                 let message = "spec.auth.clientCertificate: give exactly one of mount and secretRef";
-                return Err(Problem::spec(message.to_owned()));
+                Err(Problem::spec(message.to_owned()))
             }
-        };
+        }
+    }
+
+    async fn identity(&self, auth: &ClientCertificateAuth, okms_id: Option<&OkmsId>) -> Result<Identity, Problem> {
+        let (what, files) = self.files(auth).await?;
         let checked = self.parsed.identity(files).await.and_then(|identity| {
             identity.validity(self.config.clock.now())?;
             okms_id.map_or(Ok(()), |okms_id| identity.belongs_to(okms_id))?;

@@ -9,7 +9,7 @@ use super::{
     row::Proposal,
 };
 use crate::{
-    api::{OkmsStore, Store},
+    api::{Auth, OkmsStore, Store},
     feed::Domain,
     model::OkmsId,
     okms::{ClientOptions, Credential, Endpoint, Roots},
@@ -36,7 +36,7 @@ pub(super) async fn proposal(context: &Context, store: &Store, asked: Asked) -> 
         Some(id) => id,
         None => domain_of(context, store, &asked.endpoint, &parts.credential)?,
     };
-    Ok(parts.of_domain(Domain { endpoint: asked.endpoint, okms_id }))
+    Ok(parts.of_domain(Domain { endpoint: asked.endpoint, okms_id }, &store.connection().auth))
 }
 
 /// What the spec names.
@@ -75,9 +75,9 @@ impl Parts {
         Ok(Self { credential, roots, options })
     }
 
-    fn of_domain(self, domain: Domain) -> Proposal {
+    fn of_domain(self, domain: Domain, auth: &Auth) -> Proposal {
         let Self { credential, roots, options } = self;
-        Proposal { domain, roots, credential, options }
+        Proposal { domain, roots, credential, options, auth: auth.clone() }
     }
 }
 
