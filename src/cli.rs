@@ -129,7 +129,7 @@ struct Check {
     endpoint: Option<String>,
 
     /// The client certificate, in PEM.
-    #[arg(long, value_name = "FILE", requires = "endpoint", requires = "key")]
+    #[arg(long, value_name = "FILE", requires = "endpoint", requires = "key", conflicts_with = "store")]
     cert: Option<PathBuf>,
 
     /// Its private key, in PEM.
@@ -137,15 +137,15 @@ struct Check {
     key: Option<PathBuf>,
 
     /// A folder with the files that a Secret would have: tls.crt and tls.key, client.p12 and password, or credential.json.
-    #[arg(long, value_name = "DIR", requires = "endpoint", conflicts_with = "cert")]
+    #[arg(long, value_name = "DIR", requires = "endpoint", conflicts_with_all = ["store", "cert"])]
     credential: Option<PathBuf>,
 
     /// The certificate authorities of the endpoint, in PEM. Absent: the public roots.
-    #[arg(long, value_name = "FILE", requires = "endpoint")]
+    #[arg(long, value_name = "FILE", requires = "endpoint", conflicts_with = "store")]
     ca: Option<PathBuf>,
 
     /// The id of the OKMS domain. Absent: that of the certificate.
-    #[arg(long, value_name = "UUID", requires = "endpoint")]
+    #[arg(long, value_name = "UUID", requires = "endpoint", conflicts_with = "store")]
     okms_id: Option<String>,
 
     /// A secret that shall be readable, such as prod/shop/db: tries both rights that the operator needs, and keeps nothing of it.

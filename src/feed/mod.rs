@@ -52,7 +52,7 @@ pub struct Domain {
 pub struct Standing {
     pub health: Health,
     pub rejected: Option<StoreTrouble>,
-    /// A new credential waits to be proven.
+    /// A new credential waits to be proven, and has not failed yet.
     pub proving: bool,
     pub throttled_to: Option<Duration>,
     pub held: Option<(String, usize)>,

@@ -5,7 +5,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicI64, Ordering},
+    atomic::{AtomicBool, AtomicI64, Ordering},
 };
 
 use jiff::{SignedDuration, Timestamp, fmt::rfc2822};
@@ -13,6 +13,9 @@ use reqwest::header::{AGE, DATE, HeaderMap};
 
 /// What is tolerated: five minutes, as Kerberos does. Clocks that are kept are within a second; the rest is for slow answers.
 const TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
+
+/// Within this they agree again. What drifts slowly would be told anew with each answer at a single bound.
+const AGREEMENT: SignedDuration = SignedDuration::from_mins(4);
 
 /// No server has an earlier clock than this, from before the first release, or a later one than this, the end of the century.
 const PLAUSIBLE: std::ops::Range<Timestamp> =
@@ -23,7 +26,13 @@ const UNKNOWN: i64 = i64::MIN;
 
 /// The difference between two clocks, shared with the client that measures it.
 #[derive(Debug, Clone)]
-pub struct Clock(Arc<AtomicI64>);
+pub struct Clock(Arc<Measured>);
+
+#[derive(Debug)]
+struct Measured {
+    offset: AtomicI64,
+    differs: AtomicBool,
+}
 
 /// The clocks differ by too much. `Display` is a stable sentence that says what to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -35,35 +44,33 @@ pub struct ClockProblem;
 
 impl Default for Clock {
     fn default() -> Self {
-        Self(Arc::new(AtomicI64::new(UNKNOWN)))
+        Self(Arc::new(Measured { offset: AtomicI64::new(UNKNOWN), differs: AtomicBool::new(false) }))
     }
 }
 
 impl Clock {
     /// By how much OKMS is ahead of us, to a second; negative where it is behind. `None` before an answer has said so.
     pub fn offset(&self) -> Option<SignedDuration> {
-        match self.0.load(Ordering::Relaxed) {
+        match self.0.offset.load(Ordering::Relaxed) {
             UNKNOWN => None,
             seconds => Some(SignedDuration::from_secs(seconds)),
         }
     }
 
     pub fn problem(&self) -> Option<ClockProblem> {
-        is_too_far(self.offset()?).then_some(ClockProblem)
+        self.0.differs.load(Ordering::Relaxed).then_some(ClockProblem)
     }
 
     /// Notes what an answer says that was asked for and came at these times. Answers whether the clocks differ by too much, if that is
     /// news.
     pub(super) fn note(&self, headers: &HeaderMap, asked: Timestamp, came: Timestamp) -> Option<bool> {
         let offset = offset(headers, asked, came)?;
-        let before = self.0.swap(offset.as_secs(), Ordering::Relaxed);
-        let differs = is_too_far(offset);
-        (before == UNKNOWN || is_too_far(SignedDuration::from_secs(before)) != differs).then_some(differs)
+        let before = self.0.offset.swap(offset.as_secs(), Ordering::Relaxed);
+        let bound = if self.0.differs.load(Ordering::Relaxed) { AGREEMENT } else { TOLERANCE };
+        let differs = offset.abs() > bound;
+        let differed = self.0.differs.swap(differs, Ordering::Relaxed);
+        (before == UNKNOWN || differed != differs).then_some(differs)
     }
-}
-
-fn is_too_far(offset: SignedDuration) -> bool {
-    offset.abs() > TOLERANCE
 }
 
 /// The answer was made somewhen between the two times; what is within them is no difference.
@@ -137,7 +144,10 @@ mod tests {
         assert_eq!(note("Wed, 21 Oct 2026 07:33:01 GMT"), Some(true));
         assert_eq!(note("Wed, 21 Oct 2026 07:20:00 GMT"), None);
         assert_eq!((clock.offset(), clock.problem()), (Some(SignedDuration::from_mins(-8)), Some(ClockProblem)));
-        assert_eq!(note("Wed, 21 Oct 2026 07:28:09 GMT"), Some(false));
+        assert_eq!(note("Wed, 21 Oct 2026 07:23:00 GMT"), None, "what is at the bound is not told again and again");
+        assert_eq!(note("Wed, 21 Oct 2026 07:22:59 GMT"), None);
+        assert_eq!(note("Wed, 21 Oct 2026 07:24:00 GMT"), Some(false));
+        assert_eq!(note("Wed, 21 Oct 2026 07:23:00 GMT"), None);
         let sentence = ClockProblem.to_string();
         assert!(!sentence.contains(|c: char| c.is_ascii_digit()), "{sentence}");
     }

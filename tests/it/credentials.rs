@@ -156,7 +156,12 @@ async fn bad_ones_leave_the_one_in_use(by: By, name: &str) {
         let text = serde_json::to_string(&told).unwrap();
         assert!(!text.contains("PRIVATE"), "{text}");
 
-        // The old one goes on to work.
+        // The old one goes on to work, whatever else is edited meanwhile.
+        world.patch_store(json!({"spec": {"maxWithdrawalsPerHour": n + 20}})).await;
+        let edited = world.stores().get(&world.name).await.unwrap().metadata.generation.unwrap();
+        let told = status(&world, "the edit was looked at", |status| status.observed_generation == edited).await;
+        assert_eq!(told.okms_id.as_deref(), Some(&*world.domain.okms_id()), "{words}");
+        assert_eq!(serial(&told), Some(&good.credential_id), "{words}");
         let content = (n + 1).to_string();
         world.domain.put("db", json!({"v": content}));
         world.synced("db", &[("v", &content)]).await;
@@ -212,6 +217,66 @@ async fn removed_and_given_back(by: By, name: &str) {
     world.synced("db", &[("v", "2")]).await;
     world.synced("new", &[("v", "2")]).await;
     world.store_ready("True", "Reachable").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spec_is_not_called_broken_before_it_was_tried() {
+    let mut world = World::without_operator("mended").await;
+    let revoked = world.domain.issue_client_certificate(Validity::days(30)).unwrap();
+    world.domain.revoke(&revoked.serial).unwrap();
+    let files = json!({"tls.crt": revoked.cert_pem, "tls.key": revoked.key_pem});
+    world.put_files_in(&world.name, "revoked", files).await;
+    world.put_credential(&world.certificate).await;
+    let auth = |name: &str| json!({"auth": {"clientCertificate": {"mount": null, "secretRef": {"name": name}}}});
+    world.create_store(auth("revoked")).await;
+    world.start();
+    world.store_ready("False", "TlsFailed").await;
+
+    let slow = world.sim.fault(Fault::latency(Duration::from_secs(3)));
+    world.patch_store(json!({"spec": auth(CREDENTIAL)})).await;
+    let told = status(&world, "the new spec was looked at", |status| status.observed_generation == 2).await;
+    let ready = condition::find(&told.conditions, "Ready").unwrap();
+    assert_eq!((&*ready.status, &*ready.reason), ("False", "Progressing"), "{told:?}");
+    assert!(condition::find(&told.conditions, "Stalled").is_none(), "{told:?}");
+    world.sim.clear_fault(slow);
+    world.store_ready("True", "Reachable").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_that_is_in_use_and_deleted_stops_the_calls_though_the_spec_names_another() {
+    let mut world = World::without_operator("moved-on").await;
+    world.put_credential(&world.certificate).await;
+    let revoked = world.domain.issue_client_certificate(Validity::days(30)).unwrap();
+    world.domain.revoke(&revoked.serial).unwrap();
+    world.put_files_in(&world.name, "garbage", json!({"tls.crt": "x", "tls.key": "y"})).await;
+    let files = json!({"tls.crt": revoked.cert_pem, "tls.key": revoked.key_pem});
+    world.put_files_in(&world.name, "revoked", files).await;
+    let named = |name: &str| json!({"spec": {"auth": {"clientCertificate": {"secretRef": {"name": name}}}}});
+    world.create_store(by_secret()).await;
+    world.start();
+    for (n, (other, reason)) in [("garbage", "InvalidCredential"), ("revoked", "TlsFailed")].into_iter().enumerate() {
+        let content = n.to_string();
+        world.domain.put("db", json!({"v": content}));
+        world.apply("db", json!({"path": "db"})).await;
+        world.synced("db", &[("v", &content)]).await;
+
+        world.patch_store(named(other)).await;
+        world.store_ready("False", reason).await;
+        world.domain.put("db", json!({"v": "on"}));
+        world.synced("db", &[("v", "on")]).await;
+
+        world.secrets().delete(CREDENTIAL, &DeleteParams::default()).await.unwrap();
+        world.ready("db", "False", "StoreNotReady").await;
+        let calls = world.sim.counters().by(&world.certificate.serial);
+        world.domain.put("db", json!({"v": "after"}));
+        // Several times as long as it takes without that.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(world.sim.counters().by(&world.certificate.serial), calls);
+
+        world.put_credential(&world.certificate).await;
+        world.patch_store(named(CREDENTIAL)).await;
+        world.store_ready("True", "Reachable").await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,11 +1,14 @@
 //! Stores of a namespace: whom they serve, where they may point, how many there may be.
 
 use kube::api::{DeleteParams, Patch, PatchParams};
-use okms_operator::controller::{Config, NamespacedStores};
+use okms_operator::controller::{Config, NamespacedStores, health::Health};
 use okms_sim::{Options, Sim};
 use serde_json::{Value, json};
 
-use crate::world::{World, message};
+use crate::{
+    tapped,
+    world::{CREDENTIAL, World, client_config, message},
+};
 
 fn by_own(store: &str, path: &str) -> Value {
     json!({"storeRef": {"kind": "OkmsStore", "name": store}, "path": path})
@@ -133,4 +136,43 @@ async fn objects_move_from_the_shared_store_to_one_of_their_own_and_back() {
     world.apply("db", json!({"path": "db", "storeRef": {"kind": "ClusterOkmsStore", "name": world.name}})).await;
     world.synced("db", &[("v", "1")]).await;
     assert_eq!(world.secret("db").await.unwrap().metadata.uid, uid, "it is the same Secret all the time");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_watched_for_a_store_that_is_not_served() {
+    let mut world = World::without_operator("unwatched").await;
+    let mut config = world.config();
+    config.namespaced_stores.as_mut().unwrap().max_per_namespace = 0;
+    let (client, requests) = tapped::recording(client_config().await);
+    world.start_as(config, client, Health::default());
+    let ca = json!({"pem": null, "configMapRef": {"name": "ca", "key": "ca.crt"}});
+    world.create_okms_store(&world.name, "vault", json!({"ca": ca})).await;
+    world.okms_store_ready(&world.name, "vault", "False", "NotAllowed").await;
+    let requests = requests.lock().unwrap().clone();
+    let looked: Vec<_> = requests.iter().filter(|request| request.contains("/configmaps")).collect();
+    assert!(looked.is_empty(), "each such watch is held open by the API server: {looked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_held_while_it_is_deleted_is_looked_after_until_it_is_gone() {
+    let mut world = world("held", |_, _| {}).await;
+    world.domain.put("db", json!({"v": "1"}));
+    world.create_okms_store(&world.name, "vault", json!({})).await;
+    world.apply("db", by_own("vault", "db")).await;
+    world.synced("db", &[("v", "1")]).await;
+
+    let stores = world.okms_stores(&world.name);
+    let finalizers = |list: Value| Patch::Merge(json!({"metadata": {"finalizers": list}}));
+    stores.patch("vault", &PatchParams::default(), &finalizers(json!(["example.com/hold"]))).await.unwrap();
+    stores.delete("vault", &DeleteParams::default()).await.unwrap();
+    world.stop().await;
+    world.start();
+    world.domain.put("db", json!({"v": "2"}));
+    world.synced("db", &[("v", "2")]).await;
+
+    world.secrets().delete(CREDENTIAL, &DeleteParams::default()).await.unwrap();
+    world.okms_store_ready(&world.name, "vault", "False", "InvalidCredential").await;
+    world.ready("db", "False", "StoreNotReady").await;
+    stores.patch("vault", &PatchParams::default(), &finalizers(Value::Null)).await.unwrap();
+    world.ready("db", "False", "StoreNotFound").await;
 }

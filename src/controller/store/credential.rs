@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::{super::Config, problem::Problem};
 use crate::{
-    api::{Auth, CaSource, ClientCertificateAuth, KeyRef, OAuth2Auth, Store, TokenAuth},
+    api::{Auth, CaSource, ClientCertificateAuth, KeyRef, OAuth2Auth, SecretRef, Store, TokenAuth},
     model::OkmsId,
     okms::{Credential, CredentialError, Identity, Roots, ServiceAccount, Token, TokenEndpoint},
 };
@@ -35,28 +35,28 @@ pub(in crate::controller) struct Reader<'a> {
     parsed: Parsed,
 }
 
-/// The client certificate that was last parsed, and from which files: PKCS#12 is made to be costly to open, and files are looked at
-/// every few seconds.
+/// What came of the files that were last parsed: PKCS#12 is made to be costly to open, whether or not the password is right, and
+/// files are looked at every few seconds.
 #[derive(Clone, Default)]
 pub(super) struct Parsed(Arc<Mutex<Option<OfFiles>>>);
 
 #[derive(Clone)]
 struct OfFiles {
     digest: [u8; 32],
-    identity: Identity,
+    parsed: Result<Identity, CredentialError>,
 }
 
 impl Parsed {
     async fn identity(&self, files: BTreeMap<String, Vec<u8>>) -> Result<Identity, CredentialError> {
         let digest = digest(&files);
         if let Some(known) = self.lock().as_ref().filter(|known| known.digest == digest) {
-            return Ok(known.identity.clone());
+            return known.parsed.clone();
         }
         let parsed = tokio::task::spawn_blocking(move || Identity::from_files(&files)).await;
         // The task does nothing that panics; should it all the same, so does this one.
-        let identity = parsed.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?;
-        *self.lock() = Some(OfFiles { digest, identity: identity.clone() });
-        Ok(identity)
+        let parsed = parsed.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
+        *self.lock() = Some(OfFiles { digest, parsed: parsed.clone() });
+        parsed
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<OfFiles>> {
@@ -99,8 +99,21 @@ impl<'a> Reader<'a> {
         }
     }
 
-    async fn identity(&self, auth: &ClientCertificateAuth, okms_id: Option<&OkmsId>) -> Result<Identity, Problem> {
-        let (what, files) = match (&auth.mount, &auth.secret_ref) {
+    /// Whether what a store authenticated with is still there, whatever it holds now.
+    pub(super) async fn present(&self, auth: &Auth) -> Result<(), Problem> {
+        match (&auth.client_certificate, &auth.token, &auth.oauth2) {
+            (Some(auth), ..) => self.files(auth).await.map(drop),
+            (_, Some(TokenAuth { secret_ref: KeyRef { name, .. } }), _)
+            | (.., Some(OAuth2Auth { secret_ref: SecretRef { name }, .. })) => {
+                self.secret(name, &format!("Secret {}/{name}", self.namespace)).await.map(drop)
+            }
+            (None, None, None) => Ok(()),
+        }
+    }
+
+    /// The files of a client certificate, and how a message calls where they are.
+    async fn files(&self, auth: &ClientCertificateAuth) -> Result<(String, BTreeMap<String, Vec<u8>>), Problem> {
+        match (&auth.mount, &auth.secret_ref) {
             // What is mounted belongs to the whole cluster; the CRD of the other kind has no such field.
             (Some(mount), None) if self.shared => {
                 if !is_folder_name(mount) {
@@ -111,17 +124,22 @@ impl<'a> Reader<'a> {
                     ));
                 }
                 let folder = self.config.mount_root.join(mount);
-                (format!("the mounted credential {mount}"), mounted(mount, &folder)?)
+                Ok((format!("the mounted credential {mount}"), mounted(mount, &folder)?))
             }
             (None, Some(reference)) => {
                 let what = format!("Secret {}/{}", self.namespace, reference.name);
-                (what.clone(), self.secret(&reference.name, &what).await?)
+                let files = self.secret(&reference.name, &what).await?;
+                Ok((what, files))
             }
             _ => {
                 let message = "spec.auth.clientCertificate: give exactly one of mount and secretRef";
-                return Err(Problem::spec(message.to_owned()));
+                Err(Problem::spec(message.to_owned()))
             }
-        };
+        }
+    }
+
+    async fn identity(&self, auth: &ClientCertificateAuth, okms_id: Option<&OkmsId>) -> Result<Identity, Problem> {
+        let (what, files) = self.files(auth).await?;
         let checked = self.parsed.identity(files).await.and_then(|identity| {
             identity.validity(self.config.clock.now())?;
             okms_id.map_or(Ok(()), |okms_id| identity.belongs_to(okms_id))?;
@@ -217,18 +235,35 @@ fn missing_key(what: &str, field: &str, key: &str) -> Problem {
     Problem::credential(format!("{what} has no key {key}: add it, or correct {field}"))
 }
 
+/// How often a folder is read again that was swapped meanwhile. A kubelet does so once a minute at most.
+const MOST_SWAPS: usize = 8;
+
 fn mounted(mount: &str, folder: &FilePath) -> Result<BTreeMap<String, Vec<u8>>, Problem> {
+    let link = folder.join("..data");
+    for _ in 0..MOST_SWAPS {
+        // One generation: the link is read once, and the files from where it pointed.
+        let generation = match link.read_link() {
+            Ok(generation) => generation,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => {
+                return files_in(mount, folder);
+            }
+            Err(error) => return Err(unreadable(mount, &error)),
+        };
+        let files = files_in(mount, &folder.join(&generation));
+        // Once it points elsewhere the kubelet removes what it pointed to, so that what was read may be a part of it, or nothing.
+        if link.read_link().is_ok_and(|now| now == generation) {
+            return files;
+        }
+    }
+    Err(Problem::Unknown(format!("the mounted credential {mount} changes while it is read")))
+}
+
+fn files_in(mount: &str, folder: &FilePath) -> Result<BTreeMap<String, Vec<u8>>, Problem> {
     let gone = || {
         Problem::gone(format!(
             "nothing is mounted for spec.auth.clientCertificate.mount {mount}: mount a Secret with the client certificate there, \
              as the chart's values do"
         ))
-    };
-    // One generation: the link is resolved once, and the files are read from where it pointed.
-    let folder = match folder.join("..data").canonicalize() {
-        Ok(generation) => generation,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => folder.to_owned(),
-        Err(error) => return Err(unreadable(mount, &error)),
     };
     let entries = match folder.read_dir() {
         Ok(entries) => entries,
@@ -275,6 +310,59 @@ mod tests {
         for mount in ["", ".", "..", "../etc", "a/b", "/etc", "a\\b", "A", "a b", "a\0"] {
             assert!(!is_folder_name(mount), "{mount:?}");
         }
+    }
+
+    #[test]
+    fn a_folder_that_is_swapped_while_it_is_read_is_read_whole() {
+        use std::{fs, os::unix::fs::symlink, sync::atomic::AtomicBool, sync::atomic::Ordering};
+        let folder = tempfile::tempdir().unwrap();
+        // As a kubelet does it: a new folder, the link renamed onto the old one, the old folder removed.
+        let swap = |root: &FilePath, n: usize| {
+            let generation = root.join(format!("..{n}"));
+            fs::create_dir(&generation).unwrap();
+            for file in ["tls.crt", "tls.key"] {
+                fs::write(generation.join(file), n.to_string()).unwrap();
+            }
+            symlink(format!("..{n}"), root.join("..data_tmp")).unwrap();
+            fs::rename(root.join("..data_tmp"), root.join("..data")).unwrap();
+            if n > 0 {
+                fs::remove_dir_all(root.join(format!("..{}", n - 1))).unwrap();
+            }
+        };
+        swap(folder.path(), 0);
+        let (done, root) = (Arc::new(AtomicBool::new(false)), folder.path().to_owned());
+        let swapping = std::thread::spawn({
+            let done = done.clone();
+            move || (1..2000).take_while(|_| !done.load(Ordering::Relaxed)).for_each(|n| swap(&root, n))
+        });
+        while !swapping.is_finished() {
+            match mounted("default", folder.path()) {
+                Ok(files) => {
+                    assert_eq!(files.keys().collect::<Vec<_>>(), ["tls.crt", "tls.key"]);
+                    assert_eq!(files["tls.crt"], files["tls.key"]);
+                }
+                Err(Problem::Unknown(_)) => {}
+                Err(problem) => {
+                    done.store(true, Ordering::Relaxed);
+                    panic!("{problem:?}");
+                }
+            }
+        }
+        swapping.join().unwrap();
+        assert!(mounted("default", folder.path()).is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_parsed_is_tried_once() {
+        let files =
+            || BTreeMap::from([("tls.crt".to_owned(), b"none".to_vec()), ("tls.key".to_owned(), b"none".to_vec())]);
+        let parsed = Parsed::default();
+        let problem = parsed.identity(files()).await.err().unwrap();
+        // Shows whether what is remembered is asked.
+        parsed.lock().as_mut().expect("it is remembered").parsed = Err(CredentialError::CostlyPkcs12);
+        assert_ne!(problem, CredentialError::CostlyPkcs12);
+        assert_eq!(parsed.identity(files()).await.err(), Some(CredentialError::CostlyPkcs12));
+        assert_eq!(parsed.identity(BTreeMap::new()).await.err(), Some(CredentialError::Nothing));
     }
 
     #[test]

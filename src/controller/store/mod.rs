@@ -26,7 +26,7 @@ pub(super) use self::{
     row::Stores,
 };
 use self::{
-    proposal::{may_go_on, next_look, proposal},
+    proposal::{admitted, may_go_on, next_look, proposal},
     row::Proposal,
 };
 use super::{
@@ -36,7 +36,7 @@ use super::{
 };
 use crate::{
     api::{
-        Reason, Store,
+        Auth, Reason, Store,
         condition::{self, kind},
         names,
     },
@@ -70,16 +70,16 @@ pub(super) fn sweep(context: &Context) {
 /// Brings one store up to date.
 pub(super) async fn reconcile(store: Store, context: &Arc<Context>) -> Action {
     let name = store.name();
-    if store.metadata().deletion_timestamp.is_some() || !context.serves(&name) {
+    if !context.serves(&name) {
         return Action::await_change();
     }
+    // One that is being deleted, and held by somebody's finalizer, is in use until it is gone: it is looked after like any other.
     context.stores.with(&name, |row| {
         if row.heard.is_none() {
             // After a restart the one in use is the one that was.
             row.certificate = store.status().and_then(|status| status.certificate.clone());
         }
     });
-    watch_references(context, &store);
     let Connected { looked, next } = connect(context, &store).await;
     if let Some(id) =
         store.metadata().annotations.as_ref().and_then(|all| all.get(names::CONFIRM_WITHDRAWAL_ANNOTATION))
@@ -118,10 +118,31 @@ struct Connected {
 async fn connect(context: &Arc<Context>, store: &Store) -> Connected {
     let name = store.name();
     let (config, auth) = (&context.config, &store.connection().auth);
-    let mounted = auth.client_certificate.as_ref().is_some_and(|certificate| certificate.mount.is_some());
+    // While what the spec says now is not used, what it said before is.
+    let before = context.stores.with(&name, |row| row.proven.as_ref().map(|(_, used)| used.auth.clone()));
+    let before = before.filter(|before| before != auth);
+    let certificates = [Some(auth), before.as_ref()].into_iter().flatten().map(|auth| &auth.client_certificate);
+    let mounted = certificates.flatten().any(|certificate| certificate.mount.is_some());
     // Nothing tells when a mounted file changes, or when a clock is set.
     let poll = if mounted { config.credential_poll } else { config.clock_check };
-    let (looked, again) = match proposal(context, store).await {
+    let proposal = match admitted(context, store) {
+        Ok(asked) => {
+            // Before it is read, so that no change is missed.
+            watch_references(context, store, before.as_ref());
+            if let Some(before) = &before
+                && let Err(Problem::Stop(trouble)) = Reader::new(&context.client, config, store).present(before).await
+            {
+                unusable(context, store, trouble, true);
+            }
+            proposal(context, store, asked).await
+        }
+        Err(problem) => {
+            // Each watch is a request that the API server holds open: whoever makes stores beyond what is served gets none.
+            context.stores.with(&name, |row| row.watches.clear());
+            Err(problem)
+        }
+    };
+    let (looked, again) = match proposal {
         Ok(proposal) => {
             open(context, store, &proposal.domain);
             propose(context, store, proposal);
@@ -232,7 +253,7 @@ fn propose(context: &Arc<Context>, store: &Store, proposal: Proposal) {
         Some(row.metrics.get_or_insert_with(|| context.metrics.store(&name)).clone())
     });
     let Some(metrics) = metrics else { return };
-    let Proposal { domain, roots, credential, options } = &proposal;
+    let Proposal { domain, roots, credential, options, .. } = &proposal;
     let observer = Arc::new(Observe { metrics, store: name.clone(), context: Arc::downgrade(context) });
     match Client::new(&domain.endpoint, &domain.okms_id, roots, credential, *options, observer) {
         Ok(client) => {
@@ -251,25 +272,22 @@ fn propose(context: &Arc<Context>, store: &Store, proposal: Proposal) {
     }
 }
 
-/// Follows, by name, what the store refers to now, and no others.
-fn watch_references(context: &Arc<Context>, store: &Store) {
-    let connection = store.connection();
-    let (auth, name) = (&connection.auth, store.name());
+/// Follows, by name, what the store refers to now, and what it authenticated with `before` where that is in use; and no others.
+fn watch_references(context: &Arc<Context>, store: &Store, before: Option<&Auth>) {
+    let (connection, name) = (store.connection(), store.name());
     let namespace: Arc<str> = credential::namespace_of(&context.config, store).into();
     let secret = |name: &str| Reference::Secret { namespace: namespace.clone(), name: name.to_owned() };
     let config_map = |name: &str| Reference::ConfigMap { namespace: namespace.clone(), name: name.to_owned() };
-    let certificate = auth.client_certificate.as_ref().and_then(|auth| auth.secret_ref.as_ref());
-    let service_account = auth.oauth2.as_ref();
+    let mut wanted: Vec<Reference> = Vec::new();
+    for auth in [Some(&connection.auth), before].into_iter().flatten() {
+        let certificate = auth.client_certificate.as_ref().and_then(|auth| auth.secret_ref.as_ref());
+        let token = auth.token.as_ref().map(|auth| &auth.secret_ref.name);
+        let service_account = auth.oauth2.as_ref().map(|auth| &auth.secret_ref.name);
+        let names = [certificate.map(|reference| &reference.name), token, service_account];
+        wanted.extend(names.into_iter().flatten().map(|name| secret(name)));
+    }
+    let service_account = connection.auth.oauth2.as_ref();
     let authorities = [connection.ca.as_ref(), service_account.and_then(|auth| auth.ca.as_ref())];
-    let mut wanted: Vec<Reference> = [
-        certificate.map(|reference| &reference.name),
-        auth.token.as_ref().map(|auth| &auth.secret_ref.name),
-        service_account.map(|auth| &auth.secret_ref.name),
-    ]
-    .into_iter()
-    .flatten()
-    .map(|name| secret(name))
-    .collect();
     for ca in authorities.into_iter().flatten() {
         wanted.extend(ca.secret_ref.as_ref().map(|reference| secret(&reference.name)));
         wanted.extend(ca.config_map_ref.as_ref().map(|reference| config_map(&reference.name)));

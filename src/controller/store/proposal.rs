@@ -9,14 +9,14 @@ use super::{
     row::Proposal,
 };
 use crate::{
-    api::{OkmsStore, Store},
+    api::{Auth, OkmsStore, Store},
     feed::Domain,
     model::OkmsId,
     okms::{ClientOptions, Credential, Endpoint, Roots},
 };
 
-/// What a client is to be made of, by the present spec and credential.
-pub(super) async fn proposal(context: &Context, store: &Store) -> Result<Proposal, Problem> {
+/// What the spec names, if the operator may serve such a store at all. It looks at nothing that the store refers to.
+pub(super) fn admitted(context: &Context, store: &Store) -> Result<Asked, Problem> {
     let asked = Asked::of(store)?;
     if let Store::Namespaced(own) = store {
         let namespace = own.metadata.namespace.as_deref().unwrap_or_default();
@@ -24,14 +24,19 @@ pub(super) async fn proposal(context: &Context, store: &Store) -> Result<Proposa
         let older = others.iter().take_while(|other| other.metadata.uid != own.metadata.uid).count();
         permitted(&context.config, own, &asked.endpoint, older)?;
     }
+    Ok(asked)
+}
+
+/// What a client is to be made of, by the present spec and credential.
+pub(super) async fn proposal(context: &Context, store: &Store, asked: Asked) -> Result<Proposal, Problem> {
     let parsed = context.stores.with(&store.name(), |row| row.parsed.clone());
     let reader = Reader::new(&context.client, &context.config, store).remembering(parsed);
     let parts = Parts::read(&reader, store, &asked).await?;
     let okms_id = match asked.okms_id {
         Some(id) => id,
-        None => domain_of(context, store, &parts.credential)?,
+        None => domain_of(context, store, &asked.endpoint, &parts.credential)?,
     };
-    Ok(parts.of_domain(Domain { endpoint: asked.endpoint, okms_id }))
+    Ok(parts.of_domain(Domain { endpoint: asked.endpoint, okms_id }, &store.connection().auth))
 }
 
 /// What the spec names.
@@ -70,9 +75,9 @@ impl Parts {
         Ok(Self { credential, roots, options })
     }
 
-    fn of_domain(self, domain: Domain) -> Proposal {
+    fn of_domain(self, domain: Domain, auth: &Auth) -> Proposal {
         let Self { credential, roots, options } = self;
-        Proposal { domain, roots, credential, options }
+        Proposal { domain, roots, credential, options, auth: auth.clone() }
     }
 }
 
@@ -120,10 +125,20 @@ pub(in crate::controller) fn own_domain(credential: &Credential) -> Result<&Okms
 
 /// The domain that a certificate names, for a store whose spec names none.
 ///
-/// Once one of its certificates was in use, a certificate of another domain does not move the store there; only its spec does.
-fn domain_of(context: &Context, store: &Store, credential: &Credential) -> Result<OkmsId, Problem> {
+/// Once one of its certificates was in use, a certificate of another domain does not move the store there; only its spec does, by
+/// okmsId or by another endpoint. An edit of anything else is no consent to that.
+fn domain_of(
+    context: &Context,
+    store: &Store,
+    endpoint: &Endpoint,
+    credential: &Credential,
+) -> Result<OkmsId, Problem> {
     let own = own_domain(credential)?;
     let bound: Option<OkmsId> = context.stores.with(&store.name(), |row| {
+        if let Some((_, used)) = row.proven.as_ref().filter(|(_, used)| used.credential.identity().is_some()) {
+            return (used.domain.endpoint == *endpoint).then(|| used.domain.okms_id.clone());
+        }
+        // Nothing proved to work since the operator started, or since the credential went away.
         let status = row.status.as_ref().or(store.status())?;
         let holds = row.certificate.is_some() && status.observed_generation == store.generation();
         status.okms_id.as_deref().filter(|_| holds)?.parse().ok()

@@ -15,7 +15,7 @@ use super::{
     credential::Parsed,
 };
 use crate::{
-    api::{CertificateStatus, StoreStatus},
+    api::{Auth, CertificateStatus, StoreStatus},
     feed::Domain,
     model::{StoreName, StoreTrouble},
     okms::{self, ClientOptions, Credential, Roots},
@@ -53,6 +53,8 @@ pub(super) struct Proposal {
     pub roots: Roots,
     pub credential: Credential,
     pub options: ClientOptions,
+    /// Where the credential is from.
+    pub auth: Auth,
 }
 
 impl Stores {

@@ -35,15 +35,17 @@ pub(super) async fn write(context: &Context, store: &Store, looked: bool) -> Res
         if let Some(standing) = &standing
             && standing.health == Health::Ready
         {
-            // One that was rejected is tried again now and then, but is known.
-            if (standing.proving && standing.rejected.is_none()) || !looked {
+            if standing.proving || !looked {
                 if row.proven.as_ref().is_none_or(|(proven, _)| *proven != generation) {
                     // Nothing is said of this generation before it is known.
                     return (old.clone(), old.unwrap_or_default());
                 }
-            } else if !standing.proving && standing.rejected.is_none() && row.trouble.is_none() {
+            } else if standing.rejected.is_none() && row.trouble.is_none() {
                 settle(row, generation);
             }
+        } else if !looked && !observed && old.is_some() {
+            // What is wrong with the generation before says nothing of this one.
+            return (old.clone(), old.unwrap_or_default());
         }
         let mut status = old.clone().unwrap_or_default();
         status.observed_generation = generation;
@@ -164,13 +166,17 @@ fn ready(
         (Health::Ready, None, _) => {
             (Status::True, StoreReason::Reachable, "OKMS answers and accepts the credential".to_owned())
         }
+        // What was wrong before says nothing of what is being tried now.
+        (Health::Down { .. }, _, None) if standing.is_some_and(|standing| standing.proving) => waiting(),
         (Health::Down { trouble }, ..) | (Health::Unproven, _, Some(trouble)) => {
             (Status::False, trouble.kind.into(), trouble.message.clone())
         }
-        (Health::Unproven, _, None) => {
-            (Status::False, StoreReason::Progressing, "waiting for the first answer of OKMS".to_owned())
-        }
+        (Health::Unproven, _, None) => waiting(),
     }
+}
+
+fn waiting() -> (Status, StoreReason, String) {
+    (Status::False, StoreReason::Progressing, "waiting for the first answer of OKMS".to_owned())
 }
 
 /// Where people put a credential of the store.

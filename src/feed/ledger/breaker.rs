@@ -125,8 +125,9 @@ impl Breaker {
         self.current.is_some()
     }
 
-    pub fn has_candidate(&self) -> bool {
-        self.candidate.is_some()
+    /// Whether there is a candidate of which nothing is known yet.
+    pub fn is_proving(&self) -> bool {
+        self.candidate.as_ref().is_some_and(|probe| probe.failures == 0)
     }
 
     /// Whether requests other than the probe may be made.

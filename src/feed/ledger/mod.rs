@@ -332,9 +332,9 @@ impl Ledger {
         (floor > Duration::ZERO).then(|| THROTTLE_STEP.mul_f64(steps.ceil()))
     }
 
-    /// Whether a new credential waits to be proven.
+    /// Whether a new credential waits to be proven, and has not failed yet.
     pub fn is_proving(&self) -> bool {
-        self.breaker.has_candidate()
+        self.breaker.is_proving()
     }
 
     /// How many sources are in which state, and when the one that waits longest was last checked.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{
     Call, Fault, FaultKind, Ledger, Now, ObjectId, Outcome, Purpose, Request,
-    breaker::{Health, Probed, Suspect},
+    breaker::{Breaker, Health, Probed, Suspect},
     entry::{Entry, Mode, Seen, withdrawn_among},
     timing::phase,
 };
@@ -65,7 +65,8 @@ impl Ledger {
     }
 
     fn probe_ended(&mut self, now: Now, request: &Request, outcome: Outcome) {
-        let before = (self.breaker.health.clone(), self.breaker.rejected.clone());
+        let stands = |breaker: &Breaker| (breaker.health.clone(), breaker.rejected.clone(), breaker.is_proving());
+        let before = stands(&self.breaker);
         let was_down = matches!(self.breaker.health, Health::Down { .. });
         let fault = match outcome {
             Outcome::Failed(fault) if fault.kind != FaultKind::NotFound => Some(fault),
@@ -99,7 +100,7 @@ impl Ledger {
             self.budget.calm(now.mono);
         }
         // The status of a store names the certificate in use, so a new one is news in any case.
-        if probed == Probed::Promoted || before != (self.breaker.health.clone(), self.breaker.rejected.clone()) {
+        if probed == Probed::Promoted || before != stands(&self.breaker) {
             self.store_changed(now);
         }
     }

@@ -320,3 +320,17 @@ fn a_value_is_read_even_where_checks_take_longer_than_their_interval() {
     }
     assert!(read, "version 2 was never read");
 }
+
+#[test]
+fn a_credential_that_fails_like_the_one_before_is_news_all_the_same() {
+    let mut world = World::new();
+    world.ledger.disconnect(world.now, StoreTrouble { kind: StoreTroubleKind::InvalidCredential, message: "x".into() });
+    for n in 0..3 {
+        world.ledger.propose_credential(world.now);
+        assert!(world.ledger.is_proving());
+        let probe = world.started().remove(0);
+        world.answer(&probe, Outcome::Failed(fault(FaultKind::Tls)));
+        assert!(!world.ledger.is_proving());
+        assert!(world.ledger.poll(world.now).store_changed, "until then, the status says that {n} is being tried");
+    }
+}
