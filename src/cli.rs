@@ -124,6 +124,16 @@ struct Check {
     #[arg(long, value_name = "DIR", env = "OKMS_OPERATOR_MOUNT_ROOT", default_value = "/etc/okms")]
     mount_root: PathBuf,
 
+    /// As for run: where an OkmsStore may send a credential. Give what the operator was given, if it is not OVHcloud's own.
+    #[arg(
+        long = "allowed-endpoint",
+        value_name = "PATTERN",
+        env = "OKMS_OPERATOR_ALLOWED_ENDPOINT",
+        value_delimiter = ',',
+        conflicts_with = "endpoint"
+    )]
+    allowed_endpoints: Vec<EndpointPattern>,
+
     /// The address of an OKMS, to try a credential without a store.
     #[arg(long, value_name = "URL")]
     endpoint: Option<String>,
@@ -176,6 +186,7 @@ impl Check {
                 },
                 own_namespace: self.operator_namespace,
                 mount_root: self.mount_root,
+                allowed_endpoints: or_ovhcloud(self.allowed_endpoints),
             },
             (None, endpoint) => {
                 let credential = match (self.cert, self.key, self.credential) {
@@ -217,7 +228,7 @@ struct Run {
     #[arg(long = "cluster-store", value_name = "NAME", env = "OKMS_OPERATOR_CLUSTER_STORE", value_delimiter = ',')]
     cluster_stores: Vec<String>,
 
-    /// Whether the stores of namespaces (OkmsStore) are served. false: only ClusterOkmsStores are.
+    /// Whether the stores of namespaces (OkmsStore) are served. false: only ClusterOkmsStores are, and the others are told so.
     #[arg(
         long,
         value_name = "BOOL",
@@ -327,10 +338,7 @@ impl From<Run> for Options {
             watch_namespaces: run.watch_namespaces,
             cluster_stores: run.cluster_stores,
             namespaced_stores: run.namespaced_stores.then(|| NamespacedStores {
-                allowed_endpoints: match run.allowed_endpoints {
-                    none if none.is_empty() => EndpointPattern::ovhcloud(),
-                    some => some,
-                },
+                allowed_endpoints: or_ovhcloud(run.allowed_endpoints),
                 max_per_namespace: run.max_stores_per_namespace,
             }),
             mount_root: run.mount_root,
@@ -353,6 +361,10 @@ impl ValueEnum for LogFormat {
             Self::Text => clap::builder::PossibleValue::new("text").help("For people"),
         })
     }
+}
+
+fn or_ovhcloud(patterns: Vec<EndpointPattern>) -> Vec<EndpointPattern> {
+    if patterns.is_empty() { EndpointPattern::ovhcloud() } else { patterns }
 }
 
 /// A DNS label (RFC 1123), as Kubernetes wants the names of namespaces.

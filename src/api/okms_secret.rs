@@ -387,6 +387,22 @@ impl OkmsSecret {
     }
 }
 
+impl OkmsSecret {
+    /// Whether this is the store to read from: [`Self::store_name`] without making a name.
+    pub fn names(&self, store: &StoreName) -> bool {
+        let reference = self.spec.store_ref.as_ref();
+        let name = reference.and_then(|store| store.name.as_deref()).unwrap_or(names::DEFAULT_STORE);
+        let kind = reference.and_then(|store| store.kind).unwrap_or_default();
+        **store.name() == *name
+            && match store.namespace() {
+                None => kind == StoreRefKind::ClusterOkmsStore,
+                Some(namespace) => {
+                    kind == StoreRefKind::OkmsStore && self.metadata.namespace.as_deref() == Some(&**namespace)
+                }
+            }
+    }
+}
+
 impl OkmsSecretSpec {
     /// What is read: the entries of `sources`, or the one that `path` and what stands beside it mean.
     pub fn sources(&self) -> Cow<'_, [SourceSpec]> {

@@ -10,10 +10,10 @@ use serde::Serialize;
 
 use super::{
     Config,
-    store::{Asked, Problem, Reader, Stage, own_domain, stage},
+    store::{Asked, Problem, Reader, Stage, allowed, own_domain, stage},
 };
 use crate::{
-    api::{ClusterOkmsStore, OkmsStore, Store, condition, condition::kind},
+    api::{ClusterOkmsStore, OkmsStore, Store, StoreReason, condition, condition::kind},
     model::{OkmsId, Path, StoreTrouble},
     okms::{
         Client, ClientOptions, Credential, Endpoint, Error, ErrorKind, Identity, Observer, Operation, Outcome, Roots,
@@ -166,7 +166,12 @@ struct Connection {
 }
 
 async fn connected(report: &mut Report, client: &Kubernetes, config: &Config, store: &Store) -> Option<Connection> {
-    let asked = report.keep("spec", Asked::of(store), |asked| format!("it names {}", asked.endpoint))?;
+    let asked = Asked::of(store).and_then(|asked| match (store, &config.namespaced_stores) {
+        // Whoever made the store chose where the credential goes.
+        (Store::Namespaced(own), Some(settings)) => allowed(settings, own, &asked.endpoint).map(|()| asked),
+        _ => Ok(asked),
+    });
+    let asked = report.keep("spec", asked, |asked| format!("it names {}", asked.endpoint))?;
     let reader = Reader::new(client, config, store);
     let connection = store.connection();
     let mount = connection.auth.client_certificate.as_ref().and_then(|auth| auth.mount.as_ref());
@@ -182,7 +187,9 @@ async fn connected(report: &mut Report, client: &Kubernetes, config: &Config, st
     let roots = report.keep("authorities", roots, describe_roots);
     let credential = credential?;
     let okms_id = keep_domain(report, asked.okms_id, &credential)?;
-    let options = ClientOptions { timeout: store.limits().timeout(), ..ClientOptions::default() };
+    let timeout = store.limits().timeout();
+    let connect_timeout = timeout.min(ClientOptions::default().connect_timeout);
+    let options = ClientOptions { timeout, connect_timeout, ..ClientOptions::default() };
     Some(Connection { endpoint: asked.endpoint, okms_id, credential, roots: roots?, options })
 }
 
@@ -341,7 +348,11 @@ fn told(report: &mut Report, store: &Store) {
         Some(ready) if ready.status == "True" => {
             report.say("operator", Verdict::Right, "it says that the store is Ready");
         }
-        Some(ready) => report.say("operator", Verdict::Wrong, format!("it says {}: {}", ready.reason, ready.message)),
+        Some(ready) => {
+            let progresses = ready.reason == StoreReason::Progressing.as_str();
+            let verdict = if progresses { Verdict::Warning } else { Verdict::Wrong };
+            report.say("operator", verdict, format!("it says {}: {}", ready.reason, ready.message));
+        }
         None => report.say("operator", Verdict::Warning, "it has not said how the store stands"),
     }
 }

@@ -53,8 +53,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Queue<K> {
 pub(super) struct Known {
     pub secrets: Queue<OkmsSecret>,
     pub targets: reflector::Store<TargetMeta>,
-    /// Absent where the stores of namespaces are not served.
-    pub stores: Option<Queue<OkmsStore>>,
+    pub stores: Queue<OkmsStore>,
 }
 
 pub(super) struct Context {
@@ -92,15 +91,14 @@ impl Context {
 
     pub fn all_stores(&self) -> impl Iterator<Item = Store> {
         let shared = self.cluster_stores.objects.state().into_iter().map(Store::Cluster);
-        let own = self.known.values().filter_map(|known| known.stores.as_ref());
-        shared.chain(own.flat_map(|stores| stores.objects.state()).map(Store::Namespaced))
+        let own = self.known.values().flat_map(|known| known.stores.objects.state());
+        shared.chain(own.map(Store::Namespaced))
     }
 
     /// The stores of one namespace, in the order in which they were made.
     pub fn stores_of(&self, namespace: &str) -> Vec<Arc<OkmsStore>> {
-        let stores = self.known(namespace).and_then(|known| known.stores.as_ref());
-        let mut stores = stores.map_or_else(Vec::new, |stores| {
-            stores.objects.state_filter(|store| store.metadata.namespace.as_deref() == Some(namespace))
+        let mut stores = self.known(namespace).map_or_else(Vec::new, |known| {
+            known.stores.objects.state_filter(|store| store.metadata.namespace.as_deref() == Some(namespace))
         });
         stores.sort_by_key(|store| (store.metadata.creation_timestamp.clone(), store.name_any()));
         stores
@@ -121,10 +119,11 @@ impl Context {
 
     /// Has every `OkmsSecret` of a namespace looked at.
     pub fn wake_namespace(&self, namespace: &str) {
-        for object in self.known(namespace).into_iter().flat_map(|known| known.secrets.objects.state()) {
-            if object.metadata.namespace.as_deref() == Some(namespace) {
-                self.wake(namespace, &object.name_any());
-            }
+        let Some(known) = self.known(namespace) else { return };
+        for object in
+            known.secrets.objects.state_filter(|object| object.metadata.namespace.as_deref() == Some(namespace))
+        {
+            self.wake(namespace, &object.name_any());
         }
     }
 
@@ -132,8 +131,8 @@ impl Context {
         match store {
             StoreName::ClusterOkmsStore(name) => self.cluster_stores.wake(ObjectRef::new(name)),
             StoreName::OkmsStore { namespace, name } => {
-                if let Some(stores) = self.known(namespace).and_then(|known| known.stores.as_ref()) {
-                    stores.wake(ObjectRef::new(name).within(namespace));
+                if let Some(known) = self.known(namespace) {
+                    known.stores.wake(ObjectRef::new(name).within(namespace));
                 }
             }
         }
@@ -141,7 +140,7 @@ impl Context {
 
     /// Has every object that reads from a store looked at.
     pub fn wake_users(&self, store: &StoreName) {
-        for object in self.all_secrets().filter(|object| object.store_name() == *store) {
+        for object in self.all_secrets().filter(|object| object.names(store)) {
             self.wake(&object.namespace().unwrap_or_default(), &object.name_any());
         }
     }
@@ -176,10 +175,12 @@ impl Context {
             StoreName::ClusterOkmsStore(name) => {
                 self.cluster_stores.objects.get(&ObjectRef::new(name)).map(Store::Cluster)
             }
-            StoreName::OkmsStore { namespace, name } => {
-                let stores = self.known(namespace)?.stores.as_ref()?;
-                stores.objects.get(&ObjectRef::new(name).within(namespace)).map(Store::Namespaced)
-            }
+            StoreName::OkmsStore { namespace, name } => self
+                .known(namespace)?
+                .stores
+                .objects
+                .get(&ObjectRef::new(name).within(namespace))
+                .map(Store::Namespaced),
         }
     }
 

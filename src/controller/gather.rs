@@ -52,15 +52,7 @@ impl Run<'_> {
         };
         let name = self.object.store_name();
         let Some(store) = self.context.store(&name) else {
-            let served = name.namespace().is_none() || self.context.config.namespaced_stores.is_some();
-            let message = if served {
-                format!("{name} does not exist: create it, or correct spec.storeRef")
-            } else {
-                format!(
-                    "{name} is not served, since this operator serves no stores of namespaces (--namespaced-stores): name a \
-                     ClusterOkmsStore in spec.storeRef"
-                )
-            };
+            let message = format!("{name} does not exist: create it, or correct spec.storeRef");
             return refuse(Reason::StoreNotFound, message);
         };
         if let Some(path) = self.denied(&store, &wanted) {

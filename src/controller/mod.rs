@@ -56,6 +56,7 @@ use self::{
     row::Rows,
     store::Stores,
 };
+pub use crate::okms::EndpointPattern;
 use crate::{
     api::{self, ClusterOkmsStore, IsStore, OkmsSecret, OkmsStore, Reason, condition},
     feed::{self, Feed, Wake},
@@ -78,8 +79,7 @@ pub async fn run(
 ) -> Result<(), Error> {
     let (cluster_stores, opened_cluster_stores) = open::<ClusterOkmsStore>();
     let namespaces: Watch<NamespaceMeta> = Watch::default();
-    let (known, opened): (HashMap<_, _>, Vec<_>) =
-        scopes(&config).into_iter().map(|scope| open_scope(scope, &config)).unzip();
+    let (known, opened): (HashMap<_, _>, Vec<_>) = scopes(&config).into_iter().map(open_scope).unzip();
 
     let context = Arc::new_cyclic(|weak: &Weak<Context>| Context {
         term: Term::of_the_only_instance(),
@@ -114,9 +114,7 @@ pub async fn run(
         work.watching.spawn(watches::secrets(context.clone(), scope.clone(), secrets.watch, held));
         let held = work.hold(&targets, "the watch of target Secrets");
         work.watching.spawn(watches::targets(context.clone(), scope.clone(), targets, held));
-        if let Some(stores) = stores {
-            work.stores(scope.api(client.clone()), stores, reconcile_okms_store);
-        }
+        work.stores(scope.api(client.clone()), stores, reconcile_okms_store);
     }
 
     let Work { mut watching, filled, serving, .. } = work;
@@ -163,7 +161,7 @@ struct Opened {
     scope: Scope,
     secrets: OpenedQueue<OkmsSecret>,
     targets: Watch<TargetMeta>,
-    stores: Option<OpenedQueue<OkmsStore>>,
+    stores: OpenedQueue<OkmsStore>,
 }
 
 fn open<K>() -> (Queue<K>, OpenedQueue<K>)
@@ -175,14 +173,14 @@ where
     (Queue { objects: watch.store.clone(), wakes }, OpenedQueue { watch, woken })
 }
 
-fn open_scope(scope: Scope, config: &Config) -> ((String, Known), Opened) {
+fn open_scope(scope: Scope) -> ((String, Known), Opened) {
     let name = match &scope {
         Scope::Cluster => String::new(),
         Scope::Namespace(namespace) => namespace.to_string(),
     };
     let (secrets, opened_secrets) = open();
     let targets: Watch<TargetMeta> = Watch::default();
-    let (stores, opened_stores) = config.namespaced_stores.as_ref().map(|_| open()).unzip();
+    let (stores, opened_stores) = open();
     let known = Known { secrets, targets: targets.store.clone(), stores };
     ((name, known), Opened { scope, secrets: opened_secrets, targets, stores: opened_stores })
 }

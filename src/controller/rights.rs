@@ -8,14 +8,13 @@ use crate::api::names::GROUP;
 /// The API that has to be served: `okms-operator.io/v1alpha1`.
 pub const GROUP_VERSION: &str = "okms-operator.io/v1alpha1";
 
-/// Everything that the operator cannot work without, with or without the stores of namespaces.
-pub fn rights(namespaced_stores: bool) -> impl Iterator<Item = &'static Right> {
-    ALWAYS.iter().chain(NAMESPACED_STORES.iter().filter(move |_| namespaced_stores))
-}
-
-const ALWAYS: &[Right] = &[
+/// Everything that the operator cannot work without.
+pub const RIGHTS: &[Right] = &[
     Right { group: GROUP, resource: "okmssecrets", verbs: &["list", "watch"], scope: Scope::Watched },
     Right { group: GROUP, resource: "okmssecrets/status", verbs: &["patch"], scope: Scope::Watched },
+    // Where they are not served, that has to be told.
+    Right { group: GROUP, resource: "okmsstores", verbs: &["list", "watch"], scope: Scope::Watched },
+    Right { group: GROUP, resource: "okmsstores/status", verbs: &["patch"], scope: Scope::Watched },
     Right { group: GROUP, resource: "clusterokmsstores", verbs: &["list", "watch"], scope: Scope::Cluster },
     Right { group: GROUP, resource: "clusterokmsstores/status", verbs: &["patch"], scope: Scope::Cluster },
     Right { group: "", resource: "namespaces", verbs: &["list", "watch"], scope: Scope::Cluster },
@@ -25,11 +24,6 @@ const ALWAYS: &[Right] = &[
         verbs: &["get", "list", "watch", "create", "update", "patch", "delete"],
         scope: Scope::Watched,
     },
-];
-
-const NAMESPACED_STORES: &[Right] = &[
-    Right { group: GROUP, resource: "okmsstores", verbs: &["list", "watch"], scope: Scope::Watched },
-    Right { group: GROUP, resource: "okmsstores/status", verbs: &["patch"], scope: Scope::Watched },
 ];
 
 /// Verbs on one kind of object.
@@ -64,7 +58,7 @@ mod tests {
         let api_version = OkmsSecret::api_version(&());
         assert_eq!(api_version, GROUP_VERSION);
         for plural in [OkmsSecret::plural(&()), ClusterOkmsStore::plural(&()), OkmsStore::plural(&())] {
-            assert!(rights(true).any(|right| right.group == GROUP && right.resource == plural), "{plural}");
+            assert!(RIGHTS.iter().any(|right| right.group == GROUP && right.resource == plural), "{plural}");
         }
     }
 }

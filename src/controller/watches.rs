@@ -30,7 +30,11 @@ where
     let mut held = Some(held);
     watch
         .follow("stores", watcher(api, Selection::default()), |seen| match seen {
-            Seen::There { now, .. } => context.wake_store(&now.store_name()),
+            Seen::There { now, before: Some(_) } => context.wake_store(&now.store_name()),
+            Seen::There { now, before: None } => {
+                context.wake_store(&now.store_name());
+                store::wake_neighbours(&context, &now.store_name());
+            }
             Seen::Gone(store) => store::gone(&context, &store.store_name()),
             Seen::Listed => {
                 held.take();

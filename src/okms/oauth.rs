@@ -110,7 +110,8 @@ impl AccessTokens {
 
     /// The request under way, or a new one. It is a task of its own, so it ends whether or not anybody waits.
     fn renewal(&self, state: &mut State) -> Renewal {
-        if let Some(renewal) = &state.renewal {
+        // One that has ended, and did not say so here, has been given up with its runtime.
+        if let Some(renewal) = state.renewal.as_ref().filter(|renewal| renewal.peek().is_none()) {
             return renewal.clone();
         }
         let inner = Arc::clone(&self.0);

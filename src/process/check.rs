@@ -9,7 +9,7 @@ use std::{
 
 use super::{Error, cluster::Cluster};
 use crate::controller::{
-    Config,
+    Config, EndpointPattern, NamespacedStores,
     check::{self, Draft, Report, Subject},
 };
 
@@ -29,6 +29,8 @@ pub enum About {
         /// Where a `ClusterOkmsStore`'s Secrets are; absent: as for `run`.
         own_namespace: Option<String>,
         mount_root: PathBuf,
+        /// The endpoints and token endpoints that a store of a namespace may name.
+        allowed_endpoints: Vec<EndpointPattern>,
     },
     Draft {
         endpoint: String,
@@ -68,10 +70,17 @@ async fn look(question: &Question) -> Result<Report, Error> {
             let draft = Draft { endpoint: endpoint.clone(), okms_id: okms_id.clone(), files, ca };
             Ok(check::draft(&Config::default(), &draft, path.as_ref()).await)
         }
-        About::Store { subject, own_namespace, mount_root } => {
+        About::Store { subject, own_namespace, mount_root, allowed_endpoints } => {
             let cluster = Cluster::find().await?;
             let namespace = own_namespace.clone().unwrap_or_else(|| cluster.client.default_namespace().to_owned());
-            let config = Config { namespace, mount_root: mount_root.clone(), ..Config::default() };
+            let stores =
+                NamespacedStores { allowed_endpoints: allowed_endpoints.clone(), ..NamespacedStores::default() };
+            let config = Config {
+                namespace,
+                mount_root: mount_root.clone(),
+                namespaced_stores: Some(stores),
+                ..Config::default()
+            };
             let report = check::store(&cluster.client, &config, subject, path.as_ref()).await;
             report.map_err(|error| super::preflight::failed(&cluster, error))
         }

@@ -14,7 +14,7 @@ use kube::{Api, Client, api::PostParams};
 use tokio::time::timeout;
 
 use super::{Error, cluster::Cluster};
-use crate::controller::rights::{GROUP_VERSION, Right, Scope, rights};
+use crate::controller::rights::{GROUP_VERSION, RIGHTS, Right, Scope};
 
 /// For all questions together. Each is answered in milliseconds by a cluster that works.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -22,12 +22,11 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// How many questions are asked at once: many namespaces make many of them.
 const AT_ONCE: usize = 8;
 
-/// Ends well if the operator can work in these namespaces, none means all, and with their stores, if it serves them.
-pub(super) async fn check(cluster: &Cluster, namespaces: &[String], namespaced_stores: bool) -> Result<(), Error> {
-    let needed: Vec<_> = rights(namespaced_stores).collect();
+/// Ends well if the operator can work in these namespaces; none means all.
+pub(super) async fn check(cluster: &Cluster, namespaces: &[String]) -> Result<(), Error> {
     let questions = async {
-        crds_are_served(cluster, &needed).await?;
-        rights_are_granted(cluster, &needed, namespaces).await
+        crds_are_served(cluster).await?;
+        rights_are_granted(cluster, namespaces).await
     };
     let source = || format!("no answer within {} seconds", LIMIT.as_secs()).into();
     timeout(LIMIT, questions)
@@ -35,13 +34,13 @@ pub(super) async fn check(cluster: &Cluster, namespaces: &[String], namespaced_s
         .unwrap_or_else(|_| Err(Error::Unreachable { server: cluster.server.clone(), source: source() }))
 }
 
-async fn crds_are_served(cluster: &Cluster, needed: &[&Right]) -> Result<(), Error> {
+async fn crds_are_served(cluster: &Cluster) -> Result<(), Error> {
     let served = match cluster.client.list_api_group_resources(GROUP_VERSION).await {
         Ok(list) => list.resources.into_iter().map(|resource| resource.name).collect(),
         Err(kube::Error::Api(status)) if status.code == 404 => Vec::new(),
         Err(error) => return Err(failed(cluster, error)),
     };
-    let own = needed.iter().filter(|right| !right.group.is_empty() && !right.resource.contains('/'));
+    let own = RIGHTS.iter().filter(|right| !right.group.is_empty() && !right.resource.contains('/'));
     let missing: Vec<_> =
         own.map(|right| right.resource).filter(|resource| !served.iter().any(|name| name == resource)).collect();
     if missing.is_empty() {
@@ -51,9 +50,9 @@ async fn crds_are_served(cluster: &Cluster, needed: &[&Right]) -> Result<(), Err
     Err(Error::CrdsMissing { server: cluster.server.clone(), missing })
 }
 
-async fn rights_are_granted(cluster: &Cluster, needed: &[&Right], namespaces: &[String]) -> Result<(), Error> {
+async fn rights_are_granted(cluster: &Cluster, namespaces: &[String]) -> Result<(), Error> {
     let questions =
-        needed.iter().flat_map(|right| places(right, namespaces).into_iter().map(move |place| (*right, place)));
+        RIGHTS.iter().flat_map(|right| places(right, namespaces).into_iter().map(move |place| (right, place)));
     let lacking: Vec<Option<String>> = stream::iter(questions)
         .map(|(right, place)| lacking(cluster, right, place))
         .buffered(AT_ONCE)

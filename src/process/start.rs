@@ -63,7 +63,7 @@ async fn until_stopped(options: Options) -> Result<(), Error> {
 async fn operate(options: Options, cancel: &CancellationToken) -> Result<(), Error> {
     let ready = async {
         let cluster = Cluster::find().await?;
-        preflight::check(&cluster, &options.watch_namespaces, options.namespaced_stores.is_some()).await?;
+        preflight::check(&cluster, &options.watch_namespaces).await?;
         Ok(cluster)
     };
     // A stop during the start finds nothing to drain.

@@ -253,7 +253,7 @@ fn it_may_do_no_more_than_its_work() {
 fn it_may_do_all_that_its_start_asks_for() {
     let cluster = installed();
     let account = "--as=system:serviceaccount:okms-system:okms-operator";
-    for right in rights::rights(true) {
+    for right in rights::RIGHTS {
         let (resource, subresource) = right.resource.split_once('/').unwrap_or((right.resource, ""));
         let resource = [resource, right.group].join(".");
         for verb in right.verbs {

@@ -126,13 +126,23 @@ async fn what_is_wrong_with_a_store_is_said_in_the_line_of_the_thing() {
         let store = format!("s{n}");
         world.put_credential_files(files).await;
         world.create_okms_store(&world.name, &store, spec).await;
-        let checked = Checked::run(&["--store", &store, "--namespace", &world.name, "--path", path]).await;
+        let about = ["--store", &store, "--namespace", &world.name];
+        let checked =
+            Checked::run(&[&about[..], &["--path", path, "--allowed-endpoint", "https://127.0.0.1:*"]].concat()).await;
         let line = checked.line(mark, check);
         assert!(line.contains(words), "{n}: {line}");
         assert_eq!(checked.code, i32::from(mark != '!'), "{n}\n{}", checked.out);
         let api = world.okms_stores(&world.name);
         api.delete(&store, &kube::api::DeleteParams::default()).await.unwrap();
     }
+    world.stop().await;
+    // Whoever looks at it must not send the credential where its owner likes.
+    world.put_credential(&world.certificate).await;
+    world.create_okms_store(&world.name, "elsewhere", json!({})).await;
+    let connections = world.sim.counters().connections;
+    let checked = Checked::run(&["--store", "elsewhere", "--namespace", &world.name]).await;
+    assert!(checked.line('✗', "spec").contains("--allowed-endpoint"), "{}", checked.out);
+    assert_eq!((checked.code, world.sim.counters().connections), (1, connections));
     world.create_store(json!({})).await;
     let mounted = Checked::run(&["--store", &world.name]).await;
     assert_eq!(mounted.code, 1);

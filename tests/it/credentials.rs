@@ -1,7 +1,13 @@
 //! The credential of a store while it is in use: replaced under load, replaced by a bad one, removed, and given back; its CA, its
 //! limits and its endpoint likewise.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
@@ -10,14 +16,15 @@ use kube::{
 };
 use okms_operator::{
     api::{StoreStatus, condition},
-    controller::Config,
+    controller::{Config, health::Health},
 };
 use okms_sim::{Action, ClientCertificate, Fault, Grants, Options, RevokedConnections, Sim, Validity};
 use serde_json::{Value, json};
 
 use crate::{
     load::{Failures, LOAD, Load},
-    world::{CREDENTIAL, World, by_secret, eventually, ready_of},
+    tapped,
+    world::{CREDENTIAL, World, by_secret, client_config, eventually, ready_of},
 };
 
 /// How often a credential is replaced under load.
@@ -388,6 +395,42 @@ async fn a_certificate_whose_identity_may_read_nothing_is_not_used_until_it_may(
     world.synced("db", &[("v", "3")]).await;
     assert_eq!(failures.seen(&world).await, Vec::<String>::new());
     world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_said_of_a_store_before_a_restart_is_believed_only_for_so_long() {
+    let mut world = By::Secret.world("unread").await;
+    world.domain.put("db", json!({"v": "1"}));
+    world.apply("db", json!({"path": "db"})).await;
+    world.synced("db", &[("v", "1")]).await;
+    world.stop().await;
+    // The API server answers everything but the credential.
+    let answers = Arc::new(AtomicBool::new(false));
+    let (gives, path) = (answers.clone(), format!("GET /api/v1/namespaces/{}/secrets/{CREDENTIAL}", world.name));
+    let config = client_config().await;
+    let client = tapped::garbling(config, move |request| request == path && !gives.load(Ordering::Relaxed));
+    world.start_as(world.config(), client, Health::default());
+    let words = world.store_ready("False", "InvalidCredential").await;
+    assert!(words.contains("cannot be read, because the Kubernetes API does not answer"), "{words}");
+    world.ready("db", "False", "StoreNotReady").await;
+    answers.store(true, Ordering::Relaxed);
+    world.store_ready("True", "Reachable").await;
+    world.domain.put("db", json!({"v": "2"}));
+    world.synced("db", &[("v", "2")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_of_something_else_is_not_blamed_for_a_credential_that_is_not_used() {
+    let world = By::Secret.world("blame").await;
+    world.store_ready("True", "Reachable").await;
+    By::Secret.put_files(&world, "no certificate", "no key").await;
+    let rejected = |status: &StoreStatus| condition::find(&status.conditions, "CredentialsRejected").is_some();
+    status(&world, "it is rejected", rejected).await;
+    world.patch_store(json!({"spec": {"refreshInterval": "2s"}})).await;
+    let generation = world.stores().get(&world.name).await.unwrap().metadata.generation.unwrap();
+    let status = status(&world, "the edit is looked at", |status| status.observed_generation == generation).await;
+    assert!(rejected(&status));
+    assert_eq!(condition::find(&status.conditions, "Ready").unwrap().status, "True");
 }
 
 #[tokio::test(flavor = "multi_thread")]

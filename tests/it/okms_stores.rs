@@ -112,10 +112,11 @@ async fn the_oldest_stores_of_a_namespace_are_served_and_the_next_gets_a_place_t
 async fn an_operator_that_serves_no_stores_of_namespaces_says_so() {
     let world = world("off", |_, config| config.namespaced_stores = None).await;
     world.create_okms_store(&world.name, "vault", json!({})).await;
-    world.apply("db", by_own("vault", "db")).await;
-    let object = world.ready("db", "False", "StoreNotFound").await;
-    let words = message(&object);
+    let words = world.okms_store_ready(&world.name, "vault", "False", "NotAllowed").await;
     assert!(words.contains("--namespaced-stores") && words.contains("ClusterOkmsStore"), "{words}");
+    world.apply("db", by_own("vault", "db")).await;
+    let object = world.ready("db", "False", "StoreNotReady").await;
+    assert!(message(&object).contains("--namespaced-stores"), "{}", message(&object));
     assert_eq!(world.sim.counters().connections, 0);
 }
 

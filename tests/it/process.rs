@@ -55,7 +55,7 @@ fn without_crds_it_says_how_to_install_them_and_with_them_it_serves_until_a_sign
     let home = TempDir::new().unwrap();
     let (code, line) = fails(operator(&home).env("KUBECONFIG", cluster.kubeconfig()));
     assert_eq!(code, 4, "{line}");
-    assert!(line.contains("okmssecrets and clusterokmsstores and okmsstores of okms-operator.io/v1alpha1"), "{line}");
+    assert!(line.contains("okmssecrets and okmsstores and clusterokmsstores of okms-operator.io/v1alpha1"), "{line}");
     assert!(line.contains("okms-operator crds | kubectl apply --server-side -f -"), "{line}");
 
     install_crds(&cluster);

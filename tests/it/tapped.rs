@@ -17,7 +17,14 @@ type Tap = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// A client that shows its requests to `tap` before it sends them.
 pub(crate) fn client(config: Config, tap: impl Fn(&str) + Send + Sync + 'static) -> Client {
-    ClientBuilder::try_from(config).unwrap().with_layer(&Tapping(Arc::new(tap))).build()
+    let tapping = Tapping { tap: Arc::new(tap), garbles: Arc::new(|_| false) };
+    ClientBuilder::try_from(config).unwrap().with_layer(&tapping).build()
+}
+
+/// A client some of whose requests arrive so that the API server can make nothing of them, and says so.
+pub(crate) fn garbling(config: Config, garbles: impl Fn(&str) -> bool + Send + Sync + 'static) -> Client {
+    let tapping = Tapping { tap: Arc::new(|_| {}), garbles: Arc::new(garbles) };
+    ClientBuilder::try_from(config).unwrap().with_layer(&tapping).build()
 }
 
 /// A client that writes down its requests.
@@ -27,19 +34,25 @@ pub(crate) fn recording(config: Config) -> (Client, Arc<Mutex<Vec<String>>>) {
     (client(config, move |request| record.lock().unwrap().push(request.to_owned())), requests)
 }
 
-struct Tapping(Tap);
+type Garbles = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
+struct Tapping {
+    tap: Tap,
+    garbles: Garbles,
+}
 
 impl<S> Layer<S> for Tapping {
     type Service = Tapped<S>;
 
     fn layer(&self, inner: S) -> Tapped<S> {
-        Tapped { inner, tap: self.0.clone() }
+        Tapped { inner, tap: self.tap.clone(), garbles: self.garbles.clone() }
     }
 }
 
 struct Tapped<S> {
     inner: S,
     tap: Tap,
+    garbles: Garbles,
 }
 
 impl<S> Service<http::Request<Body>> for Tapped<S>
@@ -55,8 +68,12 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         let shown = format!("{} {}", request.method(), request.uri().path());
+        if (self.garbles)(&shown) {
+            // Which has to have a body.
+            *request.method_mut() = http::Method::PUT;
+        }
         let tap = self.tap.clone();
         let answer = self.inner.call(request);
         Box::pin(async move {

@@ -75,7 +75,7 @@ pub struct OAuth2Auth {
     /// https://ca.ovh.com/auth/oauth2/token in Canada, https://us.ovhcloud.com/auth/oauth2/token in the United States.
     #[schemars(length(min = 1, max = 255))]
     #[x_kube(validation = (
-        r"self.matches(r'^https://([a-zA-Z0-9.-]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?(/[a-zA-Z0-9._~/-]*)?$')",
+        r"self.matches(r'^https://([a-zA-Z0-9.-]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?(/[a-zA-Z0-9._~-]+)+$') && !self.matches('/[.][.]?(/|$)')",
         "a token endpoint is https://, a host, perhaps a port, and a path, without user, query or fragment: write it like \
          https://www.ovh.com/auth/oauth2/token"
     ))]

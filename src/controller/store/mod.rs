@@ -12,7 +12,7 @@ mod status;
 
 use std::{
     sync::{Arc, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -22,7 +22,7 @@ pub(super) use self::{
     credential::Reader,
     expiry::{Stage, stage},
     problem::Problem,
-    proposal::{Asked, own_domain},
+    proposal::{Asked, allowed, own_domain},
     row::Stores,
 };
 use self::{
@@ -50,11 +50,16 @@ pub(super) fn gone(context: &Context, store: &StoreName) {
     context.feed.close(store);
     context.stores.drop(store);
     context.wake_users(store);
-    if let Some(namespace) = store.namespace() {
-        // Another one may have its place.
-        for other in context.stores_of(namespace) {
-            context.wake_store(&Store::Namespaced(other).name());
-        }
+    // Another one may have its place.
+    wake_neighbours(context, store);
+}
+
+/// Has the stores of the same namespace looked at: how many are served is counted.
+pub(super) fn wake_neighbours(context: &Context, store: &StoreName) {
+    let (Some(namespace), Some(settings)) = (store.namespace(), &context.config.namespaced_stores) else { return };
+    // The last that is served, and the first that is not: nobody else's place changes by one.
+    for other in context.stores_of(namespace).into_iter().take(settings.max_per_namespace.saturating_add(1)) {
+        context.wake_store(&Store::Namespaced(other).name());
     }
 }
 
@@ -73,6 +78,11 @@ pub(super) async fn reconcile(store: Store, context: &Arc<Context>) -> Action {
     if !context.serves(&name) {
         return Action::await_change();
     }
+    let uid = store.metadata().uid.clone().unwrap_or_default();
+    if context.stores.with(&name, |row| row.heard.as_ref().is_some_and(|(known, _)| *known != uid)) {
+        // It was made again under its name, and the watch did not see that it had gone.
+        gone(context, &name);
+    }
     // One that is being deleted, and held by somebody's finalizer, is in use until it is gone: it is looked after like any other.
     context.stores.with(&name, |row| {
         if row.heard.is_none() {
@@ -86,7 +96,7 @@ pub(super) async fn reconcile(store: Store, context: &Arc<Context>) -> Action {
     {
         context.feed.confirm_withdrawals(&name, id);
     }
-    let heard = Some((store.metadata().uid.clone().unwrap_or_default(), store.generation()));
+    let heard = Some((uid, store.generation()));
     if context.stores.with(&name, |row| std::mem::replace(&mut row.heard, heard.clone())) != heard {
         // Access, intervals and policies may have changed.
         context.wake_users(&name);
@@ -119,7 +129,7 @@ async fn connect(context: &Arc<Context>, store: &Store) -> Connected {
     let name = store.name();
     let (config, auth) = (&context.config, &store.connection().auth);
     // While what the spec says now is not used, what it said before is.
-    let before = context.stores.with(&name, |row| row.proven.as_ref().map(|(_, used)| used.auth.clone()));
+    let before = context.stores.with(&name, |row| row.proven.as_ref().map(|proven| proven.said.auth.clone()));
     let before = before.filter(|before| before != auth);
     let certificates = [Some(auth), before.as_ref()].into_iter().flatten().map(|auth| &auth.client_certificate);
     let mounted = certificates.flatten().any(|certificate| certificate.mount.is_some());
@@ -142,6 +152,9 @@ async fn connect(context: &Arc<Context>, store: &Store) -> Connected {
             Err(problem)
         }
     };
+    if !matches!(proposal, Err(Problem::Unknown(_))) {
+        context.stores.with(&name, |row| row.unread_since = None);
+    }
     let (looked, again) = match proposal {
         Ok(proposal) => {
             open(context, store, &proposal.domain);
@@ -160,7 +173,7 @@ async fn connect(context: &Arc<Context>, store: &Store) -> Connected {
                     // Nothing tells when a certificate becomes valid.
                     (true, poll.min(config.retry_refused))
                 }
-                Problem::Unknown(_) => (false, config.credential_poll),
+                Problem::Unknown(message) => (unread(context, store, message), config.credential_poll),
             }
         }
     };
@@ -169,6 +182,19 @@ async fn connect(context: &Arc<Context>, store: &Store) -> Connected {
         expiry::next(ends, config.clock.now())
     });
     Connected { looked, next: again.min(next_look(context, until_expiry)) }
+}
+
+/// What the store refers to cannot be looked at now. What is in use stays so; but where nothing is, because the operator has just started,
+/// what was said before is believed only for so long. Answers whether something else is said by now.
+fn unread(context: &Context, store: &Store, message: String) -> bool {
+    let name = store.name();
+    let since = context.stores.with(&name, |row| *row.unread_since.get_or_insert_with(Instant::now));
+    let believed = since.elapsed() < context.config.timing.staleness_floor;
+    if believed || context.feed.domain(&name).is_some() {
+        return false;
+    }
+    unusable(context, store, StoreTrouble { kind: StoreTroubleKind::InvalidCredential, message }, true);
+    true
 }
 
 /// What the store is to be connected with now cannot be used. `stops`: neither can what was used before.
@@ -207,7 +233,8 @@ fn open(context: &Arc<Context>, store: &Store, domain: &Domain) {
         },
     };
     // What was held of another domain has to be confirmed anew.
-    let told = store.status().and_then(|status| status.withdrawal_held.as_ref());
+    let status = store.status().filter(|status| status.okms_id.as_deref() == Some(domain.okms_id.to_string().as_str()));
+    let told = status.and_then(|status| status.withdrawal_held.as_ref());
     let told = told.map(|held| (held.id.clone(), usize::try_from(held.count).unwrap_or(0)));
     let name = store.name();
     let moves = context.feed.domain(&name).is_some();
@@ -231,7 +258,7 @@ fn withdrawals_before(context: &Context, store: &StoreName, told: Option<(String
         [Reason::VersionDeactivated, Reason::VersionDestroyed, Reason::VersionPruned, Reason::SecretDeleted]
             .map(Reason::as_str);
     let mut before = Before { told, ..Before::default() };
-    for object in context.all_secrets().filter(|object| object.store_name() == *store) {
+    for object in context.all_secrets().filter(|object| object.names(store)) {
         let status = object.status.as_ref();
         let Some(ready) = status.and_then(|status| condition::find(&status.conditions, kind::READY)) else { continue };
         if ready.reason == Reason::WithdrawalHeld.as_str() {
@@ -253,7 +280,7 @@ fn propose(context: &Arc<Context>, store: &Store, proposal: Proposal) {
         Some(row.metrics.get_or_insert_with(|| context.metrics.store(&name)).clone())
     });
     let Some(metrics) = metrics else { return };
-    let Proposal { domain, roots, credential, options, .. } = &proposal;
+    let Proposal { domain, roots, credential, options } = &proposal;
     let observer = Arc::new(Observe { metrics, store: name.clone(), context: Arc::downgrade(context) });
     match Client::new(&domain.endpoint, &domain.okms_id, roots, credential, *options, observer) {
         Ok(client) => {

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::{
-    super::{Config, Context},
+    super::{Config, Context, NamespacedStores},
     credential::{Reader, token_endpoint},
     problem::Problem,
     row::Proposal,
 };
 use crate::{
-    api::{Auth, OkmsStore, Store},
+    api::{OkmsStore, Store},
     feed::Domain,
     model::OkmsId,
     okms::{ClientOptions, Credential, Endpoint, Roots},
@@ -36,7 +36,7 @@ pub(super) async fn proposal(context: &Context, store: &Store, asked: Asked) -> 
         Some(id) => id,
         None => domain_of(context, store, &asked.endpoint, &parts.credential)?,
     };
-    Ok(parts.of_domain(Domain { endpoint: asked.endpoint, okms_id }, &store.connection().auth))
+    Ok(parts.of_domain(Domain { endpoint: asked.endpoint, okms_id }))
 }
 
 /// What the spec names.
@@ -75,9 +75,9 @@ impl Parts {
         Ok(Self { credential, roots, options })
     }
 
-    fn of_domain(self, domain: Domain, auth: &Auth) -> Proposal {
+    fn of_domain(self, domain: Domain) -> Proposal {
         let Self { credential, roots, options } = self;
-        Proposal { domain, roots, credential, options, auth: auth.clone() }
+        Proposal { domain, roots, credential, options }
     }
 }
 
@@ -86,7 +86,8 @@ impl Parts {
 fn permitted(config: &Config, store: &OkmsStore, endpoint: &Endpoint, older: usize) -> Result<(), Problem> {
     let Some(settings) = &config.namespaced_stores else {
         return Err(Problem::not_allowed(
-            "this operator serves no stores of namespaces (--namespaced-stores)".to_owned(),
+            "this operator serves no stores of namespaces (--namespaced-stores): read from a ClusterOkmsStore"
+                .to_owned(),
         ));
     };
     let most = settings.max_per_namespace;
@@ -97,6 +98,15 @@ fn permitted(config: &Config, store: &OkmsStore, endpoint: &Endpoint, older: usi
             store.metadata.namespace.as_deref().unwrap_or_default()
         )));
     }
+    allowed(settings, store, endpoint)
+}
+
+/// Whether a store of a namespace names only addresses that it may send a credential to.
+pub(in crate::controller) fn allowed(
+    settings: &NamespacedStores,
+    store: &OkmsStore,
+    endpoint: &Endpoint,
+) -> Result<(), Problem> {
     let allowed = |field: &str, host: &str, port: u16| {
         if settings.allowed_endpoints.iter().any(|pattern| pattern.matches(host, port)) {
             return Ok(());
@@ -135,7 +145,8 @@ fn domain_of(
 ) -> Result<OkmsId, Problem> {
     let own = own_domain(credential)?;
     let bound: Option<OkmsId> = context.stores.with(&store.name(), |row| {
-        if let Some((_, used)) = row.proven.as_ref().filter(|(_, used)| used.credential.identity().is_some()) {
+        let proven = row.proven.as_ref().map(|proven| &proven.used);
+        if let Some(used) = proven.filter(|used| used.credential.identity().is_some()) {
             return (used.domain.endpoint == *endpoint).then(|| used.domain.okms_id.clone());
         }
         // Nothing proved to work since the operator started, or since the credential went away.
@@ -158,7 +169,7 @@ pub(super) fn may_go_on(context: &Context, store: &Store) -> bool {
     let connection = store.connection();
     let now = context.config.clock.now();
     context.stores.with(&store.name(), |row| {
-        row.proven.as_ref().is_some_and(|(_, used)| {
+        row.proven.as_ref().map(|proven| &proven.used).is_some_and(|used| {
             connection.endpoint.parse().is_ok_and(|endpoint: Endpoint| endpoint == used.domain.endpoint)
                 && connection
                     .okms_id

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use jiff::Timestamp;
@@ -15,7 +16,7 @@ use super::{
     credential::Parsed,
 };
 use crate::{
-    api::{Auth, CertificateStatus, StoreStatus},
+    api::{Auth, CaSource, CertificateStatus, Connection, Store, StoreStatus},
     feed::Domain,
     model::{StoreName, StoreTrouble},
     okms::{self, ClientOptions, Credential, Roots},
@@ -29,8 +30,8 @@ pub(in crate::controller) struct Stores(Mutex<HashMap<StoreName, Row>>);
 pub(super) struct Row {
     /// What was last handed to the feed.
     pub proposed: Option<Proposal>,
-    /// What the feed found to work, and the generation of the spec that says so.
-    pub proven: Option<(i64, Proposal)>,
+    /// What the feed found to work.
+    pub proven: Option<Proven>,
     /// The certificate that was last found to work.
     pub certificate: Option<CertificateStatus>,
     pub parsed: Parsed,
@@ -38,6 +39,8 @@ pub(super) struct Row {
     pub clock: okms::Clock,
     /// Why what the spec says now cannot be used.
     pub trouble: Option<StoreTrouble>,
+    /// Since when what the spec refers to cannot be looked at.
+    pub unread_since: Option<Instant>,
     /// The uid and generation that the store's objects last heard of.
     pub heard: Option<(String, i64)>,
     pub status: Option<StoreStatus>,
@@ -53,8 +56,35 @@ pub(super) struct Proposal {
     pub roots: Roots,
     pub credential: Credential,
     pub options: ClientOptions,
-    /// Where the credential is from.
+}
+
+/// What is in use, and what the spec said that it was made from.
+pub(super) struct Proven {
+    pub said: Said,
+    pub used: Proposal,
+}
+
+/// What a spec says of the connection: whatever else it says needs no proof.
+#[derive(PartialEq)]
+pub(super) struct Said {
     pub auth: Auth,
+    endpoint: String,
+    okms_id: Option<String>,
+    ca: Option<CaSource>,
+}
+
+impl Said {
+    pub fn by(store: &Store) -> Self {
+        let Connection { endpoint, okms_id, auth, ca, .. } = store.connection().clone();
+        Self { auth, endpoint, okms_id, ca }
+    }
+}
+
+impl Row {
+    /// Whether what is in use is what the store says now.
+    pub fn uses_what_is_said_by(&self, store: &Store) -> bool {
+        self.proven.as_ref().is_some_and(|proven| proven.said == Said::by(store))
+    }
 }
 
 impl Stores {

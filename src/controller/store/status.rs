@@ -6,7 +6,11 @@
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Api, Resource};
 
-use super::{super::Context, expiry, row::Row};
+use super::{
+    super::Context,
+    expiry,
+    row::{Proven, Row, Said},
+};
 use crate::{
     api::{
         CertificateStatus, Interval, Store, StoreReason, StoreStatus, WithdrawalHeld,
@@ -36,12 +40,12 @@ pub(super) async fn write(context: &Context, store: &Store, looked: bool) -> Res
             && standing.health == Health::Ready
         {
             if standing.proving || !looked {
-                if row.proven.as_ref().is_none_or(|(proven, _)| *proven != generation) {
+                if !row.uses_what_is_said_by(store) {
                     // Nothing is said of this generation before it is known.
                     return (old.clone(), old.unwrap_or_default());
                 }
             } else if standing.rejected.is_none() && row.trouble.is_none() {
-                settle(row, generation);
+                settle(row, store);
             }
         } else if !looked && !observed && old.is_some() {
             // What is wrong with the generation before says nothing of this one.
@@ -77,13 +81,13 @@ pub(super) async fn write(context: &Context, store: &Store, looked: bool) -> Res
 }
 
 /// What was proposed is what works.
-fn settle(row: &mut Row, generation: i64) {
+fn settle(row: &mut Row, store: &Store) {
     let Some(proposed) = row.proposed.clone() else { return };
     row.certificate = proposed.credential.identity().map(|identity| CertificateStatus {
         not_after: condition::time(identity.not_after()),
         serial: identity.serial().to_owned(),
     });
-    row.proven = Some((generation, proposed));
+    row.proven = Some(Proven { said: Said::by(store), used: proposed });
 }
 
 fn set_conditions(context: &Context, store: &Store, status: &mut StoreStatus, row: &Row, standing: Option<&Standing>) {
@@ -91,7 +95,7 @@ fn set_conditions(context: &Context, store: &Store, status: &mut StoreStatus, ro
     let generation = status.observed_generation;
     let in_use = standing.is_some_and(|standing| standing.health == Health::Ready);
     let rejected = standing.and_then(|standing| standing.rejected.as_ref()).or(row.trouble.as_ref().filter(|_| in_use));
-    let of_this_spec = row.proven.as_ref().is_some_and(|(proven, _)| *proven == generation);
+    let of_this_spec = row.uses_what_is_said_by(store);
 
     let (ready, reason, message) = ready(standing, row.trouble.as_ref(), rejected.filter(|_| !of_this_spec));
     let statement = Statement { status: ready, reason: reason.as_str(), message };

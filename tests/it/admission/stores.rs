@@ -220,6 +220,10 @@ fn an_identity_is_shown_in_one_way() {
             "https://user@www.ovh.com/auth/oauth2/token",
             "https://www.ovh.com/auth/oauth2/token?x",
             "https://www.ovh.com/auth oauth2",
+            "https://www.ovh.com",
+            "https://www.ovh.com/",
+            "https://www.ovh.com//token",
+            "https://www.ovh.com/../token",
             "www.ovh.com",
         ] {
             let mut auth = oauth2();

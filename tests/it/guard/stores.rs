@@ -125,7 +125,7 @@ async fn a_store_of_a_namespace_sends_its_credential_to_an_allowed_address_only(
     for (address, expected) in [
         ("https://www.ovh.com/auth/oauth2/token", Taken),
         ("https://WWW.ovh.com:443/auth/oauth2/token", Taken),
-        ("https://www.ovh.com", Taken),
+        ("https://www.ovh.com", Unsound),
         ("https://www.ovh.com:8443/auth/oauth2/token", Denied),
         ("https://www.ovh.com.evil.example/auth/oauth2/token", Denied),
         ("https://www.ovh.com@evil.example/auth/oauth2/token", Unsound),
