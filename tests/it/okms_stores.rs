@@ -1,11 +1,18 @@
 //! Stores of a namespace: whom they serve, where they may point, how many there may be.
 
-use kube::api::{DeleteParams, Patch, PatchParams};
-use okms_operator::controller::{Config, NamespacedStores};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{
+    Api,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+};
+use okms_operator::controller::{Config, NamespacedStores, health::Health};
 use okms_sim::{Options, Sim};
 use serde_json::{Value, json};
 
-use crate::world::{World, message};
+use crate::{
+    tapped,
+    world::{self, World, message},
+};
 
 fn by_own(store: &str, path: &str) -> Value {
     json!({"storeRef": {"kind": "OkmsStore", "name": store}, "path": path})
@@ -133,4 +140,33 @@ async fn objects_move_from_the_shared_store_to_one_of_their_own_and_back() {
     world.apply("db", json!({"path": "db", "storeRef": {"kind": "ClusterOkmsStore", "name": world.name}})).await;
     world.synced("db", &[("v", "1")]).await;
     assert_eq!(world.secret("db").await.unwrap().metadata.uid, uid, "it is the same Secret all the time");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_store_that_is_not_served_refers_to_is_not_watched() {
+    let mut world = World::without_operator("unserved").await;
+    world.put_credential(&world.certificate).await;
+    let mut config = world.config();
+    config.namespaced_stores.as_mut().unwrap().max_per_namespace = 1;
+    let (client, requests) = tapped::recording(world::client_config().await);
+    world.start_as(config, client, Health::default());
+    world.create_okms_store(&world.name, "first", json!({})).await;
+    world.okms_store_ready(&world.name, "first", "True", "Reachable").await;
+    // Nothing else has a ConfigMap here.
+    let looked = || requests.lock().unwrap().iter().any(|request| request.contains("/configmaps"));
+    let ca = json!({"pem": null, "configMapRef": {"name": "ca", "key": "ca.crt"}});
+    for n in 0..3 {
+        // A creation time has whole seconds; among those of one second the name decides.
+        let name = format!("second-{n}");
+        world.create_okms_store(&world.name, &name, json!({"ca": ca.clone()})).await;
+        world.okms_store_ready(&world.name, &name, "False", "NotAllowed").await;
+    }
+    assert!(!looked(), "each watch is a request that the API server holds open, and anybody may make many stores");
+
+    world.okms_stores(&world.name).delete("first", &DeleteParams::default()).await.unwrap();
+    world.okms_store_ready(&world.name, "second-0", "False", "InvalidCredential").await;
+    let maps: Api<ConfigMap> = Api::namespaced(world.client.clone(), &world.name);
+    let map = json!({"metadata": {"name": "ca"}, "data": {"ca.crt": world.sim.server_ca_pem()}});
+    maps.create(&PostParams::default(), &serde_json::from_value(map).unwrap()).await.unwrap();
+    world.okms_store_ready(&world.name, "second-0", "True", "Reachable").await;
 }

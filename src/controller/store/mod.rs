@@ -26,7 +26,7 @@ pub(super) use self::{
     row::Stores,
 };
 use self::{
-    proposal::{may_go_on, next_look, proposal},
+    proposal::{has_place, may_go_on, next_look, proposal},
     row::Proposal,
 };
 use super::{
@@ -51,8 +51,9 @@ pub(super) fn gone(context: &Context, store: &StoreName) {
     context.stores.drop(store);
     context.wake_users(store);
     if let Some(namespace) = store.namespace() {
-        // Another one may have its place.
-        for other in context.stores_of(namespace) {
+        // Another one may have its place: which are served is told by their order alone.
+        let most = context.config.namespaced_stores.as_ref().map_or(0, |settings| settings.max_per_namespace);
+        for other in context.stores_of(namespace).into_iter().take(most) {
             context.wake_store(&Store::Namespaced(other).name());
         }
     }
@@ -79,7 +80,6 @@ pub(super) async fn reconcile(store: Store, context: &Arc<Context>) -> Action {
             row.certificate = store.status().and_then(|status| status.certificate.clone());
         }
     });
-    watch_references(context, &store);
     let Connected { looked, next } = connect(context, &store).await;
     if let Some(id) =
         store.metadata().annotations.as_ref().and_then(|all| all.get(names::CONFIRM_WITHDRAWAL_ANNOTATION))
@@ -121,7 +121,14 @@ async fn connect(context: &Arc<Context>, store: &Store) -> Connected {
     let mounted = auth.client_certificate.as_ref().is_some_and(|certificate| certificate.mount.is_some());
     // Nothing tells when a mounted file changes, or when a clock is set.
     let poll = if mounted { config.credential_poll } else { config.clock_check };
-    let (looked, again) = match proposal(context, store).await {
+    let place = has_place(context, store);
+    // Each watch is a request that the API server holds open, so a store that is not served has none.
+    watch_references(context, store, place.is_ok());
+    let proposal = match place {
+        Ok(()) => proposal(context, store).await,
+        Err(problem) => Err(problem),
+    };
+    let (looked, again) = match proposal {
         Ok(proposal) => {
             open(context, store, &proposal.domain);
             propose(context, store, proposal);
@@ -251,8 +258,8 @@ fn propose(context: &Arc<Context>, store: &Store, proposal: Proposal) {
     }
 }
 
-/// Follows, by name, what the store refers to now, and no others.
-fn watch_references(context: &Arc<Context>, store: &Store) {
+/// Follows, by name, what the store refers to now, if it is `served`, and no others.
+fn watch_references(context: &Arc<Context>, store: &Store, served: bool) {
     let connection = store.connection();
     let (auth, name) = (&connection.auth, store.name());
     let namespace: Arc<str> = credential::namespace_of(&context.config, store).into();
@@ -274,6 +281,7 @@ fn watch_references(context: &Arc<Context>, store: &Store) {
         wanted.extend(ca.secret_ref.as_ref().map(|reference| secret(&reference.name)));
         wanted.extend(ca.config_map_ref.as_ref().map(|reference| config_map(&reference.name)));
     }
+    wanted.retain(|_| served);
     context.stores.with(&name, |row| {
         row.watches.retain(|reference, _| wanted.contains(reference));
         for reference in wanted {

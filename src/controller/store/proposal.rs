@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    super::{Config, Context},
+    super::{Config, Context, NamespacedStores},
     credential::{Reader, token_endpoint},
     problem::Problem,
     row::Proposal,
@@ -19,10 +19,7 @@ use crate::{
 pub(super) async fn proposal(context: &Context, store: &Store) -> Result<Proposal, Problem> {
     let asked = Asked::of(store)?;
     if let Store::Namespaced(own) = store {
-        let namespace = own.metadata.namespace.as_deref().unwrap_or_default();
-        let others = context.stores_of(namespace);
-        let older = others.iter().take_while(|other| other.metadata.uid != own.metadata.uid).count();
-        permitted(&context.config, own, &asked.endpoint, older)?;
+        permitted(&context.config, own, &asked.endpoint)?;
     }
     let parsed = context.stores.with(&store.name(), |row| row.parsed.clone());
     let reader = Reader::new(&context.client, &context.config, store).remembering(parsed);
@@ -76,22 +73,30 @@ impl Parts {
     }
 }
 
-/// Whether the operator may serve a store of a namespace: its owner chooses where a credential goes, and how many there are.
-/// `older`: how many of its namespace come before it.
-fn permitted(config: &Config, store: &OkmsStore, endpoint: &Endpoint, older: usize) -> Result<(), Problem> {
-    let Some(settings) = &config.namespaced_stores else {
-        return Err(Problem::not_allowed(
-            "this operator serves no stores of namespaces (--namespaced-stores)".to_owned(),
-        ));
-    };
-    let most = settings.max_per_namespace;
-    if older >= most {
-        return Err(Problem::not_allowed(format!(
-            "namespace {} has more than {most} OkmsStores, of which the oldest are served: delete one that is not needed, or \
-             have whoever installed the operator raise --max-stores-per-namespace",
-            store.metadata.namespace.as_deref().unwrap_or_default()
-        )));
+/// Whether a store is among those that are served: of each namespace the oldest, and only so many.
+pub(super) fn has_place(context: &Context, store: &Store) -> Result<(), Problem> {
+    let Store::Namespaced(own) = store else { return Ok(()) };
+    let most = settings(&context.config)?.max_per_namespace;
+    let namespace = own.metadata.namespace.as_deref().unwrap_or_default();
+    let stores = context.stores_of(namespace);
+    if stores.iter().take_while(|other| other.metadata.uid != own.metadata.uid).count() < most {
+        return Ok(());
     }
+    Err(Problem::not_allowed(format!(
+        "namespace {namespace} has more than {most} OkmsStores, of which the oldest are served: delete one that is not needed, or \
+         have whoever installed the operator raise --max-stores-per-namespace"
+    )))
+}
+
+fn settings(config: &Config) -> Result<&NamespacedStores, Problem> {
+    config.namespaced_stores.as_ref().ok_or_else(|| {
+        Problem::not_allowed("this operator serves no stores of namespaces (--namespaced-stores)".to_owned())
+    })
+}
+
+/// Whether the operator may connect a store of a namespace: its owner chooses where a credential goes.
+fn permitted(config: &Config, store: &OkmsStore, endpoint: &Endpoint) -> Result<(), Problem> {
+    let settings = settings(config)?;
     let allowed = |field: &str, host: &str, port: u16| {
         if settings.allowed_endpoints.iter().any(|pattern| pattern.matches(host, port)) {
             return Ok(());
