@@ -100,7 +100,10 @@ impl Context {
         let mut stores = self.known(namespace).map_or_else(Vec::new, |known| {
             known.stores.objects.state_filter(|store| store.metadata.namespace.as_deref() == Some(namespace))
         });
-        stores.sort_by_key(|store| (store.metadata.creation_timestamp.clone(), store.name_any()));
+        stores.sort_by(|one, other| {
+            let (one, other) = (&one.metadata, &other.metadata);
+            (&one.creation_timestamp, &one.name).cmp(&(&other.creation_timestamp, &other.name))
+        });
         stores
     }
 

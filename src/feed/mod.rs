@@ -19,10 +19,10 @@ use jiff::Timestamp;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::driver::Desk;
+use self::ledger::{Account, Ledger, Now, Room};
 pub use self::ledger::{
     Admission, Answer, Ask, Before, Health, Lane, Limits, Need, ObjectId, Timing, Wish, WithdrawalLimit,
 };
-use self::ledger::{Ledger, Now, Room};
 use crate::{
     model::{Mark, OkmsId, StoreName, StoreTrouble},
     okms::{Client, Endpoint},
@@ -99,7 +99,8 @@ impl Feed {
             desk.stir();
             return false;
         }
-        let ledger = Ledger::new(now, limits, self.timing.clone(), before(), self.room.clone());
+        let account = Account::new(self.room.clone(), store.namespace().is_some());
+        let ledger = Ledger::new(now, limits, self.timing.clone(), before(), account);
         let desk = Arc::new(Desk::new(store.clone(), domain.clone(), ledger, self.cancel.child_token()));
         let (broken, run) = (self.broken.clone().drop_guard(), driver::run(desk.clone(), self.sink.clone()));
         self.tasks.spawn(async move {

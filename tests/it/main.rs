@@ -39,5 +39,6 @@ mod story;
 mod tapped;
 mod targets;
 mod templates;
+mod tenant;
 mod withdrawals;
 mod world;

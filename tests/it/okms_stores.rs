@@ -1,6 +1,10 @@
 //! Stores of a namespace: whom they serve, where they may point, how many there may be.
 
-use kube::api::{DeleteParams, Patch, PatchParams};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{
+    Api,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+};
 use okms_operator::controller::{Config, NamespacedStores, health::Health};
 use okms_sim::{Options, Sim};
 use serde_json::{Value, json};
@@ -140,18 +144,32 @@ async fn objects_move_from_the_shared_store_to_one_of_their_own_and_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_watched_for_a_store_that_is_not_served() {
-    let mut world = World::without_operator("unwatched").await;
+async fn what_a_store_that_is_not_served_refers_to_is_not_watched() {
+    let mut world = World::without_operator("unserved").await;
+    world.put_credential(&world.certificate).await;
     let mut config = world.config();
-    config.namespaced_stores.as_mut().unwrap().max_per_namespace = 0;
+    config.namespaced_stores.as_mut().unwrap().max_per_namespace = 1;
     let (client, requests) = tapped::recording(client_config().await);
     world.start_as(config, client, Health::default());
+    world.create_okms_store(&world.name, "first", json!({})).await;
+    world.okms_store_ready(&world.name, "first", "True", "Reachable").await;
+    // Nothing else has a ConfigMap here.
+    let looked = || requests.lock().unwrap().iter().any(|request| request.contains("/configmaps"));
     let ca = json!({"pem": null, "configMapRef": {"name": "ca", "key": "ca.crt"}});
-    world.create_okms_store(&world.name, "vault", json!({"ca": ca})).await;
-    world.okms_store_ready(&world.name, "vault", "False", "NotAllowed").await;
-    let requests = requests.lock().unwrap().clone();
-    let looked: Vec<_> = requests.iter().filter(|request| request.contains("/configmaps")).collect();
-    assert!(looked.is_empty(), "each such watch is held open by the API server: {looked:?}");
+    for n in 0..3 {
+        // A creation time has whole seconds; among those of one second the name decides.
+        let name = format!("second-{n}");
+        world.create_okms_store(&world.name, &name, json!({"ca": ca.clone()})).await;
+        world.okms_store_ready(&world.name, &name, "False", "NotAllowed").await;
+    }
+    assert!(!looked(), "each watch is a request that the API server holds open, and anybody may make many stores");
+
+    world.okms_stores(&world.name).delete("first", &DeleteParams::default()).await.unwrap();
+    world.okms_store_ready(&world.name, "second-0", "False", "InvalidCredential").await;
+    let maps: Api<ConfigMap> = Api::namespaced(world.client.clone(), &world.name);
+    let map = json!({"metadata": {"name": "ca"}, "data": {"ca.crt": world.sim.server_ca_pem()}});
+    maps.create(&PostParams::default(), &serde_json::from_value(map).unwrap()).await.unwrap();
+    world.okms_store_ready(&world.name, "second-0", "True", "Reachable").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

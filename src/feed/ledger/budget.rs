@@ -154,6 +154,12 @@ impl Places {
         }
     }
 
+    /// Of how many namespaces something is remembered.
+    #[cfg(test)]
+    pub fn remembered(&self) -> usize {
+        self.spaces.len() + self.slow.len()
+    }
+
     fn is_slow(&self, now: Instant, namespace: &Arc<str>) -> bool {
         let hangs = |taken: &Taken| now.saturating_duration_since(taken.moved) >= SLOW;
         self.slow.contains(namespace) || self.spaces.get(namespace).is_some_and(hangs)

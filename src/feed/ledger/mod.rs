@@ -37,7 +37,7 @@ use std::{
 use jiff::Timestamp;
 
 use self::{
-    breaker::Breaker, budget::Budget, entry::Entry, lanes::Lanes, object::Object, room::Account, shares::Shares,
+    breaker::Breaker, budget::Budget, entry::Entry, lanes::Lanes, object::Object, shares::Shares,
     withdrawals::Withdrawals,
 };
 use crate::model::{Facts, Finding, Mark, Path, Reading, Source, StoreTrouble, Version};
@@ -45,7 +45,7 @@ use crate::model::{Facts, Finding, Mark, Path, Reading, Source, StoreTrouble, Ve
 pub use self::{
     breaker::Health,
     lanes::Lane,
-    room::Room,
+    room::{Account, Room},
     timing::Timing,
     withdrawals::{Admission, Before, WithdrawalLimit},
 };
@@ -235,12 +235,12 @@ enum Purpose {
 }
 
 impl Ledger {
-    /// Opens the books of a store. `before` is what the cluster remembers of its withdrawals, `room` what all stores share.
-    pub fn new(now: Now, limits: Limits, timing: Timing, before: Before, room: Arc<Room>) -> Self {
+    /// Opens the books of a store. `before` is what the cluster remembers of its withdrawals, `account` its part of what all stores share.
+    pub fn new(now: Now, limits: Limits, timing: Timing, before: Before, account: Account) -> Self {
         Self {
             shares: Shares::new(limits.requests_per_second),
             budget: Budget::new(now.mono, limits.requests_per_second, limits.concurrent_requests),
-            account: Account::new(room),
+            account,
             withdrawals: Withdrawals::new(now, before),
             timing,
             limits,

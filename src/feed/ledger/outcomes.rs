@@ -43,6 +43,9 @@ impl Ledger {
         let Some(flight) = self.flights.remove(&request.ticket) else { return };
         if let Some(namespace) = &flight.namespace {
             self.budget.end(now.mono, namespace, flight.started, flight.data);
+            if !self.shares.knows(namespace) {
+                self.budget.forget(namespace);
+            }
             if flight.data {
                 self.account.end_read();
             }

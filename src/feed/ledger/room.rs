@@ -2,7 +2,8 @@
 //!
 //! A [`Room`] is two numbers that all ledgers share: reads under way, each of which may bring the largest answer there can be, and bytes
 //! that are kept until a reconcile has used them. A store gets at most half of what the others leave, so that one that hangs or hoards
-//! leaves something to each. It does no I/O and waits for nobody; what does not fit is asked for later.
+//! leaves something to each; and those of namespaces, of which anybody may make some, leave half to the others, however many they are.
+//! It does no I/O and waits for nobody; what does not fit is asked for later.
 //!
 //! The two are apart so that nobody can wait for one while holding what another needs: a read always ends by itself, and what is kept is
 //! taken in one piece for all sources of an object.
@@ -24,6 +25,14 @@ pub const USUAL: usize = 64 << 10;
 /// What all ledgers of a process share.
 #[derive(Debug, Default)]
 pub struct Room {
+    all: Taken,
+    /// What of that is taken by stores of namespaces.
+    of_namespaces: Taken,
+}
+
+/// Reads under way, and bytes kept.
+#[derive(Debug, Default)]
+struct Taken {
     reads: AtomicUsize,
     kept: AtomicUsize,
 }
@@ -31,20 +40,27 @@ pub struct Room {
 impl Room {
     /// Reads under way, and bytes kept.
     pub fn taken(&self) -> (usize, usize) {
-        (self.reads.load(Ordering::Relaxed), self.kept.load(Ordering::Relaxed))
+        (self.all.reads.load(Ordering::Relaxed), self.all.kept.load(Ordering::Relaxed))
     }
 }
 
 /// The part of one store, which is given back when the store is gone.
 pub struct Account {
     room: Arc<Room>,
+    of_namespace: bool,
     reads: usize,
     kept: usize,
 }
 
 impl Account {
-    pub fn new(room: Arc<Room>) -> Self {
-        Self { room, reads: 0, kept: 0 }
+    /// `of_namespace`: of a store that belongs to one.
+    pub fn new(room: Arc<Room>, of_namespace: bool) -> Self {
+        Self { room, of_namespace, reads: 0, kept: 0 }
+    }
+
+    /// The most bytes that this store could ever keep.
+    pub fn most_kept(&self) -> usize {
+        if self.of_namespace { KEPT / 2 } else { KEPT }
     }
 
     /// Reads of this store that are under way.
@@ -61,17 +77,14 @@ impl Account {
     /// Takes leave for one more read.
     pub fn start_read(&mut self) -> bool {
         let own = self.reads;
-        let fits = take(&self.room.reads, |taken| {
-            let free = READS.saturating_sub(taken);
-            (2 * own < free).then_some(taken + 1)
-        });
+        let fits = self.take(|room| &room.reads, READS, 1, |free| 2 * own < free);
         self.reads += usize::from(fits);
         fits
     }
 
     pub fn end_read(&mut self) {
         self.reads = self.reads.saturating_sub(1);
-        let _ = take(&self.room.reads, |taken| taken.checked_sub(1));
+        self.give(|room| &room.reads, 1);
     }
 
     /// Sets so many bytes aside, all or none.
@@ -87,25 +100,51 @@ impl Account {
 
     pub fn give_back(&mut self, bytes: usize) {
         self.kept = self.kept.saturating_sub(bytes);
-        let _ = take(&self.room.kept, |taken| taken.checked_sub(bytes));
+        self.give(|room| &room.kept, bytes);
     }
 
     fn keep(&mut self, bytes: usize, fits: impl Fn(usize) -> bool) -> bool {
-        let taken = take(&self.room.kept, |taken| fits(KEPT.saturating_sub(taken)).then_some(taken + bytes));
+        let taken = self.take(|room| &room.kept, KEPT, bytes, fits);
         self.kept += if taken { bytes } else { 0 };
         taken
+    }
+
+    /// Takes so much of `most`, if it fits into what is free.
+    fn take(
+        &self,
+        of: impl Fn(&Taken) -> &AtomicUsize,
+        most: usize,
+        amount: usize,
+        fits: impl Fn(usize) -> bool,
+    ) -> bool {
+        let Room { all, of_namespaces } = &*self.room;
+        let half = |taken| (taken + amount <= most / 2).then_some(taken + amount);
+        if self.of_namespace && !change(of(of_namespaces), half) {
+            return false;
+        }
+        let taken = change(of(all), |taken| fits(most.saturating_sub(taken)).then_some(taken + amount));
+        if self.of_namespace && !taken {
+            change(of(of_namespaces), |taken| taken.checked_sub(amount));
+        }
+        taken
+    }
+
+    fn give(&self, of: impl Fn(&Taken) -> &AtomicUsize, amount: usize) {
+        let Room { all, of_namespaces } = &*self.room;
+        for part in [Some(all), self.of_namespace.then_some(of_namespaces)].into_iter().flatten() {
+            change(of(part), |taken| taken.checked_sub(amount));
+        }
     }
 }
 
 impl Drop for Account {
     fn drop(&mut self) {
-        let (reads, kept) = (self.reads, self.kept);
-        let _ = take(&self.room.reads, |taken| taken.checked_sub(reads));
-        let _ = take(&self.room.kept, |taken| taken.checked_sub(kept));
+        self.give(|room| &room.reads, self.reads);
+        self.give(|room| &room.kept, self.kept);
     }
 }
 
-fn take(counter: &AtomicUsize, change: impl Fn(usize) -> Option<usize>) -> bool {
+fn change(counter: &AtomicUsize, change: impl Fn(usize) -> Option<usize>) -> bool {
     counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change).is_ok()
 }
 
@@ -120,7 +159,7 @@ mod tests {
     #[test]
     fn a_store_that_takes_all_it_gets_leaves_something_to_others() {
         let room = Arc::new(Room::default());
-        let mut stores: Vec<Account> = (0..5).map(|_| Account::new(room.clone())).collect();
+        let mut stores: Vec<Account> = (0..5).map(|_| Account::new(room.clone(), false)).collect();
         let got: Vec<usize> = stores.iter_mut().map(reads).collect();
         assert_eq!(got, [4, 2, 2, 1, 1]);
         assert_eq!(room.taken().0, READS);
@@ -129,9 +168,23 @@ mod tests {
     }
 
     #[test]
+    fn stores_of_namespaces_leave_half_however_many_they_are() {
+        let room = Arc::new(Room::default());
+        let mut own: Vec<Account> = (0..50).map(|_| Account::new(room.clone(), true)).collect();
+        assert_eq!(own.iter_mut().map(reads).sum::<usize>(), READS / 2);
+        let kept: Vec<bool> = own.iter_mut().map(|store| store.set_aside(1 << 19)).collect();
+        assert_eq!(kept.iter().filter(|kept| **kept).count(), KEPT / 2 / (1 << 19));
+        let mut shared = Account::new(room.clone(), false);
+        assert!(reads(&mut shared) >= 2 && shared.set_aside(1 << 20));
+        assert!(!own.iter_mut().any(|store| store.stretch(1)));
+        drop(own);
+        assert_eq!((room.taken().1, reads(&mut Account::new(room, true))), (1 << 20, 3));
+    }
+
+    #[test]
     fn bytes_are_taken_whole_and_never_beyond_the_bound() {
         let room = Arc::new(Room::default());
-        let (mut one, mut other) = (Account::new(room.clone()), Account::new(room.clone()));
+        let (mut one, mut other) = (Account::new(room.clone(), false), Account::new(room.clone(), false));
         assert!(one.set_aside(1 << 20) && one.set_aside(1 << 20) && !one.set_aside(1 << 20));
         assert!(other.set_aside(1 << 20), "the other gets some too");
         assert!(one.stretch(3 << 20) && !one.stretch(1), "a large value may take the rest, and no more");

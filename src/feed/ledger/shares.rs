@@ -59,6 +59,11 @@ impl Shares {
         last
     }
 
+    /// Whether something of this namespace reads from the store.
+    pub fn knows(&self, namespace: &Arc<str>) -> bool {
+        self.spaces.contains_key(namespace)
+    }
+
     /// Which of the namespaces that read a source is to pay for it: the one that pays for the fewest.
     pub fn payer<'a>(&self, readers: impl Iterator<Item = &'a Arc<str>>) -> Option<&'a Arc<str>> {
         readers.min_by_key(|reader| self.spaces.get(*reader).map_or(0, |space| space.paid))

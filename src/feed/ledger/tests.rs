@@ -62,7 +62,7 @@ impl World {
             Limits { requests_per_second: 20.0, concurrent_requests: 8, withdrawals: WithdrawalLimit::Percent(20) };
         let mut world = Self {
             now,
-            ledger: Ledger::new(now, limits, Timing::default(), Before::default(), Arc::default()),
+            ledger: Ledger::new(now, limits, Timing::default(), Before::default(), Account::new(Arc::default(), false)),
             okms: BTreeMap::new(),
             faults: BTreeMap::new(),
             unreadable: BTreeMap::new(),

@@ -12,7 +12,7 @@ use super::{
     Answer, Ledger, Now, ObjectId, Timer, Wish,
     entry::{Aside, Kept, Seen},
     lanes::Kind,
-    room::{KEPT, USUAL},
+    room::USUAL,
 };
 use crate::model::{Mark, Source, Value};
 
@@ -60,7 +60,7 @@ impl Ledger {
             .map(|(source, entry)| (source.clone(), entry.large.unwrap_or(USUAL)))
             .collect();
         let bytes = lacking.values().sum();
-        if bytes > KEPT {
+        if bytes > self.account.most_kept() {
             return Fit::Never;
         }
         if !self.account.set_aside(bytes) {

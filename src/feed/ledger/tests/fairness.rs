@@ -213,6 +213,21 @@ fn what_comes_and_goes_while_the_store_is_down_leaves_nothing_in_the_queues() {
 }
 
 #[test]
+fn a_namespace_that_went_while_its_requests_hung_is_forgotten() {
+    let mut town = Town::new(20.0, 8);
+    town.hanging.push("gone-".to_owned());
+    for n in 0..3 {
+        town.applied(&format!("gone-{n}/0"), MINUTE);
+    }
+    town.pass(SECOND * 5);
+    for n in 0..3 {
+        town.ledger.forget(&super::town::id_of(&format!("gone-{n}/0")));
+    }
+    town.pass(LIMIT * 2);
+    assert_eq!(town.ledger.budget.places().remembered(), 0);
+}
+
+#[test]
 fn ten_thousand_objects_on_one_path_are_told_of_a_new_version_in_time() {
     // What is looked at for each of them for each of them would take minutes here.
     let mut world = World::new();

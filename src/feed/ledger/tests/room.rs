@@ -16,22 +16,30 @@ struct Shelf {
     under_way: Vec<(usize, Request)>,
     /// Store, sources and whether it has its target.
     objects: Vec<(usize, Vec<Path>, bool)>,
+    /// By size: to make one and to overwrite it takes longer than all else here.
+    values: HashMap<usize, Value>,
 }
 
 impl Shelf {
     fn new(stores: usize) -> Self {
+        Self::of(&vec![false; stores])
+    }
+
+    /// With a store for each of these, which says whether it is one of a namespace.
+    fn of(stores: &[bool]) -> Self {
         let now = start();
         let room = Arc::<Room>::default();
         let limits =
             Limits { requests_per_second: 1000.0, concurrent_requests: 16, withdrawals: WithdrawalLimit::Percent(20) };
-        let open = |_| {
-            let before = Before::default();
-            let mut ledger = Ledger::new(now, limits.clone(), Timing::default(), before, room.clone());
+        let open = |of_namespace: &bool| {
+            let account = Account::new(room.clone(), *of_namespace);
+            let mut ledger = Ledger::new(now, limits.clone(), Timing::default(), Before::default(), account);
             ledger.propose_credential(now);
             ledger
         };
-        let stores = (0..stores).map(open).collect();
-        Self { now, room: room.clone(), stores, created: now.wall, under_way: Vec::new(), objects: Vec::new() }
+        let stores = stores.iter().map(open).collect();
+        let (under_way, objects, values) = (Vec::new(), Vec::new(), HashMap::new());
+        Self { now, room: room.clone(), stores, created: now.wall, under_way, objects, values }
     }
 
     fn id(n: usize) -> ObjectId {
@@ -96,8 +104,11 @@ impl Shelf {
                 ..Facts::default()
             }),
             Call::Data(..) => {
-                let text = format!(r#"{{"v":"{}"}}"#, "x".repeat(size.saturating_sub(8)));
-                let value = Value::from_json_object(Zeroizing::new(text.into_bytes()));
+                let make = || {
+                    let text = format!(r#"{{"v":"{}"}}"#, "x".repeat(size.saturating_sub(8)));
+                    Value::from_json_object(Zeroizing::new(text.into_bytes()))
+                };
+                let value = self.values.entry(size).or_insert_with(make).clone();
                 Outcome::Data(Reading::Data { mark, facts, value })
             }
         };
@@ -167,6 +178,49 @@ fn a_store_that_hangs_leaves_room_to_the_others() {
     // A store that is closed gives back what it had.
     shelf.stores.truncate(0);
     shelf.assert_empty();
+}
+
+#[test]
+fn stores_of_namespaces_that_hang_leave_room_to_a_shared_one_however_many_they_are() {
+    let hostile = 20;
+    let mut stores = vec![true; hostile];
+    stores.push(false);
+    let mut shelf = Shelf::of(&stores);
+    shelf.poll();
+    while !shelf.under_way.is_empty() {
+        shelf.answer(0, 0);
+    }
+    for n in 0..hostile * 20 {
+        shelf.add(n % hostile, (0..16).map(|source| path(&format!("{n}/{source}"))).collect());
+    }
+    // What hangs ends with the client's time limit, and at that moment its store may start the next.
+    let mut begun: HashMap<(usize, u64), Duration> = HashMap::new();
+    let mut passed = Duration::ZERO;
+    let mut wanted = 0;
+    while passed < MINUTE * 5 {
+        shelf.step(SECOND / 4);
+        passed += SECOND / 4;
+        if passed > MINUTE && wanted < 20 {
+            shelf.add(hostile, vec![path(&format!("shared/{wanted}"))]);
+            wanted += 1;
+        }
+        let mut n = 0;
+        while let Some((store, request)) = shelf.under_way.get(n).cloned() {
+            let since = *begun.entry((store, request.ticket)).or_insert(passed);
+            let hangs = store < hostile && matches!(request.call, Call::Data(..));
+            if !hangs {
+                shelf.answer(n, 1 << 10);
+            } else if passed >= since + SECOND * 30 {
+                shelf.under_way.remove(n);
+                let outcome = Outcome::Failed(fault(FaultKind::Unavailable));
+                shelf.stores[store].answer(shelf.now, &request, outcome);
+                shelf.poll();
+            } else {
+                n += 1;
+            }
+        }
+    }
+    assert_eq!(shelf.done(), wanted, "all of the shared store");
 }
 
 #[test]

@@ -37,7 +37,7 @@ impl Town {
         let mut town = Self {
             start: now.mono,
             now,
-            ledger: Ledger::new(now, limits, Timing::default(), Before::default(), Arc::default()),
+            ledger: Ledger::new(now, limits, Timing::default(), Before::default(), Account::new(Arc::default(), false)),
             latency: Duration::from_millis(50),
             hanging: Vec::new(),
             log: Vec::new(),

@@ -49,13 +49,18 @@ impl Default for Work {
 }
 
 impl Work {
-    /// Pays for `blocks` of hashing.
-    fn pay(&mut self, iterations: u32, blocks: usize) -> Result<(), CredentialError> {
-        let cost = u64::from(iterations).saturating_mul(u64::try_from(blocks.max(1)).unwrap_or(u64::MAX));
+    /// Pays for `blocks` of hashing, for each of which so many bytes of salt and password are gone through first.
+    fn pay(&mut self, iterations: u32, blocks: usize, bytes: usize) -> Result<(), CredentialError> {
+        let blocks = u64::try_from(blocks.max(1)).unwrap_or(u64::MAX);
+        let input = u64::try_from(bytes / BYTES).unwrap_or(u64::MAX);
+        let cost = input.saturating_add(u64::from(iterations)).saturating_mul(blocks);
         self.0 = self.0.checked_sub(cost).ok_or(CredentialError::CostlyPkcs12)?;
         Ok(())
     }
 }
+
+/// How many bytes of a salt or a password cost as much as an iteration.
+const BYTES: usize = 16;
 
 /// A password in the two ways in which it is used.
 pub(super) struct Password {
@@ -95,7 +100,7 @@ impl Password {
         length: usize,
         work: &mut Work,
     ) -> Result<Zeroizing<Vec<u8>>, CredentialError> {
-        work.pay(iterations, length.div_ceil(digest.output_len()))?;
+        work.pay(iterations, length.div_ceil(digest.output_len()), salt.len() + self.utf16.len())?;
         let block = digest.block_len();
         let filled = |bytes: &[u8]| -> Zeroizing<Vec<u8>> {
             let length = block * bytes.len().div_ceil(block);
@@ -205,7 +210,7 @@ fn modern(
         _ => return Err(CredentialError::UnsupportedPkcs12),
     };
     // SHA-1, the shortest of them, gives 20 bytes in a block.
-    work.pay(iterations, if length > 20 { 2 } else { 1 })?;
+    work.pay(iterations, if length > 20 { 2 } else { 1 }, salt.len() + password.utf8.len())?;
     let iterations = NonZeroU32::new(iterations).ok_or(CredentialError::BadPkcs12)?;
     let mut key = Zeroizing::new(vec![0; length]);
     pbkdf2::derive(function, iterations, salt, &password.utf8, &mut key);
@@ -282,11 +287,26 @@ mod tests {
     }
 
     #[test]
+    fn long_passwords_and_salts_are_paid_for_too() {
+        // A Secret has a mebibyte, and a file in it thousands of keys, each of which may ask for a derivation of its own.
+        let (long, salt) = ("x".repeat(200 << 10), vec![0; 200 << 10]);
+        for (password, salt) in [(long.as_str(), &b"salt"[..]), ("short", &salt)] {
+            let (password, mut work) = (Password::new(password), Work::default());
+            let derive = |_: &usize| {
+                let sha1 = &digest::SHA1_FOR_LEGACY_USE_ONLY;
+                password.derived(sha1, Purpose::Key, salt, 1, 24, &mut work).is_ok()
+            };
+            let derived = (0..1000).take_while(derive).count();
+            assert!((1..200).contains(&derived), "{derived} times");
+        }
+    }
+
+    #[test]
     fn work_is_paid_before_it_is_done() {
         let mut work = Work(10);
-        assert_eq!(work.pay(4, 2), Ok(()));
-        assert_eq!(work.pay(3, 1), Err(CredentialError::CostlyPkcs12));
-        assert_eq!(work.pay(2, 1), Ok(()));
-        assert_eq!(Work::default().pay(u32::MAX, 1), Err(CredentialError::CostlyPkcs12));
+        assert_eq!(work.pay(4, 2, 0), Ok(()));
+        assert_eq!(work.pay(3, 1, 0), Err(CredentialError::CostlyPkcs12));
+        assert_eq!(work.pay(2, 1, 0), Ok(()));
+        assert_eq!(Work::default().pay(u32::MAX, 1, 0), Err(CredentialError::CostlyPkcs12));
     }
 }
