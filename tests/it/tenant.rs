@@ -439,3 +439,31 @@ async fn a_store_of_the_tenant_lends_it_nothing_of_the_shared_one() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forged_withdrawals_of_a_tenant_hold_up_none_of_others() {
+    let town = Town::new("drain").await;
+    town.settle_theirs().await;
+    let objects: Vec<String> = (0..12).map(|n| format!("drain-{n}")).collect();
+    for name in &objects {
+        town.forges(
+            name,
+            "okms-operator",
+            json!({MANAGED: "true"}),
+            json!({OWNER: name, SOURCE: town.evidence(&format!("mine/{name}"))}),
+        )
+        .await;
+        town.asks(name, json!({"path": format!("mine/{name}")})).await;
+    }
+    for name in &objects {
+        eventually(&format!("{name} is over"), async || match ready_of(&town.objects().get(name).await.unwrap()) {
+            Some((_, why, _)) if why == "SecretDeleted" || why == "WithdrawalHeld" => Ok(()),
+            other => Err(other),
+        })
+        .await;
+    }
+    town.world.domain.deactivate("theirs/db", 1).unwrap();
+    let refresh = Patch::Merge(json!({"metadata": {"annotations": {"okms-operator.io/refresh": "now"}}}));
+    town.world.objects_in(&town.theirs).patch("db", &PatchParams::default(), &refresh).await.unwrap();
+    town.world.ready_in(&town.theirs, "db", "False", "VersionDeactivated").await;
+}

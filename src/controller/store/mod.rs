@@ -264,7 +264,7 @@ fn withdrawals_before(context: &Context, store: &StoreName, told: Option<(String
         if ready.reason == Reason::WithdrawalHeld.as_str() {
             before.held.push(object_id(&object));
         } else if withdrawn.contains(&ready.reason.as_str()) && ready.last_transition_time.0 > an_hour_ago {
-            before.granted += 1;
+            before.granted.push(object_id(&object));
         }
     }
     before

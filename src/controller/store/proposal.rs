@@ -6,7 +6,7 @@ use super::{
     super::{Config, Context, NamespacedStores},
     credential::{Reader, token_endpoint},
     problem::Problem,
-    row::Proposal,
+    row::{Proposal, Proven},
 };
 use crate::{
     api::{OkmsStore, Store},
@@ -145,9 +145,9 @@ fn domain_of(
 ) -> Result<OkmsId, Problem> {
     let own = own_domain(credential)?;
     let bound: Option<OkmsId> = context.stores.with(&store.name(), |row| {
-        let proven = row.proven.as_ref().map(|proven| &proven.used);
-        if let Some(used) = proven.filter(|used| used.credential.identity().is_some()) {
-            return (used.domain.endpoint == *endpoint).then(|| used.domain.okms_id.clone());
+        if let Some(Proven { said, used }) = &row.proven {
+            let bound = said.leaves_domain_to_certificate() && used.domain.endpoint == *endpoint;
+            return bound.then(|| used.domain.okms_id.clone());
         }
         // Nothing proved to work since the operator started, or since the credential went away.
         let status = row.status.as_ref().or(store.status())?;

@@ -78,6 +78,11 @@ impl Said {
         let Connection { endpoint, okms_id, auth, ca, .. } = store.connection().clone();
         Self { auth, endpoint, okms_id, ca }
     }
+
+    /// Whether the domain is that of the certificate.
+    pub fn leaves_domain_to_certificate(&self) -> bool {
+        self.okms_id.is_none()
+    }
 }
 
 impl Row {
