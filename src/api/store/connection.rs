@@ -63,7 +63,8 @@ pub struct Connection {
     pub withdrawal_policy: Option<WithdrawalPolicy>,
 
     /// How many Secrets may be deleted within an hour because their sources were withdrawn: a number, or a percentage of the
-    /// store's Secrets such as "20%"; never less than 10. What exceeds it waits until it is confirmed. Default: 20%.
+    /// store's Secrets such as "20%"; never less than 10. Where several namespaces have Secrets of the store, none gets more than
+    /// half of what the others left. What exceeds it waits until it is confirmed. Default: 20%.
     #[schemars(schema_with = "int_or_percentage")]
     #[x_kube(validation = (
         "type(self) == int ? self >= 0 : self.matches('^([0-9]|[1-9][0-9]|100)%$')",

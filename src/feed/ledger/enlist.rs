@@ -16,14 +16,14 @@ impl Ledger {
     pub fn settle(&mut self, id: &ObjectId, held: &[Option<Mark>]) {
         let Some(object) = self.objects.get_mut(id) else { return };
         // What was not answered yet is still waited for: the object was told of a failure, and kept what it has.
-        object.round.take_if(|round| round.delivered);
+        object.round.take_if(|round| round.delivered.is_some());
         let before = object.has_target();
         for (wish, held) in object.wishes.iter_mut().zip(held) {
             wish.held = *held;
         }
         let after = object.has_target();
         let sources: Vec<Source> = object.wishes.iter().map(|wish| wish.source.clone()).collect();
-        self.targets = self.targets + usize::from(after) - usize::from(before);
+        self.targets.change(&id.namespace, before, after);
         if !after {
             self.withdrawals.done(id);
             self.todo.store_changed |= self.withdrawals.take_changed();
@@ -56,7 +56,7 @@ impl Ledger {
         let changed = known.is_none_or(|object| object.generation != generation || !object.same_sources(&sources));
         if changed {
             self.remove(&id);
-            let round = Round { since: Some(now.mono), data: need == Need::Data, delivered: false };
+            let round = Round { since: Some(now.mono), data: need == Need::Data, delivered: None };
             let object = Object {
                 generation,
                 refresh,
@@ -77,18 +77,18 @@ impl Ledger {
             object.wishes = sources;
             object.lane = lane;
             let former = std::mem::replace(&mut object.interval, interval);
-            self.targets = self.targets + usize::from(object.has_target()) - usize::from(before);
+            self.targets.change(&id.namespace, before, object.has_target());
             if refreshed {
                 // What is known of the sources stays known, but does not count for this.
                 let data = object.round.is_some_and(|round| round.data);
                 object.refresh = refresh;
                 object.told = None;
-                object.round = Some(Round { since: Some(now.mono), data, delivered: false });
+                object.round = Some(Round { since: Some(now.mono), data, delivered: None });
             }
             match &mut object.round {
                 Some(round) => round.data |= need == Need::Data,
                 None if need == Need::Data => {
-                    object.round = Some(Round { since: Some(now.mono), data: true, delivered: false });
+                    object.round = Some(Round { since: Some(now.mono), data: true, delivered: None });
                 }
                 None => {}
             }
@@ -102,7 +102,7 @@ impl Ledger {
 
     fn insert(&mut self, id: &ObjectId, object: Object) {
         self.shares.joined(&id.namespace);
-        self.targets += usize::from(object.has_target());
+        self.targets.change(&id.namespace, false, object.has_target());
         for wish in &object.wishes {
             let entry = self.entries.entry(wish.source.clone()).or_default();
             let news = entry.join(id, object.interval);
@@ -116,7 +116,7 @@ impl Ledger {
         if let Some(moment) = object.watched {
             self.timers.remove(&(moment, Timer::Stale(id.clone())));
         }
-        self.targets -= usize::from(object.has_target());
+        self.targets.change(&id.namespace, object.has_target(), false);
         for wish in object.wishes {
             self.leave(id, &wish.source, object.interval);
         }

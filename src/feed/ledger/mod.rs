@@ -37,8 +37,13 @@ use std::{
 use jiff::Timestamp;
 
 use self::{
-    breaker::Breaker, budget::Budget, entry::Entry, lanes::Lanes, object::Object, shares::Shares,
-    withdrawals::Withdrawals,
+    breaker::Breaker,
+    budget::Budget,
+    entry::Entry,
+    lanes::Lanes,
+    object::Object,
+    shares::Shares,
+    withdrawals::{Targets, Withdrawals},
 };
 use crate::model::{Facts, Finding, Mark, Path, Reading, Source, StoreTrouble, Version};
 
@@ -193,7 +198,10 @@ pub struct Ledger {
     /// The memory that values of this store take.
     account: Account,
     /// How many objects have a target that was made from this store.
-    targets: usize,
+    targets: Targets,
+    /// The sources for which memory is set aside, and when it was last looked for what is left over there.
+    asides: BTreeSet<Source>,
+    reclaimed: Option<Instant>,
     breaker: Breaker,
     withdrawals: Withdrawals,
     flights: HashMap<u64, Flight>,
@@ -248,7 +256,9 @@ impl Ledger {
             entries: BTreeMap::new(),
             timers: BTreeSet::new(),
             lanes: Lanes::default(),
-            targets: 0,
+            targets: Targets::default(),
+            asides: BTreeSet::new(),
+            reclaimed: None,
             breaker: Breaker::default(),
             flights: HashMap::new(),
             next_ticket: 0,
@@ -278,7 +288,7 @@ impl Ledger {
         let delivered = matches!(&answer, Answer::Known { findings, .. } if !object::has_trouble(findings));
         if let Some(object) = self.objects.get_mut(&id) {
             if let Some(round) = &mut object.round {
-                round.delivered = delivered;
+                round.delivered = delivered.then(|| round.delivered.unwrap_or(now.mono));
             }
             if told.is_some() {
                 object.told = told;
@@ -292,7 +302,7 @@ impl Ledger {
 
     /// Asks for leave to delete (or empty) the target of an object because its source was withdrawn.
     pub fn admit_withdrawal(&mut self, now: Now, id: &ObjectId, was_held: bool) -> Admission {
-        let admission = self.withdrawals.admit(now, id, was_held, self.limits.withdrawals, self.targets);
+        let admission = self.withdrawals.admit(now, id, was_held, self.limits.withdrawals, &self.targets);
         self.todo.store_changed |= self.withdrawals.take_changed();
         admission
     }

@@ -30,8 +30,8 @@ pub(super) struct Round {
     pub since: Option<Instant>,
     /// Values are wanted too.
     pub data: bool,
-    /// The answer was handed over; the round stays until it is settled, so that a failed write can have the values again.
-    pub delivered: bool,
+    /// When the answer was handed over; the round stays until it is settled, so that a failed write can have the values again.
+    pub delivered: Option<Instant>,
 }
 
 impl Object {
@@ -45,7 +45,7 @@ impl Object {
 
     /// The round, if it is still waited for.
     pub fn open_round(&self) -> Option<&Round> {
-        self.round.as_ref().filter(|round| !round.delivered)
+        self.round.as_ref().filter(|round| round.delivered.is_none())
     }
 
     /// The round, if values are wanted or in use.

@@ -117,10 +117,10 @@ impl Ledger {
             return;
         }
         if let Some(object) = self.objects.get_mut(id)
-            && object.round.is_none_or(|round| !round.data || round.delivered)
+            && object.round.is_none_or(|round| !round.data || round.delivered.is_some())
         {
             let since = object.round.and_then(|round| round.since).max(trigger);
-            object.round = Some(Round { since, data: true, delivered: false });
+            object.round = Some(Round { since, data: true, delivered: None });
             object.lane = Lane::Change;
         }
     }

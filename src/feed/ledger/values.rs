@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -15,6 +16,12 @@ use super::{
     room::USUAL,
 };
 use crate::model::{Mark, Source, Value};
+
+/// How long a value that was handed over is surely there for another try: three of them, since they double from a second.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Looking for what is left over is not free, and what is found that way is not much.
+const RECLAIM_EVERY: Duration = Duration::from_secs(1);
 
 /// Whether there is room for a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,13 +70,15 @@ impl Ledger {
         if bytes > self.account.most_kept() {
             return Fit::Never;
         }
-        if !self.account.set_aside(bytes) {
+        let fits = self.account.set_aside(bytes) || (self.reclaim(now) && self.account.set_aside(bytes));
+        if !fits {
             return Fit::NoMemory;
         }
         let until = now.mono + self.timing.value_ttl;
         for (source, bytes) in lacking {
             if let Some(entry) = self.entries.get_mut(&source) {
                 entry.aside = Some(Aside { bytes, until });
+                self.asides.insert(source.clone());
                 if matches!(entry.seen, Some(Seen::Active { .. })) {
                     self.lanes.move_to(Kind::Granted, &id.namespace, &source);
                 }
@@ -93,6 +102,7 @@ impl Ledger {
         self.account.give_back(aside.saturating_sub(bytes));
         entry.value = Some(Kept { mark, value });
         entry.aside = Some(Aside { bytes, until });
+        self.asides.insert(source.clone());
         self.timers.insert((until, Timer::Expire(source.clone())));
         true
     }
@@ -154,7 +164,31 @@ impl Ledger {
         let Some(entry) = self.entries.get_mut(source) else { return };
         entry.value = None;
         if let Some(aside) = entry.aside.take() {
+            self.asides.remove(source);
             self.account.give_back(aside.bytes);
         }
+    }
+
+    /// Drops the values that all have had for a while who waited for them, and did not settle, as after a write that the API server did not
+    /// take: whoever tries again soon finds them, and whoever keeps trying may not keep the memory from others. Answers whether there
+    /// were any.
+    fn reclaim(&mut self, now: Now) -> bool {
+        let recently = |at: Instant, within: Duration| now.mono.saturating_duration_since(at) < within;
+        if self.reclaimed.is_some_and(|at| recently(at, RECLAIM_EVERY)) {
+            return false;
+        }
+        self.reclaimed = Some(now.mono);
+        let left_over = |source: &&Source| {
+            self.entries.get(source).filter(|entry| entry.value.is_some()).is_some_and(|entry| {
+                let objects = entry.users.iter().filter_map(|id| self.objects.get(id));
+                let mut rounds = objects.filter_map(|object| object.round_with_data());
+                rounds.all(|round| round.delivered.is_some_and(|at| !recently(at, RETRY)))
+            })
+        };
+        let left_over: Vec<Source> = self.asides.iter().filter(left_over).cloned().collect();
+        for source in &left_over {
+            self.drop_value(source);
+        }
+        !left_over.is_empty()
     }
 }

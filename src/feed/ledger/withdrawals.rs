@@ -1,11 +1,14 @@
 //! The limit on deletions: a mistake in OKMS, or in this program, must not empty a cluster.
 //!
 //! At most so many targets of a store are withdrawn within an hour. What exceeds that is held until a person confirms it by id or
-//! the answers of OKMS change; it is never released by time alone. An id is good for one set: it outlives a restart, between the
-//! confirmation and the last deletion too, and once it was used it confirms nothing any more.
+//! the answers of OKMS change; it is never released by time alone. An id is good for the set that it named, whatever was held since: it
+//! outlives a restart, between the confirmation and the last deletion too, and once it was used it confirms nothing any more.
+//!
+//! Where several namespaces have targets, none gets more than half of what the others left: whoever makes withdrawals at will, and one can
+//! forge what a Secret of one's own was made from, must not have those of others held.
 
 use std::{
-    collections::{BTreeSet, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,6 +21,10 @@ const WINDOW: Duration = Duration::from_hours(1);
 
 /// A limit below this would hold the ordinary clean-up of a small store.
 const FLOOR: usize = 10;
+
+/// How many names of the set that is held are remembered while it grows: at one a second, what somebody looked at a quarter of an hour ago
+/// can still be confirmed.
+const NAMES: usize = 1024;
 
 /// How many targets of a store may be withdrawn in an hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,25 +52,62 @@ pub enum Admission {
 /// What the cluster remembers of a store's withdrawals from before its books were opened.
 #[derive(Debug, Clone, Default)]
 pub struct Before {
-    /// How many were granted within the last hour.
-    pub granted: usize,
+    /// Those that were granted within the last hour.
+    pub granted: Vec<ObjectId>,
     /// Whose status says that it is held.
     pub held: Vec<ObjectId>,
     /// The id and the number of held ones that the store's status told.
     pub told: Option<(String, usize)>,
 }
 
+/// How many targets a store has.
+#[derive(Default)]
+pub struct Targets {
+    all: usize,
+    by_namespace: HashMap<Arc<str>, usize>,
+}
+
+impl Targets {
+    /// An object has, or had `before`, a target.
+    pub fn change(&mut self, namespace: &Arc<str>, before: bool, after: bool) {
+        if before == after {
+            return;
+        }
+        let own = self.by_namespace.entry(namespace.clone()).or_default();
+        let step = |number: usize| if after { number + 1 } else { number.saturating_sub(1) };
+        (self.all, *own) = (step(self.all), step(*own));
+        if *own == 0 {
+            self.by_namespace.remove(namespace);
+        }
+    }
+
+    #[cfg(test)]
+    pub fn all(&self) -> usize {
+        self.all
+    }
+
+    /// Those outside of a namespace.
+    fn elsewhere(&self, namespace: &Arc<str>) -> usize {
+        self.all - self.by_namespace.get(namespace).copied().unwrap_or(0)
+    }
+}
+
 /// The withdrawals of one store.
 pub struct Withdrawals {
-    granted: VecDeque<Instant>,
+    /// When, and in which namespace.
+    granted: VecDeque<(Instant, Arc<str>)>,
     /// Those granted whose object still has the withdrawn target: asking again costs nothing.
     open: BTreeSet<ObjectId>,
-    held: BTreeSet<ObjectId>,
+    /// With the growth of the set that brought each.
+    held: BTreeMap<ObjectId, u64>,
+    growth: u64,
+    /// What the set was called after each growth, the last last.
+    names: VecDeque<(u64, String)>,
     confirmed: BTreeSet<ObjectId>,
     /// Those among the confirmed whose target is still there. The status goes on naming their id, so that a successor of this process
     /// knows what was confirmed.
     pending: BTreeSet<ObjectId>,
-    /// Names the held set as it was when it last grew. No later set gets the same.
+    /// Names the held set as it was when it last grew, or what was confirmed last. No later set gets the same.
     id: String,
     changed: bool,
 }
@@ -72,9 +116,11 @@ impl Withdrawals {
     pub fn new(now: Now, before: Before) -> Self {
         let Before { granted, held, told } = before;
         let mut books = Self {
-            granted: std::iter::repeat_n(now.mono, granted).collect(),
+            granted: granted.into_iter().map(|object| (now.mono, object.namespace)).collect(),
             open: BTreeSet::new(),
-            held: held.into_iter().collect(),
+            held: held.into_iter().map(|object| (object, 0)).collect(),
+            growth: 0,
+            names: VecDeque::new(),
             confirmed: BTreeSet::new(),
             pending: BTreeSet::new(),
             id: String::new(),
@@ -82,7 +128,7 @@ impl Withdrawals {
         };
         match told {
             // Who was held after the status was last written was confirmed by nobody.
-            Some((id, count)) if books.held.len() <= count => books.id = id,
+            Some((id, count)) if books.held.len() <= count => books.call(id),
             _ => books.rename(now),
         }
         books
@@ -94,35 +140,48 @@ impl Withdrawals {
         object: &ObjectId,
         was_held: bool,
         limit: WithdrawalLimit,
-        targets: usize,
+        targets: &Targets,
     ) -> Admission {
-        while self.granted.front().is_some_and(|granted| now.mono.saturating_duration_since(*granted) >= WINDOW) {
+        while self.granted.front().is_some_and(|(granted, _)| now.mono.saturating_duration_since(*granted) >= WINDOW) {
             self.granted.pop_front();
         }
         if self.open.contains(object) || self.confirmed.contains(object) {
             return Admission::Granted;
         }
-        if self.held.contains(object) {
+        if self.held.contains_key(object) {
             return Admission::Held;
         }
-        if !was_held && self.granted.len() < limit.of(targets + self.granted.len()) {
-            self.granted.push_back(now.mono);
+        if !was_held && self.has_left(&object.namespace, limit.of(targets.all + self.granted.len()), targets) {
+            self.granted.push_back((now.mono, object.namespace.clone()));
             self.open.insert(object.clone());
             return Admission::Granted;
         }
-        self.held.insert(object.clone());
+        self.growth += 1;
+        self.held.insert(object.clone(), self.growth);
         self.rename(now);
         self.changed = true;
         Admission::Held
     }
 
-    /// Releases all that are held if `id` names them; answers whom.
+    /// Whether the limit leaves one more to a namespace.
+    fn has_left(&self, namespace: &Arc<str>, limit: usize, targets: &Targets) -> bool {
+        let own = self.granted.iter().filter(|(_, granted)| granted == namespace).count();
+        let others = self.granted.len() - own;
+        let alone = others == 0 && targets.elsewhere(namespace) == 0;
+        let left = limit.saturating_sub(others);
+        own < if alone { left } else { left.div_ceil(2) }
+    }
+
+    /// Releases those that are held and that `id` named; answers whom.
     pub fn confirm(&mut self, id: &str) -> Vec<ObjectId> {
-        if self.held.is_empty() || id != self.id {
+        let Some(growth) = self.names.iter().find(|(_, name)| name == id).map(|(growth, _)| *growth) else {
             return Vec::new();
-        }
-        self.changed = true;
-        let released: Vec<_> = std::mem::take(&mut self.held).into_iter().collect();
+        };
+        self.names.retain(|(named, _)| *named > growth);
+        let (released, held) = std::mem::take(&mut self.held).into_iter().partition(|(_, held)| *held <= growth);
+        self.held = held;
+        let released: Vec<_> = BTreeMap::into_keys(released).collect();
+        self.changed |= !released.is_empty();
         self.confirmed.extend(released.iter().cloned());
         self.pending.extend(released.iter().cloned());
         released
@@ -137,15 +196,15 @@ impl Withdrawals {
     /// The object is gone, or its source is not withdrawn any more.
     pub fn forget(&mut self, object: &ObjectId) {
         self.done(object);
-        self.changed |= self.held.remove(object);
+        self.changed |= self.held.remove(object).is_some();
         self.open.remove(object);
         self.confirmed.remove(object);
     }
 
     /// Forgets every object whose uid is not among the living.
     pub fn retain(&mut self, live: &HashSet<Arc<str>>) {
-        let known = [&self.open, &self.held, &self.confirmed];
-        let gone: Vec<ObjectId> = known.into_iter().flatten().filter(|id| !live.contains(&id.uid)).cloned().collect();
+        let known = self.open.iter().chain(self.held.keys()).chain(&self.confirmed);
+        let gone: Vec<ObjectId> = known.filter(|id| !live.contains(&id.uid)).cloned().collect();
         for id in gone {
             self.forget(&id);
         }
@@ -167,7 +226,15 @@ impl Withdrawals {
         hash.update(now.wall.as_nanosecond().to_be_bytes());
         hash.update(self.held.len().to_be_bytes());
         hash.update(self.id.as_bytes());
-        self.id = hash.finalize().iter().take(4).fold(String::new(), |name, byte| format!("{name}{byte:02x}"));
+        self.call(hash.finalize().iter().take(4).fold(String::new(), |name, byte| format!("{name}{byte:02x}")));
+    }
+
+    fn call(&mut self, id: String) {
+        self.names.push_back((self.growth, id.clone()));
+        if self.names.len() > NAMES {
+            self.names.pop_front();
+        }
+        self.id = id;
     }
 }
 
@@ -188,26 +255,49 @@ mod tests {
     }
 
     fn granted(granted: usize) -> Before {
-        Before { granted, ..Before::default() }
+        Before { granted: (1000..1000 + granted).map(object).collect(), ..Before::default() }
+    }
+
+    fn in_namespace(namespace: &str, n: usize) -> ObjectId {
+        ObjectId { uid: format!("{namespace}-{n}").into(), namespace: namespace.into(), name: format!("o{n}").into() }
+    }
+
+    fn targets(numbers: &[(&str, usize)]) -> Targets {
+        let mut targets = Targets::default();
+        for (namespace, number) in numbers {
+            for _ in 0..*number {
+                targets.change(&(*namespace).into(), false, true);
+            }
+        }
+        targets
+    }
+
+    fn none() -> Targets {
+        Targets::default()
     }
 
     fn wave(books: &mut Withdrawals, now: Now, of: usize) -> usize {
         let limit = WithdrawalLimit::Percent(20);
-        (0..of).filter(|n| books.admit(now, &object(*n), false, limit, of - n) == Admission::Granted).count()
+        (0..of)
+            .filter(|n| books.admit(now, &object(*n), false, limit, &targets(&[("ns", of - n)])) == Admission::Granted)
+            .count()
     }
 
     /// Books whose budget is used up, and in which these are held.
     fn holding(now: Now, objects: std::ops::Range<usize>) -> Withdrawals {
         let mut books = Withdrawals::new(now, granted(FLOOR));
         for n in objects {
-            assert_eq!(books.admit(now, &object(n), false, WithdrawalLimit::Number(0), 0), Admission::Held);
+            assert_eq!(books.admit(now, &object(n), false, WithdrawalLimit::Number(0), &none()), Admission::Held);
         }
         books
     }
 
     /// What a successor learns from the statuses, which say that these are held.
     fn restarted(now: Now, books: &Withdrawals, held: std::ops::Range<usize>) -> Withdrawals {
-        Withdrawals::new(now, Before { granted: FLOOR, held: held.map(object).collect(), told: books.held() })
+        Withdrawals::new(
+            now,
+            Before { granted: granted(FLOOR).granted, held: held.map(object).collect(), told: books.held() },
+        )
     }
 
     #[test]
@@ -232,13 +322,40 @@ mod tests {
         let limit = WithdrawalLimit::Number(0);
         let mut books = holding(now, 1..2);
         let (first, _) = books.held().unwrap();
-        books.admit(now, &object(2), false, limit, 0);
-        assert!(books.confirm(&first).is_empty(), "the set grew since");
-        books.forget(&object(1));
+        books.admit(now, &object(2), false, limit, &none());
         let (second, count) = books.held().unwrap();
-        assert_eq!(count, 1);
+        assert!(first != second && count == 2);
+        assert_eq!(books.confirm(&first), [object(1)], "what was held since is not what was looked at");
+        assert_eq!(books.admit(now, &object(2), true, limit, &none()), Admission::Held);
+        assert!(books.confirm(&first).is_empty(), "it was used");
+        assert_eq!(books.held().unwrap(), (second.clone(), 1));
         assert_eq!(books.confirm(&second), [object(2)]);
-        assert_eq!(books.admit(now, &object(2), true, limit, 0), Admission::Granted);
+        assert_eq!(books.admit(now, &object(2), true, limit, &none()), Admission::Granted);
+    }
+
+    #[test]
+    fn who_has_things_held_all_the_time_keeps_nobody_from_confirming_theirs() {
+        let start = now();
+        let mut books = holding(start, 0..1);
+        let (id, _) = books.held().unwrap();
+        for n in 1..600 {
+            let now = later(start, Duration::from_secs(n as u64));
+            books.admit(now, &object(n), false, WithdrawalLimit::Number(0), &none());
+        }
+        assert_eq!(books.confirm(&id), [object(0)]);
+    }
+
+    #[test]
+    fn a_namespace_leaves_half_of_the_budget_to_the_others() {
+        let now = now();
+        let limit = WithdrawalLimit::Percent(20);
+        let mut books = Withdrawals::new(now, granted(0));
+        let targets = targets(&[("greedy", 30), ("small", 5)]);
+        let mut grants = |namespace: &str| {
+            let all = (0..30).map(|n| in_namespace(namespace, n));
+            all.filter(|id| books.admit(now, id, false, limit, &targets) == Admission::Granted).count()
+        };
+        assert_eq!((grants("greedy"), grants("small"), grants("third"), grants("fourth")), (5, 3, 1, 1));
     }
 
     #[test]
@@ -246,11 +363,18 @@ mod tests {
         let now = now();
         let limit = WithdrawalLimit::Percent(20);
         let mut books = Withdrawals::new(now, granted(0));
-        assert_eq!(books.admit(now, &object(1), true, limit, 100), Admission::Held, "also if only its status knows");
+        assert_eq!(
+            books.admit(now, &object(1), true, limit, &targets(&[("ns", 100)])),
+            Admission::Held,
+            "also if only its status knows"
+        );
         let before = holding(now, 0..4);
         let mut after = restarted(later(now, WINDOW * 2), &before, 0..4);
         assert_eq!(after.held(), before.held());
-        assert_eq!(after.admit(later(now, WINDOW * 2), &object(0), true, limit, 100), Admission::Held);
+        assert_eq!(
+            after.admit(later(now, WINDOW * 2), &object(0), true, limit, &targets(&[("ns", 100)])),
+            Admission::Held
+        );
         assert_eq!(after.held(), before.held(), "who says again that it was held is no news");
         let grown = restarted(now, &before, 0..5);
         assert_ne!(
@@ -273,7 +397,7 @@ mod tests {
         }
         assert_eq!(books.held(), None);
         for n in 0..3 {
-            books.admit(later(start, Duration::from_mins(1)), &object(n), false, WithdrawalLimit::Number(0), 0);
+            books.admit(later(start, Duration::from_mins(1)), &object(n), false, WithdrawalLimit::Number(0), &none());
         }
         assert_eq!(books.held().unwrap().1, 3);
         assert!(books.confirm(&id).is_empty(), "the same three, but not what was confirmed");
@@ -293,7 +417,7 @@ mod tests {
         assert_eq!(books.held(), Some((id.clone(), 2)), "the status goes on naming it");
         let mut after = restarted(now, &books, 2..4);
         assert_eq!(after.confirm(&id), [object(2), object(3)]);
-        assert_eq!(after.admit(now, &object(3), true, WithdrawalLimit::Number(0), 0), Admission::Granted);
+        assert_eq!(after.admit(now, &object(3), true, WithdrawalLimit::Number(0), &none()), Admission::Granted);
         for n in 2..4 {
             after.done(&object(n));
         }
@@ -306,7 +430,7 @@ mod tests {
         let mut books = holding(now, 0..2);
         let (id, _) = books.held().unwrap();
         books.confirm(&id);
-        books.admit(now, &object(7), false, WithdrawalLimit::Number(0), 0);
+        books.admit(now, &object(7), false, WithdrawalLimit::Number(0), &none());
         assert!(books.confirm(&id).is_empty());
         let mut after = restarted(now, &books, 0..3);
         assert!(

@@ -47,6 +47,9 @@ fn parse(text: &str) -> Option<Share> {
     serde_json::from_str(text).ok()
 }
 
+/// There is one, where an object was made again; each costs three writes, and whoever may edit the Secret may forge any number.
+const MAX_NAMESAKES: usize = 16;
+
 /// Those that say that they are, or were, an `OkmsSecret` of our name, and have keys in the Secret.
 pub(super) fn namesakes(metadata: &ObjectMeta, owner: &Owner) -> Vec<Owner> {
     let annotations = metadata.annotations.iter().flatten();
@@ -55,6 +58,7 @@ pub(super) fn namesakes(metadata: &ObjectMeta, owner: &Owner) -> Vec<Owner> {
         .filter(|(uid, text)| *uid != owner.uid && parse(text).is_some_and(|share| share.owner == owner.name))
         .map(|(uid, _)| Owner { name: owner.name.clone(), uid: uid.to_owned() })
         .filter(|namesake| !keys(metadata, namesake).is_empty())
+        .take(MAX_NAMESAKES)
         .collect()
 }
 

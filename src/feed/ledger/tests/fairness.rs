@@ -257,11 +257,11 @@ fn ten_thousand_objects_on_one_path_are_told_of_a_new_version_in_time() {
             world.ledger.settle(&object(name), &[None]);
         }
     }
-    assert_eq!((world.ledger.targets, world.ledger.held_withdrawals().unwrap().1), (8000, 8000));
+    assert_eq!((world.ledger.targets.all(), world.ledger.held_withdrawals().unwrap().1), (8000, 8000));
     for name in &names {
         world.ledger.forget(&object(name));
     }
-    assert_eq!((world.ledger.targets, world.ledger.held_withdrawals()), (0, None));
+    assert_eq!((world.ledger.targets.all(), world.ledger.held_withdrawals()), (0, None));
 }
 
 /// Objects and interval of each namespace.

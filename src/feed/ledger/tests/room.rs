@@ -16,6 +16,8 @@ struct Shelf {
     under_way: Vec<(usize, Request)>,
     /// Store, sources and whether it has its target.
     objects: Vec<(usize, Vec<Path>, bool)>,
+    /// So many of the first objects are of one namespace, and what they write is never taken by the API server.
+    stubborn: usize,
     /// By size: to make one and to overwrite it takes longer than all else here.
     values: HashMap<usize, Value>,
 }
@@ -39,13 +41,13 @@ impl Shelf {
         };
         let stores = stores.iter().map(open).collect();
         let (under_way, objects, values) = (Vec::new(), Vec::new(), HashMap::new());
-        Self { now, room: room.clone(), stores, created: now.wall, under_way, objects, values }
+        Self { now, room: room.clone(), stores, created: now.wall, under_way, objects, stubborn: 0, values }
     }
 
-    fn id(n: usize) -> ObjectId {
+    fn id(&self, n: usize) -> ObjectId {
         ObjectId {
             uid: format!("uid-{n:04}").into(),
-            namespace: format!("ns-{}", n % 3).into(),
+            namespace: if n < self.stubborn { "stubborn".into() } else { format!("ns-{}", n % 3).into() },
             name: n.to_string().as_str().into(),
         }
     }
@@ -57,12 +59,13 @@ impl Shelf {
 
     /// Asks, and settles where everything is there.
     fn reconcile(&mut self, n: usize) {
+        let id = self.id(n);
         let (store, sources, done) = &self.objects[n];
         let mark = Mark { version: version(1), created_at: Some(self.created) };
         let held = done.then_some(mark);
         let wish = |path: &Path| Wish { source: Source { path: path.clone(), pin: None }, held, optional: false };
         let ask = Ask {
-            object: Self::id(n),
+            object: id.clone(),
             generation: 1,
             refresh: 0,
             sources: sources.iter().map(wish).collect(),
@@ -72,8 +75,10 @@ impl Shelf {
         };
         let ledger = &mut self.stores[*store];
         let Answer::Known { findings, .. } = ledger.ask(self.now, ask) else { return };
-        if findings.iter().all(|finding| matches!(&finding.verdict, Verdict::Active { value: Some(_), .. })) {
-            ledger.settle(&Self::id(n), &vec![Some(mark); findings.len()]);
+        let complete =
+            findings.iter().all(|finding| matches!(&finding.verdict, Verdict::Active { value: Some(_), .. }));
+        if complete && n >= self.stubborn {
+            ledger.settle(&id, &vec![Some(mark); findings.len()]);
             self.objects[n].2 = true;
         }
     }
@@ -243,6 +248,42 @@ fn a_value_larger_than_usual_is_kept_where_there_is_room_and_else_waits() {
     }
     shelf.step(MINUTE * 2);
     shelf.assert_empty();
+}
+
+#[test]
+fn whoever_tries_in_vain_for_ever_leaves_the_memory_to_others() {
+    const STUBBORN: usize = 30;
+    let mut shelf = Shelf { stubborn: STUBBORN, ..Shelf::new(1) };
+    shelf.poll();
+    shelf.answer(0, 0);
+    for n in 0..STUBBORN {
+        shelf.add(0, (0..16).map(|source| path(&format!("in-vain/{n}/{source}"))).collect());
+    }
+    let mut waiting: Vec<(usize, Duration)> = Vec::new();
+    let mut longest = Duration::ZERO;
+    let mut passed = Duration::ZERO;
+    while passed < MINUTE * 4 {
+        if passed.as_secs().is_multiple_of(5) {
+            (0..STUBBORN).for_each(|n| shelf.reconcile(n));
+            if passed > MINUTE && passed < MINUTE * 3 {
+                waiting.push((shelf.objects.len(), passed));
+                shelf.add(0, vec![path(&format!("other/{}", passed.as_secs()))]);
+            }
+        }
+        for _ in 0..8 {
+            shelf.step(SECOND / 8);
+            while !shelf.under_way.is_empty() {
+                shelf.answer(0, 64 << 10);
+            }
+        }
+        passed += SECOND;
+        waiting.retain(|(n, since)| {
+            let done = shelf.objects[*n].2;
+            longest = if done { longest.max(passed.saturating_sub(*since)) } else { longest };
+            !done
+        });
+    }
+    assert!(waiting.is_empty() && longest < MINUTE / 2, "{} wait, {longest:?}", waiting.len());
 }
 
 proptest! {
