@@ -28,7 +28,10 @@ fn selects(rule: &AccessRule, namespace: Namespace<'_>) -> bool {
     let labelled = rule.namespace_selector.as_ref().map(|selector| {
         // An empty selector, which the CRD refuses, would select everything; and so would one that excludes no value.
         let mut conditions = selector.match_expressions.iter().flatten();
-        let sound = conditions.all(|condition| condition.values.as_ref().is_none_or(|values| !values.is_empty()));
+        let compares = |operator: &str| matches!(operator, "In" | "NotIn");
+        let sound = conditions.all(|condition| {
+            !compares(&condition.operator) || condition.values.as_ref().is_some_and(|values| !values.is_empty())
+        });
         let selector = Selector::try_from(selector.clone()).ok().filter(|selector| sound && !selector.selects_all());
         selector.zip(namespace.labels).is_some_and(|(selector, labels)| selector.matches(labels))
     });
@@ -93,6 +96,8 @@ mod tests {
         let not_lead = || json!({"matchExpressions": [{"key": "tier", "operator": "NotIn", "values": ["lead"]}]});
         assert!(selected(not_lead(), None, Some(&tier("gold"))) && selected(not_lead(), None, Some(&[])));
         assert!(!selected(not_lead(), None, Some(&tier("lead"))));
+        let exists = json!({"matchExpressions": [{"key": "tier", "operator": "Exists", "values": []}]});
+        assert!(selected(exists.clone(), None, Some(&tier("gold"))) && !selected(exists, None, Some(&[])));
         assert!(!selected(not_lead(), None, None), "a namespace whose labels are not known is not selected");
     }
 
