@@ -316,7 +316,8 @@ fn hold(namespaces: &[(usize, u64)], hour: Duration) -> Result<(), TestCaseError
                 longest = longest.max(at.saturating_sub(last));
                 last = at;
             }
-            let bound = if floor.is_zero() { interval + late } else { interval.max(floor).mul_f64(1.5) + late };
+            // Its own sources fall due unevenly, and wait for one another: a tenth of the interval for that.
+            let bound = if floor.is_zero() { interval.mul_f64(1.1) } else { interval.max(floor).mul_f64(1.5) } + late;
             prop_assert!(longest <= bound, "{text} was not asked for {longest:?}, bound {bound:?}, floor {floor:?}");
         }
     }
