@@ -102,7 +102,7 @@ fn set_conditions(context: &Context, store: &Store, status: &mut StoreStatus, ro
     condition::set_ready(&mut status.conditions, statement, reason.progress(), generation, now);
 
     let rejected = rejected.map(|trouble| {
-        let message = format!("what the store says now is not used, what it said before still is: {}", trouble.message);
+        let message = format!("the change is not taken up, and what was in use stays so: {}", trouble.message);
         (StoreReason::from(trouble.kind).as_str(), message)
     });
     let expiring = status.certificate.as_ref().and_then(|certificate| {
