@@ -4,6 +4,7 @@
 //! afterwards. Start with [`Source`] (what is asked for) and [`Finding`] (what came of it).
 
 mod finding;
+pub mod glob;
 pub mod iam;
 mod source;
 mod store;

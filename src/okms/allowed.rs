@@ -4,6 +4,8 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
+use crate::model::glob;
+
 /// `https://host[:port]`, such as `https://*.okms.ovh.net`. Without a port it means 443; `:*` means any.
 ///
 /// An address instead of a name matches only itself, written out: no `*` ever stands for a part of one.
@@ -50,7 +52,7 @@ impl EndpointPattern {
             (Host::Name(own), None) => {
                 let labels: Vec<_> = host.split('.').collect();
                 own.len() == labels.len()
-                    && own.iter().zip(labels).all(|(own, label)| matches_label(own, &label.to_ascii_lowercase()))
+                    && own.iter().zip(labels).all(|(own, label)| glob::matches(own, &label.to_ascii_lowercase()))
             }
             _ => false,
         }
@@ -115,19 +117,6 @@ fn labels(host: &str) -> Result<Vec<String>, PatternError> {
 fn address(host: &str) -> Option<IpAddr> {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     bare.parse().ok()
-}
-
-/// `*` stands for any number of characters.
-fn matches_label(pattern: &str, label: &str) -> bool {
-    let Some((first, rest)) = pattern.split_once('*') else { return pattern == label };
-    let Some(mut label) = label.strip_prefix(first) else { return false };
-    let parts: Vec<_> = rest.split('*').collect();
-    let Some((last, between)) = parts.split_last() else { return false };
-    for part in between {
-        let Some(at) = label.find(part) else { return false };
-        label = label.get(at + part.len()..).unwrap_or_default();
-    }
-    label.ends_with(last)
 }
 
 #[cfg(test)]

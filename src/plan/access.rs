@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use kube::core::{Selector, SelectorExt};
 
-use crate::{api::AccessRule, model::Path};
+use crate::{
+    api::AccessRule,
+    model::{Path, glob},
+};
 
 /// A namespace as it is now.
 #[derive(Debug, Clone, Copy)]
@@ -24,7 +27,7 @@ pub fn grants(rules: &[AccessRule], namespace: Namespace<'_>, path: &Path) -> bo
 /// Whether the rule is about the namespace: what it says of names and of labels must both hold, and it must say something.
 fn selects(rule: &AccessRule, namespace: Namespace<'_>) -> bool {
     let named = rule.namespaces.as_ref().filter(|names| !names.is_empty());
-    let named = named.map(|names| names.iter().any(|pattern| matches_name(pattern, namespace.name)));
+    let named = named.map(|names| names.iter().any(|pattern| glob::matches(pattern, namespace.name)));
     let labelled = rule.namespace_selector.as_ref().map(|selector| {
         // An empty selector, which the CRD refuses, would select everything; and so would one that excludes no value.
         let mut conditions = selector.match_expressions.iter().flatten();
@@ -39,19 +42,6 @@ fn selects(rule: &AccessRule, namespace: Namespace<'_>) -> bool {
         (None, None) => false,
         (named, labelled) => named.unwrap_or(true) && labelled.unwrap_or(true),
     }
-}
-
-/// `*` stands for any number of characters.
-fn matches_name(pattern: &str, name: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = name.strip_prefix(first) else { return false };
-    let Some(last) = parts.next_back() else { return rest.is_empty() };
-    for part in parts {
-        let Some(at) = rest.find(part) else { return false };
-        rest = rest.get(at + part.len()..).unwrap_or_default();
-    }
-    rest.ends_with(last)
 }
 
 /// Exact; `x/*`: everything below x; `*`: everything.
