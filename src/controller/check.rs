@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{
     Config,
-    store::{Asked, Problem, Reader, Stage, allowed, own_domain, stage},
+    store::{Asked, Problem, Reader, Stage, allowed, options_of, own_domain, stage},
 };
 use crate::{
     api::{ClusterOkmsStore, OkmsStore, Store, StoreReason, condition, condition::kind},
@@ -187,10 +187,7 @@ async fn connected(report: &mut Report, client: &Kubernetes, config: &Config, st
     let roots = report.keep("authorities", roots, describe_roots);
     let credential = credential?;
     let okms_id = keep_domain(report, asked.okms_id, &credential)?;
-    let timeout = store.limits().timeout();
-    let connect_timeout = timeout.min(ClientOptions::default().connect_timeout);
-    let options = ClientOptions { timeout, connect_timeout, ..ClientOptions::default() };
-    Some(Connection { endpoint: asked.endpoint, okms_id, credential, roots: roots?, options })
+    Some(Connection { endpoint: asked.endpoint, okms_id, credential, roots: roots?, options: options_of(store) })
 }
 
 fn drafted(report: &mut Report, config: &Config, draft: &Draft) -> Option<Connection> {

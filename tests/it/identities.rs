@@ -282,6 +282,20 @@ async fn a_clock_that_differs_is_told_beside_what_works() {
     let words = skewed(true).await.unwrap();
     assert!(words.contains("more than five minutes"), "{words}");
     world.store_ready("True", "Reachable").await;
+    // A new certificate that is never answered knows nothing of clocks, and the one in use still does.
+    let revoked = world.domain.issue_client_certificate(Validity::days(90)).unwrap();
+    world.domain.revoke(&revoked.serial).unwrap();
+    world.mount(&revoked);
+    eventually("the new one is rejected", async || {
+        let status = world.stores().get(&world.name).await.unwrap().status.unwrap();
+        let rejected = condition::find(&status.conditions, "CredentialsRejected").is_some();
+        let skewed = condition::find(&status.conditions, "ClockSkewed").is_some();
+        if rejected { Ok(skewed) } else { Err(status) }
+    })
+    .await
+    .then_some(())
+    .expect("the clock of the one in use counts");
+    world.mount(&world.certificate);
     world.sim.with_switches(|switches| switches.date_skew_seconds = Some(30));
     skewed(false).await;
 }

@@ -22,7 +22,7 @@ pub(super) use self::{
     credential::Reader,
     expiry::{Stage, stage},
     problem::Problem,
-    proposal::{Asked, allowed, own_domain},
+    proposal::{Asked, allowed, options_of, own_domain},
     row::Stores,
 };
 use self::{

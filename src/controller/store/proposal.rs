@@ -69,16 +69,20 @@ impl Parts {
         let connection = store.connection();
         let credential = reader.credential(&connection.auth, asked.okms_id.as_ref()).await?;
         let roots = reader.roots("spec.ca", connection.ca.as_ref()).await?;
-        let timeout = store.limits().timeout();
-        let connect_timeout = timeout.min(ClientOptions::default().connect_timeout);
-        let options = ClientOptions { timeout, connect_timeout, ..ClientOptions::default() };
-        Ok(Self { credential, roots, options })
+        Ok(Self { credential, roots, options: options_of(store) })
     }
 
     fn of_domain(self, domain: Domain) -> Proposal {
         let Self { credential, roots, options } = self;
         Proposal { domain, roots, credential, options }
     }
+}
+
+/// The time limits that a store asks for.
+pub(in crate::controller) fn options_of(store: &Store) -> ClientOptions {
+    let timeout = store.limits().timeout();
+    let connect_timeout = timeout.min(ClientOptions::default().connect_timeout);
+    ClientOptions { timeout, connect_timeout, ..ClientOptions::default() }
 }
 
 /// Whether the operator may serve a store of a namespace: its owner chooses where a credential goes, and how many there are.
@@ -145,7 +149,7 @@ fn domain_of(
 ) -> Result<OkmsId, Problem> {
     let own = own_domain(credential)?;
     let bound: Option<OkmsId> = context.stores.with(&store.name(), |row| {
-        if let Some(Proven { said, used }) = &row.proven {
+        if let Some(Proven { said, used, .. }) = &row.proven {
             let bound = said.leaves_domain_to_certificate() && used.domain.endpoint == *endpoint;
             return bound.then(|| used.domain.okms_id.clone());
         }

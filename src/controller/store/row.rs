@@ -35,7 +35,7 @@ pub(super) struct Row {
     /// The certificate that was last found to work.
     pub certificate: Option<CertificateStatus>,
     pub parsed: Parsed,
-    /// How the clock of OKMS differs from ours, as the last client that was made for it finds out.
+    /// How the clock of OKMS differs from ours, as the client that was last handed to the feed finds out.
     pub clock: okms::Clock,
     /// Why what the spec says now cannot be used.
     pub trouble: Option<StoreTrouble>,
@@ -62,6 +62,8 @@ pub(super) struct Proposal {
 pub(super) struct Proven {
     pub said: Said,
     pub used: Proposal,
+    /// As the client in use finds out.
+    pub clock: okms::Clock,
 }
 
 /// What a spec says of the connection: whatever else it says needs no proof.

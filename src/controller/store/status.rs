@@ -87,7 +87,7 @@ fn settle(row: &mut Row, store: &Store) {
         not_after: condition::time(identity.not_after()),
         serial: identity.serial().to_owned(),
     });
-    row.proven = Some(Proven { said: Said::by(store), used: proposed });
+    row.proven = Some(Proven { said: Said::by(store), used: proposed, clock: row.clock.clone() });
 }
 
 fn set_conditions(context: &Context, store: &Store, status: &mut StoreStatus, row: &Row, standing: Option<&Standing>) {
@@ -137,7 +137,8 @@ fn set_conditions(context: &Context, store: &Store, status: &mut StoreStatus, ro
         );
         ("BudgetExceeded", message)
     });
-    let clock = row.clock.problem().map(|problem| ("ClocksDiffer", problem.to_string()));
+    let clock = row.proven.as_ref().map_or(&row.clock, |proven| &proven.clock);
+    let clock = clock.problem().map(|problem| ("ClocksDiffer", problem.to_string()));
     for (kind, said) in [
         (kind::CLOCK_SKEWED, clock),
         (kind::CREDENTIALS_EXPIRING, expiring),
