@@ -405,16 +405,22 @@ fn a_request_for_a_check_forgets_nothing_that_is_known() {
     assert!(confirmed);
 }
 
-#[test]
-fn a_candidate_credential_is_proven_before_it_is_used() {
+/// A store that works, and the request that is to prove a new credential.
+fn proving() -> (World, Request) {
     let mut world = World::new();
     world.put("db");
     world.sync("a", "db");
     world.ledger.propose_credential(world.now);
     let todo = world.ledger.poll(world.now);
     let [request] = todo.requests.as_slice() else { panic!() };
+    (world, request.clone())
+}
+
+#[test]
+fn a_candidate_credential_is_proven_before_it_is_used() {
+    let (mut world, request) = proving();
     assert!(request.candidate.is_some() && world.ledger.take_promoted().is_none());
-    world.ledger.answer(world.now, request, Outcome::Failed(fault(FaultKind::Tls)));
+    world.ledger.answer(world.now, &request, Outcome::Failed(fault(FaultKind::Tls)));
     assert_eq!(*world.ledger.health(), Health::Ready, "the old one is still in use");
     assert!(world.ledger.rejected_candidate().is_some());
     let mut promoted = false;
@@ -432,29 +438,19 @@ fn a_candidate_credential_is_proven_before_it_is_used() {
 
 #[test]
 fn a_candidate_that_may_not_see_what_the_one_in_use_sees_is_rejected() {
-    let mut world = World::new();
-    world.put("db");
-    world.sync("a", "db");
-    world.ledger.propose_credential(world.now);
-    let todo = world.ledger.poll(world.now);
-    let [request] = todo.requests.as_slice() else { panic!() };
+    let (mut world, request) = proving();
     assert!(matches!(&request.call, Call::Metadata(path) if path.as_str() == "db"));
-    world.ledger.answer(world.now, request, Outcome::Failed(fault(FaultKind::Refused)));
+    world.ledger.answer(world.now, &request, Outcome::Failed(fault(FaultKind::Refused)));
     assert!(world.ledger.rejected_candidate().is_some() && world.ledger.take_promoted().is_none());
     assert_eq!(*world.ledger.health(), Health::Ready);
 }
 
 #[test]
 fn where_nothing_works_a_candidate_that_may_not_see_one_path_is_better_than_nothing() {
-    let mut world = World::new();
-    world.put("db");
-    world.sync("a", "db");
-    world.ledger.propose_credential(world.now);
-    let todo = world.ledger.poll(world.now);
-    let [request] = todo.requests.as_slice() else { panic!() };
+    let (mut world, request) = proving();
     // Meanwhile the one in use stops working.
     world.ledger.breaker.trip(world.now, &fault(FaultKind::Tls), &Timing::default());
-    world.ledger.answer(world.now, request, Outcome::Failed(fault(FaultKind::Refused)));
+    world.ledger.answer(world.now, &request, Outcome::Failed(fault(FaultKind::Refused)));
     let todo = world.ledger.poll(world.now);
     let root = todo.requests.iter().find(|request| request.candidate.is_some()).expect("it is asked again");
     assert_eq!(root.call, Call::Root);
