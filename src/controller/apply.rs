@@ -92,6 +92,10 @@ impl Run<'_> {
                     self.synced(access, claim, findings, marks, change).await?;
                     None
                 }
+                Err(WriteError::Conflict) if found.supposed => {
+                    self.row.in_the_way = true;
+                    Some(Duration::ZERO)
+                }
                 Err(error) => Some(self.not_written(access, claim, found, findings, error, &secret).await?),
             },
             Decision::Withdraw { reason, message } => {
@@ -277,12 +281,12 @@ impl Run<'_> {
             .collect();
         let sources = sources.join(", ");
         if let Some(change) = change {
-            self.tell_change(change, format!("Secret {name} holds {sources}")).await;
+            self.tell_change(change, &format!("Secret {name} holds {sources}"));
             self.observe_latency(change, &held);
         }
         for old in self.context.other_targets(&self.id.namespace, &claim.owner, name) {
             if self.leave(claim, &old).await? {
-                self.tell_change(TargetChange::Deleted, format!("Secret {old} was replaced by {name}")).await;
+                self.tell_change(TargetChange::Deleted, &format!("Secret {old} was replaced by {name}"));
             }
         }
         let mut said = Said::new(Reason::Synced, format!("Secret {name} holds {sources}")).about(findings, &held);
@@ -348,7 +352,7 @@ impl Run<'_> {
                 Err(error) => return Err(error),
             }
             self.count_withdrawal(access);
-            self.tell_change(TargetChange::Deleted, message.clone()).await;
+            self.tell_change(TargetChange::Deleted, &message);
         }
         self.row.target = None;
         self.context.feed.settle(&access.name, self.id, &vec![None; found.marks.len()]);

@@ -217,6 +217,11 @@ impl Context {
             .collect()
     }
 
+    /// Whether the watch shows a target of this name.
+    pub fn shows_target(&self, namespace: &str, name: &str) -> bool {
+        self.known(namespace).is_some_and(|known| known.targets.get(&ObjectRef::new(name).within(namespace)).is_some())
+    }
+
     /// Whether the watch shows the target exactly as it was last seen, so that it need not be read.
     pub fn target_is_unchanged(&self, namespace: &str, name: &str, uid: Option<&str>, version: Option<&str>) -> bool {
         let Some(known) = self.known(namespace) else { return false };

@@ -40,6 +40,21 @@ pub(super) struct Found {
     pub marks: Vec<Option<Mark>>,
     /// It was not read: the watch shows it as it was last seen.
     pub remembered: bool,
+    /// It was not read, because nothing speaks for it: that none is in the way shows when it is created.
+    pub supposed: bool,
+}
+
+impl Found {
+    /// Nothing of the claim is there.
+    fn nothing(claim: &Claim) -> Self {
+        Self::unrendered(claim, None)
+    }
+
+    /// The claim was never written to what is there, whatever that says of itself.
+    fn unrendered(claim: &Claim, secret: Option<Secret>) -> Self {
+        let marks = vec![None; claim.wanted.sources.iter().count()];
+        Self { secret, condition: Condition::Unrendered, marks, remembered: false, supposed: false }
+    }
 }
 
 impl Run<'_> {
@@ -98,7 +113,24 @@ impl Run<'_> {
         let same = known.made_by == self.made_by(claim)
             && known.name == claim.wanted.target.name
             && self.context.target_is_unchanged(&self.id.namespace, &known.name, uid, version);
-        same.then(|| Found { secret: None, condition: Condition::Intact, marks: known.marks.clone(), remembered: true })
+        same.then(|| Found {
+            secret: None,
+            condition: Condition::Intact,
+            marks: known.marks.clone(),
+            remembered: true,
+            supposed: false,
+        })
+    }
+
+    /// Nothing, without looking, where the object is new and the watch shows no target of its name. A Secret that is not labelled as a
+    /// target may be there all the same: creating ours then fails, and it is looked at.
+    pub(super) fn supposed(&self, claim: &Claim) -> Option<Found> {
+        let is_new = self.row.status.is_none()
+            && self.object.status.as_ref().is_none_or(|status| status.observed_generation < 0)
+            && !self.row.in_the_way;
+        let (namespace, name) = (&self.id.namespace, &claim.wanted.target.name);
+        let absent = is_new && !claim.merges() && !self.context.shows_target(namespace, name);
+        absent.then(|| Found { supposed: true, ..Found::nothing(claim) })
     }
 
     /// Reads the target. The inner error says why it is left alone.
@@ -113,8 +145,7 @@ impl Run<'_> {
                 );
                 return Ok(Err(Said::new(Reason::TargetMissing, message)));
             }
-            let marks = vec![None; claim.wanted.sources.iter().count()];
-            return Ok(Ok(Found { secret: None, condition: Condition::Unrendered, marks, remembered: false }));
+            return Ok(Ok(Found::nothing(claim)));
         };
         match claim.ownership(&secret) {
             Ownership::Ours => {}
@@ -122,10 +153,7 @@ impl Run<'_> {
                 if let Some(said) = unlike(&secret, claim) {
                     return Ok(Err(said));
                 }
-                // What it says of itself was not written by us.
-                let marks = vec![None; claim.wanted.sources.iter().count()];
-                let condition = Condition::Unrendered;
-                return Ok(Ok(Found { secret: Some(secret), condition, marks, remembered: false }));
+                return Ok(Ok(Found::unrendered(claim, Some(secret))));
             }
             Ownership::Foreign { whose, may_consent } => return Ok(Err(not_owned(claim, &whose, may_consent))),
         }
@@ -138,7 +166,7 @@ impl Run<'_> {
         if condition == Condition::Intact && claim.is_dressed(&secret, &marks) {
             self.remember(claim, &secret, marks.clone());
         }
-        Ok(Ok(Found { secret: Some(secret), condition, marks, remembered: false }))
+        Ok(Ok(Found { secret: Some(secret), condition, marks, remembered: false, supposed: false }))
     }
 
     /// Remembers a target that equals the rendering of what it was made from.

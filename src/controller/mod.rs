@@ -138,6 +138,7 @@ pub async fn run(
     cancel.cancel();
     // What is under way ends with its write; the watches have nothing to finish.
     while drivers.join_next().await.is_some() {}
+    context.events.drained().await;
     watching.shutdown().await;
     context.feed.drained().await;
     result

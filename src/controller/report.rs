@@ -77,7 +77,7 @@ impl Run<'_> {
         tracing::info!(reason = said.reason.as_str(), "{}", said.message);
         if began && !matches!(said.reason, Reason::Synced | Reason::Progressing | Reason::Suspended) {
             let reference = self.object.object_ref(&());
-            self.context.events.failing(&self.context.term, &reference, said.reason.as_str(), said.message).await;
+            self.context.events.failing(&self.context.term, reference, said.reason.as_str(), &said.message);
         }
         Ok(())
     }
@@ -94,9 +94,9 @@ impl Run<'_> {
     }
 
     /// Tells people what was done to the target.
-    pub(super) async fn tell_change(&self, change: TargetChange, note: String) {
+    pub(super) fn tell_change(&self, change: TargetChange, note: &str) {
         tracing::info!(change = change.as_str(), "{note}");
-        self.context.events.changed(&self.context.term, &self.object.object_ref(&()), change, note).await;
+        self.context.events.changed(&self.context.term, self.object.object_ref(&()), change, note);
     }
 
     fn status(&self, mut status: OkmsSecretStatus, said: &Said) -> OkmsSecretStatus {

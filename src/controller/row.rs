@@ -20,6 +20,8 @@ use crate::{
 pub(super) struct Row {
     /// The target as it was last seen or written.
     pub target: Option<KnownTarget>,
+    /// A Secret that the watch does not show was there when the target was created.
+    pub in_the_way: bool,
     /// The status as it was last written: the watch may still show an older one.
     pub status: Option<OkmsSecretStatus>,
     /// What was found not to render: it is read again when that changes, not to find out the same.

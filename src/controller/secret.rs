@@ -143,7 +143,7 @@ impl Run<'_> {
         }
         self.row.reads_from = Some(access.name.clone());
         self.add_templates(&mut claim).await?;
-        let mut found = match self.remembered(&claim) {
+        let mut found = match self.remembered(&claim).or_else(|| self.supposed(&claim)) {
             Some(found) => found,
             None => match self.look(&mut claim).await? {
                 Ok(found) => found,

@@ -1,7 +1,7 @@
 //! The proof that this process may write.
 
 /// Leadership for a while. Every function that writes to the cluster takes one, so that no write can be added without it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Term(());
 
 impl Term {

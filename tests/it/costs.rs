@@ -88,6 +88,46 @@ async fn fifty_objects_on_one_path_cost_one_call_per_interval_and_no_write() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_first_sync_costs_one_read_one_create_one_status_and_one_event() {
+    let mut world = World::without_operator("first").await;
+    world.create_store(json!({})).await;
+    let (client, requests) = tapped::recording(client_config().await);
+    // Long, so that everything that is asked is asked because of the first sync.
+    let config = Config { refresh_interval: Duration::from_mins(10), ..world.config() };
+    world.start_as(config, client, Health::default());
+    // By the metadata of the first path a new credential would be proven.
+    world.domain.put("first", json!({"v": "1"}));
+    world.apply("first", json!({"path": "first"})).await;
+    world.synced("first", &[("v", "1")]).await;
+    let names: Vec<String> = (0..20).map(|n| format!("new-{n}")).collect();
+    for name in &names {
+        world.domain.put(name, json!({"v": name}));
+    }
+    let calls = world.sim.counters();
+    requests.lock().unwrap().clear();
+    for name in &names {
+        world.apply(name, json!({"path": name})).await;
+    }
+    for name in &names {
+        world.synced(name, &[("v", name)]).await;
+    }
+    let count = |asked: &str| requests.lock().unwrap().iter().filter(|request| request.starts_with(asked)).count();
+    let events = format!("POST /apis/events.k8s.io/v1/namespaces/{}/events", world.name);
+    eventually("every event is sent", async || match count(&events) {
+        20 => Ok(()),
+        sent => Err(sent),
+    })
+    .await;
+    let secrets = format!("/api/v1/namespaces/{}/secrets", world.name);
+    let statuses = format!("PATCH /apis/okms-operator.io/v1alpha1/namespaces/{}/okmssecrets", world.name);
+    assert_eq!(count(&format!("POST {secrets}")), 20);
+    assert_eq!(count(&format!("GET {secrets}/")), 0, "what is new is not looked for before it is made");
+    assert_eq!(count(&statuses), 20);
+    let after = world.sim.counters();
+    assert_eq!((after.data_reads - calls.data_reads, after.total() - calls.total()), (20, 20));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_restart_with_everything_synced_writes_nothing_and_reads_no_data() {
     let mut world = World::without_operator("restart").await;
     world.domain.put("one", json!({"v": "1"}));

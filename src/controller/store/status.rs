@@ -219,7 +219,7 @@ async fn tell(context: &Context, store: &Store, old: Option<&StoreStatus>, new: 
         let began = condition::find(conditions, kind).is_none_or(|before| before.reason != now.reason);
         if fails && began && now.reason != StoreReason::Progressing.as_str() {
             tracing::warn!(store = store.name().full(), condition = kind, reason = now.reason, "{}", now.message);
-            context.events.failing(&context.term, &reference, &now.reason, now.message.clone()).await;
+            context.events.failing(&context.term, reference.clone(), &now.reason, &now.message);
         }
     }
 }

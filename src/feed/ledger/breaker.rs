@@ -121,6 +121,11 @@ impl Breaker {
         self.in_use
     }
 
+    /// Whether the metadata of some path was told, by which a candidate can be proven.
+    pub fn was_told_metadata(&self) -> bool {
+        self.last_good.is_some()
+    }
+
     pub fn is_connected(&self) -> bool {
         self.current.is_some()
     }

@@ -170,7 +170,7 @@ impl Ledger {
             }
             Some(Outcome::Failed(fault)) => {
                 for source in &served {
-                    self.check_failed(now, source, started, &fault);
+                    self.check_failed(now, source, started, &fault, by_metadata);
                 }
             }
             Some(Outcome::Root) | None => {
@@ -181,11 +181,11 @@ impl Ledger {
         }
     }
 
-    fn check_failed(&mut self, now: Now, source: &Source, started: Instant, fault: &Fault) {
+    fn check_failed(&mut self, now: Now, source: &Source, started: Instant, fault: &Fault, by_metadata: bool) {
         let Some(entry) = self.entries.get_mut(source) else { return };
         match fault.kind {
             FaultKind::NotFound => self.missed(now, source, started),
-            FaultKind::Refused if entry.mode == Mode::Metadata => {
+            FaultKind::Refused if by_metadata => {
                 // Perhaps only the data is granted.
                 entry.mode = Mode::Data;
                 self.requeue(now, source);
@@ -323,9 +323,15 @@ impl Ledger {
         }
         entry.take(seen);
         // Such an answer says nothing of any other version.
-        entry.current = None;
         entry.withdrawn.clear();
-        entry.by_data += 1;
+        match entry.mode {
+            Mode::Data => {
+                entry.current = None;
+                entry.by_data += 1;
+            }
+            // What was read instead of being checked is what metadata would have called the current one.
+            Mode::Metadata => entry.current = entry.seen.as_ref().and_then(Seen::mark).map(|mark| mark.version),
+        }
         if entry.by_data >= CHEAP_CHECK_AFTER {
             entry.by_data = 0;
             entry.mode = Mode::Metadata;

@@ -71,7 +71,7 @@ impl Ledger {
     fn fell_due(&mut self, now: Now, source: &Source) {
         let wanted = |entry: &&Entry| entry.is_due(now.mono) || entry.may_retry(now.mono);
         let Some(entry) = self.entries.get(source).filter(wanted) else { return };
-        let kind = kind_of(entry, Job::Check);
+        let kind = self.kind_of(source, entry, Job::Check);
         let mut lanes: BTreeMap<Arc<str>, Lane> =
             entry.readers().map(|namespace| (namespace.clone(), Lane::Routine)).collect();
         for id in &entry.users {
@@ -119,8 +119,8 @@ impl Ledger {
             let mut allowed = Allowed { granted: roomy, reads: roomy };
             while let Some(next) = self.lanes.next(turn, &namespace, allowed) {
                 let entry = self.entries.get(&next.source);
-                let Some((job, kind)) =
-                    entry.and_then(|entry| self.job(now, entry).map(|job| (job, kind_of(entry, job))))
+                let Some((job, kind)) = entry
+                    .and_then(|entry| self.job(now, entry).map(|job| (job, self.kind_of(&next.source, entry, job))))
                 else {
                     self.lanes.take_back(&namespace, &next.source);
                     self.look_after_rest(now, &next.source);
@@ -188,7 +188,7 @@ impl Ledger {
                 && (job == Job::Check || !in_vain)
                 && !self.lanes.waits(&id.namespace, &wish.source, lane)
             {
-                self.lanes.push(lane, &id.namespace, &wish.source, kind_of(entry, job));
+                self.lanes.push(lane, &id.namespace, &wish.source, self.kind_of(&wish.source, entry, job));
             }
         }
     }
@@ -214,9 +214,11 @@ impl Ledger {
     }
 
     fn start(&mut self, now: Now, namespace: Arc<str>, source: Source, job: Job) {
+        let Some(entry) = self.entries.get(&source) else { return };
+        let mode = self.mode_of(&source, entry);
         let Some(entry) = self.entries.get_mut(&source) else { return };
         entry.busy = true;
-        let call = match (job, entry.mode) {
+        let call = match (job, mode) {
             (Job::Read, _) => {
                 let version = entry.seen.as_ref().and_then(Seen::mark).map(|mark| mark.version);
                 Call::Data(source.path.clone(), version)
@@ -255,7 +257,32 @@ impl Ledger {
     }
 
     fn reading(&self, source: &Source) -> bool {
-        self.flights.values().any(|flight| matches!(&flight.purpose, Purpose::Read(other) if other == source))
+        self.flights.values().any(|flight| {
+            flight.data && matches!(&flight.purpose, Purpose::Read(other) | Purpose::Check(other) if other == source)
+        })
+    }
+
+    /// How a source is checked now. What nobody has seen or holds yet, and somebody waits for, is read at once: the answer tells as much
+    /// of it as metadata would. Not before the metadata of some path was asked for, since a new credential is proven by that.
+    fn mode_of(&self, source: &Source, entry: &Entry) -> Mode {
+        let is_new = source.pin.is_none() && entry.checked.is_none() && entry.problem.is_none();
+        let awaited = || entry.users.iter().filter_map(|id| self.objects.get(id)?.open_round()).any(|round| round.data);
+        let asks_metadata = || self.flights.values().any(|flight| matches!(flight.purpose, Purpose::Check(_)));
+        let at_once = is_new
+            && awaited()
+            && self.held_of(source).next().is_none()
+            && (self.breaker.was_told_metadata() || asks_metadata());
+        if at_once { Mode::Data } else { entry.mode }
+    }
+
+    fn kind_of(&self, source: &Source, entry: &Entry, job: Job) -> Kind {
+        match job {
+            Job::Check if self.mode_of(source, entry) == Mode::Metadata => Kind::Check,
+            // What a check by reading brings is kept only where there is room then.
+            Job::Check => Kind::Granted,
+            Job::Read if entry.aside.is_some() => Kind::Granted,
+            Job::Read => Kind::Read,
+        }
     }
 
     pub(super) fn schedule(&mut self, source: &Source, due: Option<Instant>) {
@@ -291,14 +318,4 @@ fn wanted(now: Now, entry: &Entry, round: &Round) -> Option<Job> {
 /// Whether a round has to wait until what failed may be asked again.
 fn waits(now: Now, problem: &Problem, round: &Round) -> bool {
     problem.until > now.mono && (problem.rest || round.since.is_none_or(|since| problem.at >= since))
-}
-
-fn kind_of(entry: &Entry, job: Job) -> Kind {
-    match (job, entry.mode) {
-        (Job::Check, Mode::Metadata) => Kind::Check,
-        // What a check by reading brings is kept only where there is room then.
-        (Job::Check, Mode::Data) => Kind::Granted,
-        (Job::Read, _) if entry.aside.is_some() => Kind::Granted,
-        (Job::Read, _) => Kind::Read,
-    }
 }

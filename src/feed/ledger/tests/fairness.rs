@@ -54,12 +54,7 @@ fn a_thousand_refreshes_delay_nobody_else() {
         town.applied(&format!("calm/new-{round}"), MINUTE * 60);
         town.pass(SECOND * 5);
         let asked = town.times(&format!("calm/new-{round}"));
-        assert!(
-            asked[0] <= applied + SECOND,
-            "a new object was asked for after {:?}",
-            asked[0].saturating_sub(applied)
-        );
-        assert!(asked[1] <= applied + SECOND * 2, "and read after {:?}", asked[1].saturating_sub(applied));
+        assert!(asked[0] <= applied + SECOND, "a new object was read after {:?}", asked[0].saturating_sub(applied));
     }
     for n in 0..200 {
         let longest = town.longest_gap(&format!("calm/{n}"), begun);
@@ -193,7 +188,7 @@ fn a_path_that_several_read_is_asked_in_the_turn_of_whoever_comes_first() {
     let begun = town.now.mono - town.start;
     town.pass(SECOND * 5);
     let asked = town.times("busy/shared");
-    assert!(asked.len() == 2 && asked[0] <= begun + SECOND, "{asked:?}: a check and a read for both");
+    assert!(asked.len() == 1 && asked[0] <= begun + SECOND, "{asked:?}: read once for both");
 }
 
 #[test]

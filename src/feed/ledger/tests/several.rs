@@ -91,3 +91,55 @@ fn the_others_are_read_without_an_optional_source_which_is_checked_at_its_interv
     world.wakes.clear();
     world.until_woken();
 }
+
+#[test]
+fn what_is_new_is_read_without_being_checked_first_once_something_was_checked() {
+    let mut world = World::new();
+    for text in ["first", "second", "third"] {
+        world.put(text);
+    }
+    world.sync("a", "first");
+    world.ask("b", "second", None, Need::Data);
+    world.ask_pinned("c", "third", Some(1), None, Need::Data);
+    world.run();
+    let of = |text: &str| {
+        let is_of = |call: &&Call| matches!(call, Call::Metadata(of) | Call::Data(of, _) if *of == path(text));
+        world.calls.iter().filter(is_of).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(of("second"), [Call::Data(path("second"), None)]);
+    assert_eq!(of("third"), [Call::Metadata(path("third")), Call::Data(path("third"), Some(version(1)))]);
+    let Answer::Known { findings, .. } = world.ask("b", "second", None, Need::Data) else { panic!("not known") };
+    assert_eq!(findings[0].current, Some(version(1)), "as a check would have told");
+    for (name, text) in [("b", "second"), ("c", "third")] {
+        let mark = world.mark(text, 1);
+        world.ask_pinned(name, text, (name == "c").then_some(1), None, Need::Data);
+        world.ledger.settle(&object(name), &[Some(mark)]);
+    }
+    world.calls.clear();
+    world.pass(MINUTE * 3);
+    assert!(world.calls.iter().all(|call| matches!(call, Call::Metadata(_))), "{:?}", world.calls);
+}
+
+#[test]
+fn what_is_new_and_may_not_be_read_is_told_so() {
+    let mut world = World::new();
+    for text in ["first", "second"] {
+        world.put(text);
+    }
+    world.sync("a", "first");
+    world.faults.insert("data of second".into(), fault(FaultKind::Refused));
+    world.ask("b", "second", None, Need::Data);
+    world.run();
+    let forbidden = |world: &mut World| match world.ask("b", "second", None, Need::Data) {
+        Answer::Known { findings, .. } => {
+            matches!(&findings[0].verdict, Verdict::Trouble(trouble) if trouble.kind == TroubleKind::Forbidden)
+        }
+        _ => false,
+    };
+    assert!(forbidden(&mut world));
+    world.pass(MINUTE * 5);
+    assert!(forbidden(&mut world), "metadata may be seen, which does not help");
+    world.faults.clear();
+    world.pass(MINUTE * 11);
+    assert!(matches!(world.verdict("b", "second", None), Verdict::Active { value: Some(_), .. }));
+}
