@@ -76,7 +76,7 @@ pub(super) async fn write(context: &Context, store: &Store, looked: bool) -> Res
         }
     }
     context.stores.with(&name, |row| row.status = Some(new.clone()));
-    tell(context, store, old.as_ref(), &new).await;
+    tell(context, store, old.as_ref(), &new);
     Ok(())
 }
 
@@ -207,7 +207,7 @@ fn command_name(store: &Store) -> String {
 }
 
 /// Tells of what began: that the store stopped working, that a credential was not taken, or comes to its end.
-async fn tell(context: &Context, store: &Store, old: Option<&StoreStatus>, new: &StoreStatus) {
+fn tell(context: &Context, store: &Store, old: Option<&StoreStatus>, new: &StoreStatus) {
     let reference: ObjectReference = match store {
         Store::Cluster(store) => store.object_ref(&()),
         Store::Namespaced(store) => store.object_ref(&()),
