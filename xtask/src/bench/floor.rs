@@ -15,7 +15,10 @@ use kube::{
 use okms_operator::{api::OkmsSecret, controller};
 use serde_json::json;
 
-use super::scene;
+use super::{
+    layout::{self, Layout},
+    scene,
+};
 
 /// How many requests are under way at once: as many as the operator reconciles at once.
 pub(super) fn concurrency() -> usize {
@@ -23,13 +26,13 @@ pub(super) fn concurrency() -> usize {
 }
 
 /// Creates one Secret and patches one status for each object, copied from what the operator wrote, and says how long that took.
-pub(super) async fn measure(client: &Client, from: &str, to: &str, objects: usize) -> Result<Duration> {
-    let name = scene::name(0);
+pub(super) async fn measure(client: &Client, from: &str, to: &str, layout: Layout) -> Result<Duration> {
+    let name = layout::name(0);
     let secret =
         Api::<Secret>::namespaced(client.clone(), from).get(&name).await.context("reading a Secret to copy")?;
     let object = Api::<OkmsSecret>::namespaced(client.clone(), from).get(&name).await;
     let status = json!({"status": object.context("reading a status to copy")?.status});
-    let owners = scene::create_objects(client, to, objects).await?;
+    let owners = scene::create_objects(client, to, layout).await?;
 
     let secrets = Api::<Secret>::namespaced(client.clone(), to);
     let statuses = Api::<OkmsSecret>::namespaced(client.clone(), to);

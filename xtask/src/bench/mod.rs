@@ -1,10 +1,13 @@
 //! `cargo xtask bench`: what the operator costs and how fast it is, measured on this machine.
 //!
-//! [`scene`] sets the stage for one number of objects and measures, [`floor`] does the same writes with a plain client, [`usage`] reads
-//! what the system and the API server count, [`report`] makes the table.
+//! [`scene`] sets the stage for one number of objects, [`scenarios`] are what is done and measured on it, [`floor`] makes the same writes
+//! with a plain client, [`usage`] reads what the system and the API server count, [`figures`] keeps it, [`report`] writes it down.
 
+mod figures;
 mod floor;
+mod layout;
 mod report;
+mod scenarios;
 mod scene;
 mod usage;
 mod watch;
@@ -14,48 +17,56 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::{Context, Result};
 use test_cluster::binaries;
 
+use self::{figures::Figures, report::Facts, scenarios::Scenario, scene::Scene};
 use crate::cargo;
-
-/// How often each source is checked. The shortest interval that the operator allows by default, so the dearest.
-const INTERVAL: Duration = Duration::from_secs(10);
-
-/// For how many intervals the operator is watched at rest.
-const INTERVALS_AT_REST: u32 = 3;
-
-/// How many changes are made in a second, at most. Each is three writes to the API server (Secret, status, event): more of them, and its
-/// queue would be what is measured on a small machine.
-const CHANGES_PER_SECOND: usize = 20;
-
-/// At least so many changes are timed, unless it is to be quick, so that a 99th percentile means something.
-const CHANGES: usize = 500;
 
 /// Measures the operator: a control plane, the simulated OKMS, release builds, as many objects as you say.
 ///
-/// Takes about three minutes for 100 objects and as long for 1000, after the builds. Nothing else should run on the machine. What is
-/// measured, and how, is in docs/benchmarks.md.
+/// A run of all scenarios takes about fifteen minutes for each number of objects, after the builds. Nothing else should run on the
+/// machine. What is measured, and how, is in docs/benchmarks.md.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// How many objects, each with a path of its own; several numbers are measured one after the other.
+    /// How many objects; several numbers are measured one after the other.
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [100, 1000], value_parser = positive)]
     objects: Vec<usize>,
 
-    /// Measures 100 objects only, unless told otherwise, and changes each of them once: about a minute and a half.
-    #[arg(long)]
+    /// What is measured, in this order; the cold start always is.
+    #[arg(long = "scenarios", value_name = "NAME,…", value_delimiter = ',')]
+    scenarios: Vec<Scenario>,
+
+    /// How often everything is measured: the table shows the median and the range.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive)]
+    runs: usize,
+
+    /// How often each source is checked, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(10..=3600))]
+    interval: u64,
+
+    /// Measures 100 objects, at an interval of 10 seconds, and only what takes seconds: about two minutes.
+    #[arg(long, conflicts_with_all = ["objects", "scenarios", "runs", "interval", "write"])]
     quick: bool,
 
     /// Writes the table into docs/benchmarks.md.
-    #[arg(long, conflicts_with = "quick")]
+    #[arg(long)]
     write: bool,
 }
 
 fn positive(text: &str) -> Result<usize, &'static str> {
-    text.parse().ok().filter(|objects| *objects > 0).ok_or("write a number of objects, such as 100")
+    text.parse().ok().filter(|objects| *objects > 0).ok_or("write a number above 0, such as 100")
 }
 
 /// The programs of this workspace, optimized.
 struct Programs {
     simulator: PathBuf,
     operator: PathBuf,
+}
+
+/// What is to be measured.
+struct Plan {
+    objects: Vec<usize>,
+    scenarios: Vec<Scenario>,
+    runs: usize,
+    interval: Duration,
 }
 
 #[expect(clippy::print_stdout, reason = "the table is what was asked for")]
@@ -65,27 +76,49 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let [simulator, operator] = cargo::binaries(["okms-sim", "okms-operator"], &["--release"])?;
     let programs = Programs { simulator, operator };
     let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
-    let mut measured = Vec::new();
-    for objects in args.sizes() {
-        let rounds = if args.quick { 1 } else { CHANGES.div_ceil(objects) };
-        measured.push(runtime.block_on(scene::measure(&programs, objects, rounds))?);
-    }
-    let table = report::of(&measured)?;
-    println!("{table}");
+    let (facts, figures) = runtime.block_on(measure(&programs, &args.plan()))?;
+    let text = report::of(&facts, &figures)?;
+    println!("{text}");
     if args.write {
-        report::write(&table)?;
+        report::write(&text)?;
     }
     Ok(())
 }
 
-impl Args {
-    fn sizes(&self) -> Vec<usize> {
-        let default = [100, 1000];
-        if self.quick && self.objects == default { vec![100] } else { self.objects.clone() }
+async fn measure(programs: &Programs, plan: &Plan) -> Result<(Facts, Figures)> {
+    let mut figures = Figures::default();
+    let mut facts = Facts { interval: plan.interval, runs: plan.runs, ..Facts::default() };
+    for run in 1..=plan.runs {
+        for objects in &plan.objects {
+            let tell = |what: &str| eprintln!("bench {objects}, run {run} of {}: {what}", plan.runs);
+            facts.other_work.push(usage::other_work().await?);
+            tell("setting the stage");
+            let mut scene = Scene::set(programs, *objects, plan.interval).await?;
+            facts.kubernetes = scene.kubernetes().await?;
+            for scenario in &plan.scenarios {
+                tell(scenario.title());
+                scenario.measure(&mut scene, &mut figures).await.with_context(|| scenario.title().to_owned())?;
+            }
+        }
     }
+    Ok((facts, figures))
 }
 
-/// Tells the person who waits what is being done.
-fn progress(objects: usize, what: &str) {
-    eprintln!("bench {objects}: {what}");
+impl Args {
+    fn plan(&self) -> Plan {
+        if self.quick {
+            use Scenario::{Burst, ColdStart, Drift, FanOut, Rest, Restart};
+            let scenarios = vec![ColdStart, Rest, FanOut, Burst, Drift, Restart];
+            return Plan { objects: vec![100], scenarios, runs: 1, interval: Duration::from_secs(10) };
+        }
+        let chosen = |scenario: &Scenario| {
+            self.scenarios.is_empty() || *scenario == Scenario::ColdStart || self.scenarios.contains(scenario)
+        };
+        Plan {
+            objects: self.objects.clone(),
+            scenarios: Scenario::all().filter(chosen).collect(),
+            runs: self.runs,
+            interval: Duration::from_secs(self.interval),
+        }
+    }
 }

@@ -1,16 +1,16 @@
-//! The table, with the facts of the machine without which its numbers mean nothing, and the document that it goes into.
+//! The tables and the plots, with the facts of the machine without which their numbers mean nothing, and the document that they go into.
 
-use std::{fmt::Write, fs, thread, time::Duration};
+use std::{collections::BTreeSet, fmt::Write, fs, thread, time::Duration};
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 
 use super::{
-    INTERVAL, INTERVALS_AT_REST, floor,
-    scene::Measured,
-    usage::{Requests, kibibytes},
+    figures::{Figure, Figures, Section},
+    floor,
+    usage::kibibytes,
 };
-use crate::{run, stage::Calls, workspace};
+use crate::{run, workspace};
 
 /// The document, below the workspace's root.
 const DOCUMENT: &str = "docs/benchmarks.md";
@@ -19,40 +19,84 @@ const DOCUMENT: &str = "docs/benchmarks.md";
 const BEGIN: &str = "<!-- written by `cargo xtask bench --write` -->";
 const END: &str = "<!-- until here -->";
 
-/// The table of what was measured.
-pub(super) fn of(measured: &[Measured]) -> Result<String> {
-    let kubernetes = measured.first().map_or("unknown", |measured| &measured.kubernetes);
-    let mut table = facts(kubernetes)?;
-    let columns = |of: &dyn Fn(&Measured) -> String| measured.iter().map(of).collect::<Vec<_>>().join(" | ");
-    let mut row = |name: &str, of: &dyn Fn(&Measured) -> String| {
+/// What has to be known beside the figures.
+#[derive(Default)]
+pub(super) struct Facts {
+    /// The API server's version.
+    pub(super) kubernetes: String,
+    pub(super) interval: Duration,
+    pub(super) runs: usize,
+    /// What other work took of the processors before each run, in percent.
+    pub(super) other_work: Vec<u64>,
+}
+
+/// The text of what was measured.
+pub(super) fn of(facts: &Facts, figures: &Figures) -> Result<String> {
+    let mut text = machine(facts)?;
+    for section in &figures.sections {
+        table(&mut text, section);
+    }
+    for plot in PLOTS {
+        plot.draw(&mut text, figures);
+    }
+    Ok(text)
+}
+
+fn table(text: &mut String, section: &Section) {
+    let sizes: BTreeSet<usize> = section.figures.iter().flat_map(Figure::sizes).collect();
+    let row = |text: &mut String, name: &str, cell: &dyn Fn(usize) -> String| {
+        let cells = sizes.iter().map(|size| cell(*size)).collect::<Vec<_>>().join(" | ");
         // Writing to a String cannot fail.
-        let _ = writeln!(table, "| {name} | {} |", columns(of));
+        let _ = writeln!(text, "| {name} | {cells} |");
     };
-    row("OkmsSecrets, each with a path of its own", &|measured| measured.objects.to_string());
-    row("---", &|_| "---:".to_owned());
-    row("other work on the machine before", &|measured| format!("{} %", measured.other_work));
-    row("**from nothing to all synced**", &|measured| seconds(measured.first_sync));
-    row(&format!("the floor: a plain client, {} at once", floor::concurrency()), &|measured| seconds(measured.floor));
-    row("times the floor", &|measured| {
-        format!("{:.1}", measured.first_sync.as_secs_f64() / measured.floor.as_secs_f64())
-    });
-    row("OKMS requests (with data)", &|measured| calls(measured.first_calls));
-    row(&format!("**at rest**, {INTERVALS_AT_REST} intervals: OKMS requests (with data)"), &|measured| {
-        calls(measured.at_rest.calls)
-    });
-    row("Kubernetes requests of the operator", &|measured| measured.at_rest.requests.by_operator.to_string());
-    row("of everybody, on what it touches", &|measured| requests(&measured.at_rest.requests));
-    row("processor, of one core", &|measured| {
-        let share = measured.at_rest.processor.as_secs_f64() / measured.at_rest.elapsed.as_secs_f64();
-        format!("{:.1} %", share * 100.0)
-    });
-    row("**change to Secret**, median", &|measured| seconds(percentile(&measured.changes, 50)));
-    row("99th percentile", &|measured| seconds(percentile(&measured.changes, 99)));
-    row("longest", &|measured| seconds(percentile(&measured.changes, 100)));
-    row("changes", &|measured| measured.changes.len().to_string());
-    row("**memory** (RSS) at rest", &|measured| mebibytes(measured.at_rest.memory.now));
-    row("most, changes included", &|measured| mebibytes(measured.memory.most));
-    Ok(table)
+    let _ = writeln!(text, "### {}\n", section.name);
+    row(text, "OkmsSecrets", &|size| size.to_string());
+    row(text, "---", &|_| "---:".to_owned());
+    for figure in &section.figures {
+        row(text, figure.name, &|size| figure.cell(size));
+    }
+    text.push('\n');
+}
+
+/// A figure over the number of objects, beside another.
+struct Plot {
+    title: &'static str,
+    axis: &'static str,
+    scenario: &'static str,
+    lines: &'static [&'static str],
+}
+
+const PLOTS: [Plot; 2] = [
+    Plot {
+        title: "From nothing to all synced (bars), and the floor below it (line)",
+        axis: "seconds",
+        scenario: "Cold start",
+        lines: &["all synced", "the floor: a plain client"],
+    },
+    Plot { title: "Memory at rest", axis: "MiB", scenario: "Rest", lines: &["memory (RSS) afterwards"] },
+];
+
+impl Plot {
+    /// As Mermaid, which the usual viewers of Markdown draw: the first figure in bars, the others as lines.
+    fn draw(&self, text: &mut String, figures: &Figures) {
+        let series: Vec<_> = self.lines.iter().map(|line| figures.series(self.scenario, line)).collect();
+        let Some(sizes) = series.first().filter(|series| series.len() > 1) else { return };
+        let most = series.iter().flatten().map(|(_, value)| *value).fold(1.0, f64::max);
+        let sizes: Vec<String> = sizes.iter().map(|(size, _)| size.to_string()).collect();
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "```mermaid\nxychart-beta\n    title \"{}\"", self.title);
+        let _ = writeln!(
+            text,
+            "    x-axis \"OkmsSecrets\" [{}]\n    y-axis \"{}\" 0 --> {most:.0}",
+            sizes.join(", "),
+            self.axis
+        );
+        for (number, values) in series.iter().enumerate() {
+            let values: Vec<String> = values.iter().map(|(_, value)| format!("{value:.2}")).collect();
+            let _ = writeln!(text, "    {} [{}]", if number == 0 { "bar" } else { "line" }, values.join(", "));
+        }
+        text.push_str("```\n\n");
+    }
 }
 
 /// Puts the table into the document.
@@ -73,7 +117,7 @@ fn replaced(document: &str, table: &str) -> Option<String> {
 }
 
 /// The machine, the versions and the day.
-fn facts(kubernetes: &str) -> Result<String> {
+fn machine(facts: &Facts) -> Result<String> {
     let read = |path: &str| fs::read_to_string(path).with_context(|| format!("reading {path}"));
     let cores = thread::available_parallelism().context("counting the processor's cores")?;
     let processors = read("/proc/cpuinfo")?;
@@ -84,41 +128,26 @@ fn facts(kubernetes: &str) -> Result<String> {
     let rustc = run::output(run::program("rustc").arg("--version"))?;
     let commit = run::output(run::program("git").args(["describe", "--always", "--dirty"]));
     let commit = commit.unwrap_or_else(|_| "unknown".to_owned());
+    let other = facts.other_work.iter().max().copied().unwrap_or_default();
     Ok(format!(
         "{date}, okms-operator {version} at {commit}, release build, {rustc}; {cores} cores of {model}, {memory} MiB, Linux {kernel}; \
-         Kubernetes {kubernetes}, its control plane and the simulated OKMS on the same cores. Each source is checked every {interval} s.\n\n",
+         Kubernetes {kubernetes}, its control plane and the simulated OKMS on the same cores. Each source is checked every {interval} s; \
+         {at_once} objects are reconciled, or written by the plain client, at once. Measured {runs}; other work took at most {other} % of \
+         the processors before.\n\n",
         date = Timestamp::now().strftime("%Y-%m-%d"),
         version = env!("CARGO_PKG_VERSION"),
         commit = commit.trim(),
         rustc = rustc.trim(),
         memory = memory / 1024,
         kernel = kernel.trim(),
-        interval = INTERVAL.as_secs(),
+        kubernetes = facts.kubernetes,
+        interval = facts.interval.as_secs(),
+        at_once = floor::concurrency(),
+        runs = match facts.runs {
+            1 => "once".to_owned(),
+            runs => format!("{runs} times, the table shows medians with their range"),
+        },
     ))
-}
-
-/// The smallest value that so many percent of the (ascending) values do not exceed.
-fn percentile(ascending: &[Duration], percent: usize) -> Duration {
-    let rank = (ascending.len() * percent).div_ceil(100).saturating_sub(1);
-    ascending.get(rank).copied().unwrap_or_default()
-}
-
-fn seconds(duration: Duration) -> String {
-    format!("{:.2} s", duration.as_secs_f64())
-}
-
-fn calls(calls: Calls) -> String {
-    format!("{} ({})", calls.all, calls.with_data)
-}
-
-fn requests(requests: &Requests) -> String {
-    let counts = requests.by_verb.iter().map(|(verb, count)| format!("{count} {verb}")).collect::<Vec<_>>();
-    if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
-fn mebibytes(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / (1024.0 * 1024.0))
 }
 
 #[cfg(test)]
@@ -126,12 +155,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_values_that_occurred() {
-        let values: Vec<_> = (1..=200).map(Duration::from_secs).collect();
-        assert_eq!(percentile(&values, 50), Duration::from_secs(100));
-        assert_eq!(percentile(&values, 99), Duration::from_secs(198));
-        assert_eq!(percentile(&values, 100), Duration::from_secs(200));
-        assert_eq!(percentile(&values[..1], 50), Duration::from_secs(1));
+    fn a_figure_over_several_sizes_is_plotted() {
+        let mut figures = Figures::default();
+        let mut text = String::new();
+        let [plot, _] = PLOTS;
+        for (objects, seconds) in [(100, 1), (1000, 4)] {
+            let mut sheet = figures.sheet("Cold start", objects);
+            sheet.seconds("all synced", Duration::from_secs(seconds));
+            sheet.seconds("the floor: a plain client", Duration::from_secs(seconds / 2));
+        }
+        plot.draw(&mut text, &figures);
+        assert!(text.contains("x-axis \"OkmsSecrets\" [100, 1000]"), "{text}");
+        assert!(text.contains("bar [1.00, 4.00]\n    line [0.00, 2.00]\n"), "{text}");
     }
 
     #[test]

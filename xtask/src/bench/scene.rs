@@ -1,107 +1,139 @@
-//! One number of objects: a cluster and an OKMS of its own, and everything that is measured there, in this order: from nothing to
-//! all synced, at rest, changes, the floor.
+//! The stage of one run: a cluster and an OKMS of its own, so many objects, the operator as a process.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::{
     Api, Client,
-    api::PostParams,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
     config::{Config, KubeConfigOptions, Kubeconfig},
 };
-use okms_operator::api::OkmsSecret;
+use okms_operator::api::{ClusterOkmsStore, OkmsSecret};
 use serde_json::{Value, json};
 use test_cluster::supervise::Folder;
-use tokio::time::{sleep, sleep_until};
 
 use super::{
-    CHANGES_PER_SECOND, INTERVAL, INTERVALS_AT_REST, Programs, floor, progress,
-    usage::{Memory, Requests, other_work, processor_time},
-    watch::{self, Arrivals},
+    Programs, floor,
+    layout::{self, Layout},
+    usage::Requests,
 };
 use crate::stage::{Calls, Cluster, Installation, Operator, Simulator, call::kubectl, operator};
 
 /// Where the operator's objects are.
-const NAMESPACE: &str = "bench";
+pub(super) const NAMESPACE: &str = "bench";
 
 /// Where a plain client writes the same.
-const FLOOR: &str = "floor";
+pub(super) const FLOOR: &str = "floor";
 
 /// So that OKMS's limit, which is somebody else's choice, is not what is measured.
 const LIMITS: &str = "  limits: {requestsPerSecond: 1000, concurrentRequests: 64}\n";
 
-/// What came out for one number of objects.
-pub(super) struct Measured {
-    pub(super) objects: usize,
-    /// What other work took of the processors before, in percent.
-    pub(super) other_work: u64,
-    /// The API server's version.
-    pub(super) kubernetes: String,
-    /// From the start of the operator's process to the last object's Ready=True.
-    pub(super) first_sync: Duration,
-    pub(super) first_calls: Calls,
-    pub(super) floor: Duration,
-    pub(super) at_rest: AtRest,
-    /// How long each change took to its Secret, ascending.
-    pub(super) changes: Vec<Duration>,
-    /// After everything.
-    pub(super) memory: Memory,
+/// What a run is made on. The operators end before what they run on.
+pub(super) struct Scene {
+    pub(super) operators: Vec<Running>,
+    pub(super) client: Client,
+    pub(super) simulator: Simulator,
+    pub(super) layout: Layout,
+    pub(super) interval: Duration,
+    cluster: Cluster,
+    binary: PathBuf,
+    token: String,
+    mounted: operator::Mounted,
+    _folder: Folder,
 }
 
-/// Over [`INTERVALS_AT_REST`] intervals.
-pub(super) struct AtRest {
+/// A running operator, with a folder of its own for its log.
+pub(super) struct Running {
+    pub(super) operator: Operator,
+    _folder: Folder,
+}
+
+impl Scene {
+    /// Everything but an operator.
+    pub(super) async fn set(programs: &Programs, objects: usize, interval: Duration) -> Result<Self> {
+        let folder = Folder::create("okms-bench-")?;
+        let cluster = Cluster::start(&folder)?;
+        let simulator = Simulator::start(&folder, &programs.simulator).await?;
+        install(&folder, &cluster, &simulator, interval).await?;
+        let client = client(&cluster).await?;
+        let token = cluster.succeed(&operator::token()).await?;
+        let mounted = operator::mount_credential(&folder, &cluster).await?;
+        let layout = Layout::of(objects);
+        simulator.seed(layout::PREFIX, layout.paths, layout::content("0")).await?;
+        add_stores(&client, layout).await?;
+        create_objects(&client, NAMESPACE, layout).await?;
+        let binary = programs.operator.clone();
+        Ok(Self {
+            operators: Vec::new(),
+            client,
+            simulator,
+            layout,
+            interval,
+            cluster,
+            binary,
+            token,
+            mounted,
+            _folder: folder,
+        })
+    }
+
+    /// Starts one more operator, and waits until it is ready.
+    pub(super) async fn start_operator(&mut self) -> Result<()> {
+        let folder = Folder::create("okms-bench-operator-")?;
+        let operator = Operator::start(&folder, &self.cluster, &self.binary, &self.token, self.mounted.root()).await?;
+        self.operators.push(Running { operator, _folder: folder });
+        Ok(())
+    }
+
+    /// The process that was started first.
+    pub(super) fn process(&self) -> Result<u32> {
+        Ok(self.operators.first().context("no operator runs")?.operator.id())
+    }
+
+    pub(super) async fn kubernetes(&self) -> Result<String> {
+        Ok(self.client.apiserver_version().await.context("asking for the API server's version")?.git_version)
+    }
+
+    /// What was asked of OKMS and of Kubernetes so far.
+    pub(super) async fn asked(&self) -> Result<Asked> {
+        Ok(Asked { calls: self.simulator.calls().await?, requests: Requests::so_far(&self.client).await? })
+    }
+
+    /// Replaces the client certificate by another one of the same rights.
+    pub(super) async fn rotate(&mut self) -> Result<()> {
+        let issued = self.simulator.post("/domains/first/certificates", &json!({})).await?;
+        let pem = |name: &str| issued.get(name).and_then(Value::as_str).context("a certificate without its PEM");
+        self.mounted.swap(&[("tls.crt", pem("certPem")?), ("tls.key", pem("keyPem")?)])
+    }
+
+    /// Merges a patch into the first so many objects.
+    pub(super) async fn patch(&self, objects: usize, patch: &Value) -> Result<()> {
+        let api = Api::<OkmsSecret>::namespaced(self.client.clone(), NAMESPACE);
+        stream::iter(0..objects)
+            .map(async |object| api.patch(&layout::name(object), &PatchParams::default(), &Patch::Merge(patch)).await)
+            .buffer_unordered(floor::concurrency())
+            .try_for_each(async |_| Ok(()))
+            .await
+            .context("changing OkmsSecrets")
+    }
+}
+
+/// Requests to both sides.
+pub(super) struct Asked {
     pub(super) calls: Calls,
     pub(super) requests: Requests,
-    pub(super) processor: Duration,
-    pub(super) elapsed: Duration,
-    pub(super) memory: Memory,
 }
 
-/// Sets the stage, measures, and ends everything.
-pub(super) async fn measure(programs: &Programs, objects: usize, rounds: usize) -> Result<Measured> {
-    let other_work = other_work().await?;
-    progress(objects, "starting a control plane and the simulated OKMS");
-    let folder = Folder::create("okms-bench-")?;
-    let cluster = Cluster::start(&folder)?;
-    let simulator = Simulator::start(&folder, &programs.simulator).await?;
-    install(&folder, &cluster, &simulator).await?;
-    let client = client(&cluster).await?;
-    let kubernetes = client.apiserver_version().await.context("asking for the API server's version")?.git_version;
-
-    progress(objects, "creating the objects");
-    simulator.seed(&path(""), objects, content("0")).await?;
-    create_objects(&client, NAMESPACE, objects).await?;
-    let token = cluster.succeed(&operator::token()).await?;
-    let mounts = operator::mount_credential(&folder, &cluster).await?;
-
-    progress(objects, "from nothing to all synced");
-    let begun = Instant::now();
-    let operator = Operator::start(&folder, &cluster, &programs.operator, &token, &mounts).await?;
-    let first_sync = watch::all_synced(&client, NAMESPACE, objects).await?.duration_since(begun);
-    let first_calls = simulator.calls().await?;
-
-    // The first checks are bunched; one interval spreads them.
-    sleep(INTERVAL).await;
-    progress(objects, &format!("at rest, for {INTERVALS_AT_REST} intervals"));
-    let at_rest = at_rest(&client, &simulator, operator.id()).await?;
-
-    progress(objects, &format!("{} changes", objects * rounds));
-    let mut changes = change(&client, &simulator, objects, rounds).await?;
-    changes.sort();
-    let memory = Memory::of(operator.id())?;
-    drop(operator);
-
-    progress(objects, "the floor");
-    let floor = floor::measure(&client, NAMESPACE, FLOOR, objects).await?;
-    Ok(Measured { objects, other_work, kubernetes, first_sync, first_calls, floor, at_rest, changes, memory })
+impl Asked {
+    /// Those since then.
+    pub(super) fn since(&self, then: &Self) -> Self {
+        Self { calls: self.calls.since(then.calls), requests: self.requests.since(&then.requests) }
+    }
 }
 
-async fn install(folder: &Folder, cluster: &Cluster, simulator: &Simulator) -> Result<()> {
-    let interval = format!("  refreshInterval: {}s\n", INTERVAL.as_secs());
+async fn install(folder: &Folder, cluster: &Cluster, simulator: &Simulator, interval: Duration) -> Result<()> {
+    let interval = format!("  refreshInterval: {}s\n", interval.as_secs());
     let installation = Installation::new(folder, simulator, NAMESPACE, "*", &(interval + LIMITS), "")?;
     let mut calls = Installation::preparations(simulator);
     calls.extend([installation.install(), Installation::without_pods()]);
@@ -118,37 +150,33 @@ async fn client(cluster: &Cluster) -> Result<Client> {
     Client::try_from(config.context("understanding the kubeconfig")?).context("making a client")
 }
 
-/// The name of an object and of its Secret.
-pub(super) fn name(index: usize) -> String {
-    format!("secret-{index}")
+/// Makes stores like the one of the chart.
+async fn add_stores(client: &Client, layout: Layout) -> Result<()> {
+    let api = Api::<ClusterOkmsStore>::all(client.clone());
+    let like = api.get("default").await.context("reading the store that the chart made")?;
+    for name in layout.further_stores() {
+        let store = ClusterOkmsStore::new(&name, like.spec.clone());
+        api.create(&PostParams::default(), &store).await.with_context(|| format!("creating store {name}"))?;
+    }
+    Ok(())
 }
 
-fn path(index: &str) -> String {
-    format!("prod/bench/{index}")
+/// Creates the `OkmsSecret`s of a namespace.
+pub(super) async fn create_objects(client: &Client, namespace: &str, layout: Layout) -> Result<Vec<OkmsSecret>> {
+    let manifests = (0..layout.objects).map(|object| layout.manifest(object));
+    create(client, namespace, manifests).await
 }
 
-/// What a database's secret usually holds.
-fn content(password: &str) -> Value {
-    json!({
-        "host": "postgresql-1f0c3a5e.database.cloud.ovh.net",
-        "port": 20184,
-        "user": "shop",
-        "password": format!("{password:-<32}"),
-        "ca": "-".repeat(1024),
-    })
-}
-
-/// Creates the `OkmsSecret`s of a namespace, each with a path of its own.
-pub(super) async fn create_objects(client: &Client, namespace: &str, objects: usize) -> Result<Vec<OkmsSecret>> {
+/// Creates `OkmsSecret`s, several at once.
+pub(super) async fn create(
+    client: &Client,
+    namespace: &str,
+    manifests: impl Iterator<Item = Value>,
+) -> Result<Vec<OkmsSecret>> {
     let api = Api::<OkmsSecret>::namespaced(client.clone(), namespace);
-    stream::iter(0..objects)
-        .map(async |index| {
-            let object: OkmsSecret = serde_json::from_value(json!({
-                "apiVersion": "okms-operator.io/v1alpha1",
-                "kind": "OkmsSecret",
-                "metadata": {"name": name(index)},
-                "spec": {"path": path(&index.to_string())},
-            }))?;
+    stream::iter(manifests)
+        .map(async |manifest| {
+            let object: OkmsSecret = serde_json::from_value(manifest)?;
             Ok::<_, anyhow::Error>(api.create(&PostParams::default(), &object).await?)
         })
         .buffer_unordered(floor::concurrency())
@@ -157,43 +185,13 @@ pub(super) async fn create_objects(client: &Client, namespace: &str, objects: us
         .context("creating OkmsSecrets")
 }
 
-async fn at_rest(client: &Client, simulator: &Simulator, operator: u32) -> Result<AtRest> {
-    let (calls, requests) = (simulator.calls().await?, Requests::so_far(client).await?);
-    let (processor, begun) = (processor_time(operator)?, Instant::now());
-    sleep(INTERVAL * INTERVALS_AT_REST).await;
-    let (elapsed, processor) = (begun.elapsed(), processor_time(operator)?.saturating_sub(processor));
-    Ok(AtRest {
-        calls: simulator.calls().await?.since(calls),
-        requests: Requests::so_far(client).await?.since(&requests),
-        processor,
-        elapsed,
-        memory: Memory::of(operator)?,
-    })
-}
-
-/// Writes a new version of every secret, spread evenly over an interval or longer, and times each until it is in its Secret; several
-/// times.
-async fn change(client: &Client, simulator: &Simulator, objects: usize, rounds: usize) -> Result<Vec<Duration>> {
-    let arrivals = Arrivals::watch(client, NAMESPACE);
-    let spread = INTERVAL.max(Duration::from_secs(1) * u32::try_from(objects / CHANGES_PER_SECOND)?);
-    let mut took = Vec::new();
-    for round in 1..=rounds {
-        let begun = tokio::time::Instant::now();
-        let mut written = HashMap::new();
-        for index in 0..objects {
-            let when = spread.mul_f64(fraction(index, objects));
-            sleep_until(begun + when).await;
-            // Before the request: what the simulator takes is not subtracted.
-            let at = Instant::now();
-            let version = simulator.put(&path(&index.to_string()), content(&round.to_string())).await?;
-            written.insert((name(index), version), at);
-        }
-        took.extend(arrivals.of(&written).await?);
-    }
-    Ok(took)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "there are fewer objects than an f64 has exact integers")]
-fn fraction(index: usize, of: usize) -> f64 {
-    index as f64 / of as f64
+/// Deletes `OkmsSecret`s, several at once.
+pub(super) async fn delete(client: &Client, namespace: &str, names: impl Iterator<Item = String>) -> Result<()> {
+    let api = Api::<OkmsSecret>::namespaced(client.clone(), namespace);
+    stream::iter(names)
+        .map(async |name| api.delete(&name, &DeleteParams::default()).await)
+        .buffer_unordered(floor::concurrency())
+        .try_for_each(async |_| Ok(()))
+        .await
+        .context("deleting OkmsSecrets")
 }

@@ -1,6 +1,6 @@
 //! What the system and the API server count: processor time, memory, requests.
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{collections::BTreeMap, fs, net::SocketAddr, time::Duration};
 
 use anyhow::{Context, Result};
 use kube::Client;
@@ -9,6 +9,9 @@ use tokio::time::sleep;
 /// What the operator touches. The counts by verb are not told apart by client, and other parts of the control plane have their own
 /// work on other resources.
 const RESOURCES: [&str; 6] = ["okmssecrets", "clusterokmsstores", "secrets", "configmaps", "namespaces", "events"];
+
+/// The verbs that change something, as `apiserver_request_total` names them.
+const WRITES: [&str; 6] = ["POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTION"];
 
 /// For how long the machine is looked at before anything is measured.
 const LOOK: Duration = Duration::from_secs(2);
@@ -106,6 +109,19 @@ impl Requests {
         requests
     }
 
+    /// Everybody's writes on one resource.
+    pub(super) fn on(&self, resource: &str) -> u64 {
+        let writes = self.by_verb.iter().filter(|(request, _)| {
+            request.split_once(' ').is_some_and(|(verb, on)| on == resource && WRITES.contains(&verb))
+        });
+        writes.map(|(_, count)| count).sum()
+    }
+
+    /// Everybody's writes on what the operator writes, but for its Lease.
+    pub(super) fn writes(&self) -> u64 {
+        ["okmssecrets", "clusterokmsstores", "secrets", "events"].iter().map(|resource| self.on(resource)).sum()
+    }
+
     /// Those since then.
     pub(super) fn since(&self, then: &Self) -> Self {
         let before = |verb| then.by_verb.get(verb).copied().unwrap_or_default();
@@ -114,6 +130,29 @@ impl Requests {
             by_operator: self.by_operator - then.by_operator,
             by_verb: by_verb.filter(|(_, count)| *count > 0).collect(),
         }
+    }
+}
+
+/// What operators say of themselves.
+pub(super) struct Scraped(Vec<String>);
+
+/// Reads the metrics of operators.
+pub(super) async fn scrape(addresses: impl Iterator<Item = SocketAddr>) -> Result<Scraped> {
+    let http = reqwest::Client::builder().no_proxy().build().context("making an HTTP client")?;
+    let mut texts = Vec::new();
+    for address in addresses {
+        let answer = http.get(format!("http://{address}/metrics")).send().await.context("asking for metrics")?;
+        texts.push(answer.text().await.context("reading metrics")?);
+    }
+    Ok(Scraped(texts))
+}
+
+impl Scraped {
+    /// The sum of a metric over the series whose labels are chosen.
+    pub(super) fn sum(&self, name: &str, chosen: impl Fn(&str) -> bool) -> u64 {
+        let lines = self.0.iter().flat_map(|text| text.lines()).filter_map(|line| line.strip_prefix(name));
+        let series = lines.filter_map(|line| line.strip_prefix('{')?.rsplit_once("} "));
+        series.filter(|(labels, _)| chosen(labels)).filter_map(|(_, count)| count.parse::<u64>().ok()).sum()
     }
 }
 
@@ -149,6 +188,23 @@ apiserver_flowcontrol_dispatched_requests_total{flow_schema="exempt",priority_le
         assert_eq!(counted, Requests { by_operator: 5, by_verb: by_verb.clone() });
         let then = Requests { by_operator: 4, by_verb };
         assert_eq!(counted.since(&then), Requests { by_operator: 1, by_verb: BTreeMap::new() });
+    }
+
+    #[test]
+    fn writes_are_told_from_reads() {
+        let counts = [("GET secrets", 3), ("POST secrets", 2), ("PATCH okmssecrets", 1), ("PATCH namespaces", 5)];
+        let by_verb = counts.into_iter().map(|(verb, count)| (verb.to_owned(), count)).collect();
+        let requests = Requests { by_operator: 0, by_verb };
+        assert_eq!((requests.on("secrets"), requests.writes()), (2, 3));
+    }
+
+    #[test]
+    fn series_are_summed_by_their_labels() {
+        let scraped = Scraped(vec![
+            "okms_sources{store=\"a\",state=\"Active\"} 3\nokms_sources_other{state=\"Active\"} 50".to_owned(),
+            "okms_sources{store=\"b\",state=\"Active\"} 2\nokms_sources{store=\"b\",state=\"Unknown\"} 7".to_owned(),
+        ]);
+        assert_eq!(scraped.sum("okms_sources", |labels| labels.contains("state=\"Active\"")), 5);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, ResourceExt,
+    api::ListParams,
     core::PartialObjectMeta,
     runtime::{
         WatchStreamExt,
@@ -24,30 +25,62 @@ use okms_operator::api::{OkmsSecret, condition, names};
 use serde_json::Value;
 use tokio::{task::JoinHandle, time::timeout};
 
-use super::INTERVAL;
 use crate::stage::eventually;
 
 /// How long all objects may take. Thousands take seconds; what takes longer than this is stuck.
-const ALL_SYNCED: Duration = Duration::from_mins(10);
+const PATIENCE: Duration = Duration::from_mins(10);
 
-/// Waits until so many objects of a namespace are synced, and returns when that was.
-pub(super) async fn all_synced(client: &Client, namespace: &str, objects: usize) -> Result<Instant> {
-    let api = Api::<OkmsSecret>::namespaced(client.clone(), namespace);
-    let mut changes = pin!(watcher(api, watcher::Config::default()).default_backoff().applied_objects());
-    let mut synced = HashSet::new();
-    let all = async {
-        while synced.len() < objects {
-            match changes.next().await.context("the watch of OkmsSecrets ended")? {
-                Ok(object) if is_synced(&object) => drop(synced.insert(object.name_any())),
-                Ok(object) => drop(synced.remove(&object.name_any())),
-                // The watch comes back by itself.
-                Err(error) => eprintln!("the watch of OkmsSecrets: {error}"),
+/// A watch over the `OkmsSecret`s of a namespace.
+pub(super) struct Synced(Api<OkmsSecret>);
+
+/// When the first object was seen as it should be, and when the last.
+pub(super) struct Moments {
+    pub(super) first: Instant,
+    pub(super) last: Instant,
+}
+
+impl Synced {
+    pub(super) fn watch(client: &Client, namespace: &str) -> Self {
+        Self(Api::namespaced(client.clone(), namespace))
+    }
+
+    /// Waits until so many objects are synced at their present generation.
+    pub(super) async fn all(self, objects: usize) -> Result<Moments> {
+        self.until(objects, is_synced).await
+    }
+
+    async fn until(self, objects: usize, holds: impl Fn(&OkmsSecret) -> bool) -> Result<Moments> {
+        let mut changes = pin!(watcher(self.0, watcher::Config::default()).default_backoff().applied_objects());
+        let (mut first, mut there) = (None, HashSet::new());
+        let all = async {
+            while there.len() < objects {
+                match changes.next().await.context("the watch of OkmsSecrets ended")? {
+                    Ok(object) if holds(&object) => {
+                        first.get_or_insert_with(Instant::now);
+                        there.insert(object.name_any());
+                    }
+                    Ok(object) => drop(there.remove(&object.name_any())),
+                    // The watch comes back by itself.
+                    Err(error) => eprintln!("the watch of OkmsSecrets: {error}"),
+                }
             }
-        }
-        Ok(Instant::now())
+            let last = Instant::now();
+            Ok(Moments { first: first.unwrap_or(last), last })
+        };
+        let outcome = timeout(PATIENCE, all).await;
+        outcome.with_context(|| {
+            format!("of {objects} objects, {} are as they should be after {PATIENCE:?}", there.len())
+        })?
+    }
+}
+
+/// Waits until so many objects of a namespace are not ready for this reason, and returns when that was.
+pub(super) async fn with_reason(client: &Client, namespace: &str, reason: &str, objects: usize) -> Result<Instant> {
+    let holds = |object: &OkmsSecret| {
+        let conditions = object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        condition::find(conditions, "Ready").is_some_and(|ready| ready.reason == reason)
     };
-    let outcome = timeout(ALL_SYNCED, all).await;
-    outcome.with_context(|| format!("of {objects} objects, {} are synced after {ALL_SYNCED:?}", synced.len()))?
+    Ok(Synced::watch(client, namespace).until(objects, holds).await?.last)
 }
 
 fn is_synced(object: &OkmsSecret) -> bool {
@@ -93,12 +126,16 @@ impl Arrivals {
     }
 
     /// Waits until all of these have arrived, and says how long each took.
-    pub(super) async fn of(&self, written: &HashMap<(String, u64), Instant>) -> Result<Vec<Duration>> {
+    pub(super) async fn of(
+        &self,
+        written: &HashMap<(String, u64), Instant>,
+        within: Duration,
+    ) -> Result<Vec<Duration>> {
         let missing = || {
             let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             written.keys().filter(|change| !seen.contains_key(change)).count()
         };
-        let waited = eventually("every new version to arrive", INTERVAL * 12, async || {
+        let waited = eventually("every new version to arrive", within, async || {
             if self.watch.is_finished() {
                 bail!("the watch of Secrets ended");
             }
@@ -109,6 +146,38 @@ impl Arrivals {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let took = written.iter().filter_map(|(change, begun)| Some(seen.get(change)?.duration_since(*begun)));
         Ok(took.collect())
+    }
+}
+
+/// The Secrets of a namespace by their uids, to see which are made again.
+pub(super) struct MadeAgain {
+    api: Api<PartialObjectMeta<Secret>>,
+    before: HashSet<String>,
+}
+
+impl MadeAgain {
+    pub(super) async fn watch(client: &Client, namespace: &str) -> Result<Self> {
+        let api = Api::<PartialObjectMeta<Secret>>::namespaced(client.clone(), namespace);
+        let before = api.list_metadata(&ListParams::default()).await.context("listing Secrets")?;
+        let before = before.into_iter().filter_map(|secret| secret.metadata.uid).collect();
+        Ok(Self { api, before })
+    }
+
+    /// Waits until there is another Secret of each of these names, and returns when that was.
+    pub(super) async fn all(self, names: impl Iterator<Item = String>, within: Duration) -> Result<Instant> {
+        let mut missing: HashSet<String> = names.collect();
+        let mut changes = pin!(watcher(self.api, watcher::Config::default()).default_backoff().applied_objects());
+        let all = async {
+            while !missing.is_empty() {
+                let Ok(secret) = changes.next().await.context("the watch of Secrets ended")? else { continue };
+                if secret.metadata.uid.as_ref().is_some_and(|uid| !self.before.contains(uid)) {
+                    missing.remove(&secret.name_any());
+                }
+            }
+            Ok(Instant::now())
+        };
+        let outcome = timeout(within, all).await;
+        outcome.with_context(|| format!("{} Secrets were not made again within {within:?}", missing.len()))?
     }
 }
 

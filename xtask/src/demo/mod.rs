@@ -208,9 +208,9 @@ async fn start_operator(tell: &Teller, programs: &Programs, folder: &Folder, clu
     let token = operator::token();
     tell.typed(&token);
     let token = cluster.succeed(&token).await?;
-    let mounts = operator::mount_credential(folder, cluster).await?;
+    let mounted = operator::mount_credential(folder, cluster).await?;
     let begun = Instant::now();
-    let operator = Operator::start(folder, cluster, &programs.operator, &token, &mounts).await?;
+    let operator = Operator::start(folder, cluster, &programs.operator, &token, mounted.root()).await?;
     tell.came("okms-operator runs, and is ready", Some(begun.elapsed()));
     let since = Instant::now();
     tell.show(cluster, kubectl("wait clusterokmsstore/default --for=condition=Ready --timeout=2m")).await?;

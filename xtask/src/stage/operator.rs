@@ -38,22 +38,54 @@ pub(crate) fn token() -> Call {
     kubectl("create token").arg(NAME).words("--duration=24h -n").arg(NAMESPACE)
 }
 
-/// Does a kubelet's work: the files of the Secret that the Deployment mounts, in a folder that is swapped by a link.
-pub(crate) async fn mount_credential(folder: &Folder, cluster: &Cluster) -> Result<PathBuf> {
+/// The folder with the mounted credential, laid out as a kubelet does it: files are links into a folder that is swapped by one link.
+pub(crate) struct Mounted {
+    root: PathBuf,
+    /// How often it was swapped.
+    number: usize,
+}
+
+/// Does a kubelet's work for the Secret that the Deployment mounts.
+pub(crate) async fn mount_credential(folder: &Folder, cluster: &Cluster) -> Result<Mounted> {
     let secret = cluster.get(&format!("secret {CREDENTIAL} -n {NAMESPACE}")).await?;
     let secret = secret.context("the Secret with the credential is not there")?;
     let data = secret.get("data").and_then(Value::as_object).context("the Secret with the credential is empty")?;
-    let root = folder.path().join("mounts");
-    let mount = root.join("default");
-    fs::create_dir_all(mount.join("..1")).context("making the mounted folder")?;
+    let mut mounted = Mounted { root: folder.path().join("mounts"), number: 0 };
+    fs::create_dir_all(mounted.folder()).context("making the mounted folder")?;
+    let mut files = Vec::new();
     for (name, value) in data {
-        let value = value.as_str().unwrap_or_default();
-        let value = BASE64_STANDARD.decode(value).with_context(|| format!("decoding {name}"))?;
-        fs::write(mount.join("..1").join(name), value).with_context(|| format!("writing the mounted {name}"))?;
-        symlink(Path::new("..data").join(name), mount.join(name)).with_context(|| format!("linking {name}"))?;
+        let value = BASE64_STANDARD.decode(value.as_str().unwrap_or_default());
+        files.push((name.as_str(), value.with_context(|| format!("decoding {name}"))?));
+        let link = mounted.folder().join(name);
+        symlink(Path::new("..data").join(name), link).with_context(|| format!("linking {name}"))?;
     }
-    symlink("..1", mount.join("..data")).context("linking the mounted folder")?;
-    Ok(root)
+    let files: Vec<_> = files.iter().map(|(name, value)| (*name, value.as_slice())).collect();
+    mounted.swap(&files)?;
+    Ok(mounted)
+}
+
+impl Mounted {
+    /// Below which each mount is a folder.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.root.join("default")
+    }
+
+    /// Puts other files in place of those of the same names.
+    pub(crate) fn swap(&mut self, files: &[(&str, impl AsRef<[u8]>)]) -> Result<()> {
+        self.number += 1;
+        let (folder, next) = (format!("..{}", self.number), self.folder().join("..data_tmp"));
+        fs::create_dir(self.folder().join(&folder)).context("making the next mounted folder")?;
+        for (name, content) in files {
+            let path = self.folder().join(&folder).join(name);
+            fs::write(path, content).with_context(|| format!("writing the mounted {name}"))?;
+        }
+        symlink(&folder, &next).context("linking the next mounted folder")?;
+        fs::rename(&next, self.folder().join("..data")).context("swapping the mounted folder")
+    }
 }
 
 impl Operator {

@@ -28,12 +28,18 @@ pub(crate) struct Calls {
     pub(crate) all: u64,
     /// Those that were answered with the data of a secret.
     pub(crate) with_data: u64,
+    /// TLS handshakes that were completed.
+    pub(crate) handshakes: u64,
 }
 
 impl Calls {
     /// Those since then.
     pub(crate) fn since(self, then: Self) -> Self {
-        Self { all: self.all - then.all, with_data: self.with_data - then.with_data }
+        Self {
+            all: self.all - then.all,
+            with_data: self.with_data - then.with_data,
+            handshakes: self.handshakes - then.handshakes,
+        }
     }
 }
 
@@ -111,11 +117,18 @@ impl Simulator {
         let counters = self.send(self.http.get(format!("{}/counters", self.admin))).await?;
         let rows = counters.get("requests").and_then(Value::as_array).context("the simulator counts no requests")?;
         let all = rows.iter().filter_map(|row| row.get("count")?.as_u64()).sum();
-        let with_data = counters.get("dataReads").and_then(Value::as_u64);
-        Ok(Calls { all, with_data: with_data.context("the simulator counts no data reads")? })
+        let count = |name: &str| {
+            let count = counters.get(name).and_then(Value::as_u64);
+            count.with_context(|| format!("the simulator does not count {name}"))
+        };
+        Ok(Calls { all, with_data: count("dataReads")?, handshakes: count("handshakes")? })
     }
 
-    async fn post(&self, path: &str, body: &Value) -> Result<Value> {
+    pub(crate) async fn delete_json(&self, path: &str) -> Result<()> {
+        self.send(self.http.delete(format!("{}{path}", self.admin))).await.map(drop)
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Value> {
         self.send(self.http.post(format!("{}{path}", self.admin)).json(body)).await
     }
 

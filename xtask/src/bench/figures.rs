@@ -1,0 +1,181 @@
+//! What was measured: each figure under its name, for each number of objects, as often as it was measured.
+
+use std::{collections::BTreeMap, time::Duration};
+
+/// How a figure is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unit {
+    Seconds,
+    /// How many times something else.
+    Times,
+    Count,
+    Percent,
+    Mebibytes,
+}
+
+/// One figure, for all numbers of objects.
+pub(super) struct Figure {
+    pub(super) name: &'static str,
+    pub(super) unit: Unit,
+    values: BTreeMap<usize, Vec<f64>>,
+}
+
+/// The figures of one scenario, in the order in which they were first measured.
+pub(super) struct Section {
+    pub(super) name: &'static str,
+    pub(super) figures: Vec<Figure>,
+}
+
+/// All figures.
+#[derive(Default)]
+pub(super) struct Figures {
+    pub(super) sections: Vec<Section>,
+}
+
+/// Where the figures of one scenario, at one number of objects, go.
+pub(super) struct Sheet<'a> {
+    figures: &'a mut Section,
+    objects: usize,
+}
+
+impl Figures {
+    pub(super) fn sheet(&mut self, scenario: &'static str, objects: usize) -> Sheet<'_> {
+        let at = self.sections.iter().position(|section| section.name == scenario).unwrap_or_else(|| {
+            self.sections.push(Section { name: scenario, figures: Vec::new() });
+            self.sections.len() - 1
+        });
+        let figures = self.sections.get_mut(at).expect("it was found, or pushed, at this place");
+        Sheet { figures, objects }
+    }
+
+    /// The medians of a figure by number of objects.
+    pub(super) fn series(&self, scenario: &str, figure: &str) -> Vec<(usize, f64)> {
+        let sections = self.sections.iter().filter(|section| section.name == scenario);
+        let figures = sections.flat_map(|section| &section.figures).filter(|other| other.name == figure);
+        figures.flat_map(|figure| figure.sizes().filter_map(|size| Some((size, figure.median(size)?)))).collect()
+    }
+}
+
+impl Sheet<'_> {
+    pub(super) fn seconds(&mut self, name: &'static str, value: Duration) {
+        self.put(name, Unit::Seconds, value.as_secs_f64());
+    }
+
+    pub(super) fn times(&mut self, name: &'static str, value: f64) {
+        self.put(name, Unit::Times, value);
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "there are fewer of anything here than an f64 has exact integers")]
+    pub(super) fn count(&mut self, name: &'static str, value: impl TryInto<u64>) {
+        self.put(name, Unit::Count, value.try_into().map_or(f64::NAN, |value: u64| value as f64));
+    }
+
+    /// A share of one.
+    pub(super) fn share(&mut self, name: &'static str, value: f64) {
+        self.put(name, Unit::Percent, value * 100.0);
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
+    pub(super) fn bytes(&mut self, name: &'static str, value: u64) {
+        self.put(name, Unit::Mebibytes, value as f64 / (1024.0 * 1024.0));
+    }
+
+    /// The median, the 99th percentile and the longest of these.
+    pub(super) fn spread(&mut self, names: [&'static str; 3], mut values: Vec<Duration>) {
+        values.sort();
+        for (name, percent) in names.into_iter().zip([50, 99, 100]) {
+            self.seconds(name, percentile(&values, percent));
+        }
+    }
+
+    fn put(&mut self, name: &'static str, unit: Unit, value: f64) {
+        let figures = &mut self.figures.figures;
+        let at = figures.iter().position(|figure| figure.name == name).unwrap_or_else(|| {
+            figures.push(Figure { name, unit, values: BTreeMap::new() });
+            figures.len() - 1
+        });
+        if let Some(figure) = figures.get_mut(at) {
+            figure.values.entry(self.objects).or_default().push(value);
+        }
+    }
+}
+
+impl Figure {
+    pub(super) fn sizes(&self) -> impl Iterator<Item = usize> {
+        self.values.keys().copied()
+    }
+
+    /// The middle one of what was measured, or of an even number the lower of the two.
+    pub(super) fn median(&self, objects: usize) -> Option<f64> {
+        let mut values = self.values.get(&objects)?.clone();
+        values.sort_by(f64::total_cmp);
+        values.get((values.len() - 1) / 2).copied()
+    }
+
+    /// The median and, where it was measured more than once and not always the same, the range.
+    pub(super) fn cell(&self, objects: usize) -> String {
+        let (Some(median), Some(values)) = (self.median(objects), self.values.get(&objects)) else {
+            return "–".to_owned();
+        };
+        let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let (least, shown, most) = (self.unit.write(least), self.unit.write(median), self.unit.write(most));
+        let unit = self.unit.symbol();
+        if least == most { format!("{shown}{unit}") } else { format!("{shown}{unit} ({least} to {most})") }
+    }
+}
+
+impl Unit {
+    fn write(self, value: f64) -> String {
+        match self {
+            Self::Seconds => format!("{value:.2}"),
+            Self::Times | Self::Percent | Self::Mebibytes => format!("{value:.1}"),
+            Self::Count => format!("{value:.0}"),
+        }
+    }
+
+    fn symbol(self) -> &'static str {
+        match self {
+            Self::Seconds => " s",
+            Self::Times => " ×",
+            Self::Count => "",
+            Self::Percent => " %",
+            Self::Mebibytes => " MiB",
+        }
+    }
+}
+
+/// The smallest value that so many percent of the (ascending) values do not exceed.
+fn percentile(ascending: &[Duration], percent: usize) -> Duration {
+    let rank = (ascending.len() * percent).div_ceil(100).saturating_sub(1);
+    ascending.get(rank).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_values_that_occurred() {
+        let values: Vec<_> = (1..=200).map(Duration::from_secs).collect();
+        assert_eq!(percentile(&values, 50), Duration::from_secs(100));
+        assert_eq!(percentile(&values, 99), Duration::from_secs(198));
+        assert_eq!(percentile(&values, 100), Duration::from_secs(200));
+        assert_eq!(percentile(&values[..1], 50), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn what_was_measured_several_times_is_shown_as_its_median_with_the_range() {
+        let mut figures = Figures::default();
+        for seconds in [4, 2, 3] {
+            figures.sheet("cold start", 100).seconds("all", Duration::from_secs(seconds));
+            figures.sheet("cold start", 100).count("calls", 7_u64);
+        }
+        figures.sheet("cold start", 1000).seconds("all", Duration::from_secs(9));
+        let section = &figures.sections[0];
+        let cells = |figure: usize| [100, 1000].map(|size| section.figures[figure].cell(size));
+        assert_eq!(cells(0), ["3.00 s (2.00 to 4.00)", "9.00 s"]);
+        assert_eq!(cells(1), ["7", "–"]);
+        assert_eq!(figures.series("cold start", "all"), [(100, 3.0), (1000, 9.0)]);
+    }
+}

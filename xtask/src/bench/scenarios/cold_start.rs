@@ -1,0 +1,35 @@
+//! From nothing to all synced: the objects are there, no Secret is.
+
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::bench::{
+    figures::Sheet,
+    floor,
+    scene::{FLOOR, NAMESPACE, Scene},
+    usage::{Memory, processor_time},
+    watch,
+};
+
+pub(super) async fn measure(scene: &mut Scene, sheet: &mut Sheet<'_>) -> Result<()> {
+    let objects = scene.layout.objects;
+    let before = scene.asked().await?;
+    let synced = watch::Synced::watch(&scene.client, NAMESPACE);
+    let begun = Instant::now();
+    scene.start_operator().await?;
+    let moments = synced.all(objects).await?;
+    let took = moments.last.duration_since(begun);
+    let asked = scene.asked().await?.since(&before);
+    let process = scene.process()?;
+    sheet.seconds("first Secret synced", moments.first.duration_since(begun));
+    sheet.seconds("all synced", took);
+    let floor = floor::measure(&scene.client, NAMESPACE, FLOOR, scene.layout).await?;
+    sheet.seconds("the floor: a plain client", floor);
+    sheet.share("the floor's part of it", floor.as_secs_f64() / took.as_secs_f64());
+    sheet.count("OKMS requests", asked.calls.all);
+    sheet.count("of them with data", asked.calls.with_data);
+    sheet.seconds("processor time of the operator", processor_time(process)?);
+    sheet.bytes("most memory (RSS)", Memory::of(process)?.most);
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! What is measured: each scenario is a module that does one thing to the stage and notes its figures.
+//!
+//! They run in the order of [`Scenario`], each on what the one before it left: everything synced and at rest.
+
+mod burst;
+mod changes;
+mod cold_start;
+mod drift;
+mod failover;
+mod fan_out;
+mod missing;
+mod outage;
+mod rate_limit;
+mod rest;
+mod restart;
+mod rotation;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::ValueEnum;
+use tokio::time::sleep;
+
+use super::{figures::Figures, scene::Scene, usage::Memory};
+
+/// A scenario, by the name that the command line knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Scenario {
+    /// From nothing to all synced, and the floor below that. Always made, since everything else needs it.
+    ColdStart,
+    /// Nothing changes, for a while.
+    Rest,
+    /// New versions, one after the other, each timed until it is in its Secret.
+    Changes,
+    /// A new version of one path that many objects use.
+    FanOut,
+    /// Many specs changed at once.
+    Burst,
+    /// One Secret edited by hand, several times; then many deleted at once.
+    Drift,
+    /// Objects whose path does not exist, a tenth of the others.
+    Missing,
+    /// The client certificate replaced while versions change.
+    Rotation,
+    /// OKMS answers 429 for a minute.
+    RateLimit,
+    /// OKMS answers 503 for longer than the staleness bound.
+    Outage,
+    /// The operator ended and started again with everything synced.
+    Restart,
+    /// A second operator, and the leader killed; then another, and the leader stopped.
+    Failover,
+}
+
+impl Scenario {
+    /// All, in the order in which they are measured.
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        Self::value_variants().iter().copied()
+    }
+
+    /// Its heading.
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::ColdStart => "Cold start",
+            Self::Rest => "Rest",
+            Self::Changes => "Change to Secret",
+            Self::FanOut => "Fan-out",
+            Self::Burst => "Burst of spec changes",
+            Self::Drift => "Drift",
+            Self::Missing => "Missing paths",
+            Self::Rotation => "Rotation",
+            Self::RateLimit => "OKMS rate limits",
+            Self::Outage => "OKMS is down",
+            Self::Restart => "Restart",
+            Self::Failover => "Failover",
+        }
+    }
+
+    /// Does it, and notes what came of it.
+    pub(super) async fn measure(self, scene: &mut Scene, figures: &mut Figures) -> Result<()> {
+        let mut sheet = figures.sheet(self.title(), scene.layout.objects);
+        match self {
+            Self::ColdStart => {
+                cold_start::measure(scene, &mut sheet).await?;
+                // The first checks are bunched; one interval spreads them.
+                sleep(scene.interval).await;
+            }
+            Self::Rest => rest::measure(scene, &mut sheet).await?,
+            Self::Changes => changes::measure(scene, &mut sheet).await?,
+            Self::FanOut => fan_out::measure(scene, &mut sheet).await?,
+            Self::Burst => burst::measure(scene, &mut sheet).await?,
+            Self::Drift => drift::measure(scene, &mut sheet).await?,
+            Self::Missing => missing::measure(scene, &mut sheet).await?,
+            Self::Rotation => rotation::measure(scene, &mut sheet).await?,
+            Self::RateLimit => rate_limit::measure(scene, &mut sheet).await?,
+            Self::Outage => outage::measure(scene, &mut sheet).await?,
+            Self::Restart => restart::measure(scene, &mut sheet).await?,
+            Self::Failover => failover::measure(scene, &mut sheet).await?,
+        }
+        let memory = Memory::of(scene.process()?)?;
+        figures.sheet(self.title(), scene.layout.objects).bytes("memory (RSS) afterwards", memory.now);
+        Ok(())
+    }
+}
+
+/// A part of the objects, so that a scenario lasts seconds and not minutes.
+fn at_most(objects: usize, most: usize) -> usize {
+    objects.min(most)
+}
+
+/// Where something is looked at again and again.
+const GLANCE: Duration = Duration::from_millis(5);
