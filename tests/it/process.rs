@@ -88,7 +88,8 @@ fn missing_rights_are_listed_with_who_lacks_them() {
         "patch okmssecrets/status of okms-operator.io in namespace process-rights;",
         "list, watch clusterokmsstores of okms-operator.io;",
         "patch clusterokmsstores/status of okms-operator.io;",
-        "get, list, watch, create, update, patch, delete secrets in namespace process-rights",
+        "get, list, watch, create, update, patch, delete secrets in namespace process-rights;",
+        "get, list, watch, create, update leases of coordination.k8s.io in namespace default (for its leader election",
     ] {
         assert!(line.contains(part), "{part} in {line}");
     }
