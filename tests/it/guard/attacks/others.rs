@@ -18,11 +18,17 @@ const CRD: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/okmss
 const POLICIES: &str = "/apis/admissionregistration.k8s.io/v1";
 
 pub(super) fn all(scene: &Scene, installation: &Installation) -> Vec<Line> {
-    [own(scene, installation), beside(scene, installation), rights(scene, installation), workloads(scene), cluster(scene)]
-        .into_iter()
-        .flatten()
-        .chain(not_seen(scene, installation))
-        .collect()
+    [
+        own(scene, installation),
+        beside(scene, installation),
+        rights(scene, installation),
+        workloads(scene),
+        cluster(scene),
+    ]
+    .into_iter()
+    .flatten()
+    .chain(not_seen(scene, installation))
+    .collect()
 }
 
 fn named(name: &str) -> Value {
