@@ -15,12 +15,12 @@ use clap::{ArgAction, ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueE
 
 use crate::{
     api::{self, Interval},
-    controller::{NamespacedStores, check::Subject},
+    controller::{NamespacedStores, check::Subject, election::Timing},
     okms::EndpointPattern,
     process::{
         EXIT_CODES,
         check::{self, About, Files, Question},
-        start::{self, Options},
+        start::{self, LeaderElection, Options},
         telemetry::{LogFilter, LogFormat},
     },
 };
@@ -46,7 +46,10 @@ enum Command {
     /// that of ~/.kube/config. What to read from OKMS, and with which credentials, is said by the objects in the cluster
     /// (ClusterOkmsStore, OkmsSecret), not here.
     ///
-    /// The first SIGTERM or SIGINT lets the work under way end, for at most 25 seconds; the second ends the process at once.
+    /// Of several that are started alike, one leads and works; the others stand by (--leader-elect).
+    ///
+    /// The first SIGTERM or SIGINT lets the work under way end, for at most 25 seconds, and another process lead; the second ends the
+    /// process at once.
     #[command(after_long_help = run_afterword())]
     Run(Box<Run>),
 
@@ -285,17 +288,85 @@ struct Run {
         value_parser = shortest_interval
     )]
     min_refresh_interval: Interval,
+
+    #[command(flatten)]
+    election: ElectionArgs,
+}
+
+#[derive(Debug, Args)]
+struct ElectionArgs {
+    /// Whether this process works only while it leads among its replicas, and stands by otherwise. false: it is the only one that
+    /// runs, which nobody checks.
+    #[arg(
+        long = "leader-elect",
+        value_name = "BOOL",
+        env = "OKMS_OPERATOR_LEADER_ELECT",
+        default_value_t = true,
+        action = ArgAction::Set
+    )]
+    enabled: bool,
+
+    /// The name of the Lease, in the operator's own namespace, by which replicas elect their leader. Operators of one namespace that
+    /// serve different things need different ones: with the same, all but one stand by.
+    #[arg(
+        long = "leader-election-id",
+        value_name = "NAME",
+        env = "OKMS_OPERATOR_LEADER_ELECTION_ID",
+        default_value = "okms-operator",
+        value_parser = lease_name
+    )]
+    id: String,
+
+    /// How long the others wait for a leader that is not heard of any more. Longer than the renew deadline.
+    #[arg(
+        long = "leader-election-lease-duration",
+        value_name = "DURATION",
+        env = "OKMS_OPERATOR_LEADER_ELECTION_LEASE_DURATION",
+        default_value = "15s"
+    )]
+    lease_duration: Interval,
+
+    /// How long a leader that cannot renew its lease goes on. Longer than the retry period.
+    #[arg(
+        long = "leader-election-renew-deadline",
+        value_name = "DURATION",
+        env = "OKMS_OPERATOR_LEADER_ELECTION_RENEW_DEADLINE",
+        default_value = "10s"
+    )]
+    renew_deadline: Interval,
+
+    /// How often the leader renews its lease.
+    #[arg(
+        long = "leader-election-retry-period",
+        value_name = "DURATION",
+        env = "OKMS_OPERATOR_LEADER_ELECTION_RETRY_PERIOD",
+        default_value = "2s"
+    )]
+    retry_period: Interval,
+}
+
+impl ElectionArgs {
+    /// Absent: none.
+    fn election(&self) -> Result<Option<LeaderElection>, clap::Error> {
+        let [lease, renew, retry] = [self.lease_duration, self.renew_deadline, self.retry_period].map(Interval::get);
+        let timing = Timing::new(lease, renew, retry).map_err(|error| {
+            let message = format!("the times of the leader election (--leader-election-…) make none: {error}");
+            Cli::command().error(clap::error::ErrorKind::ValueValidation, message)
+        })?;
+        Ok(self.enabled.then(|| LeaderElection { id: self.id.clone(), timing }))
+    }
 }
 
 /// The binary: parses its arguments, does what they say, and says in one line why that failed.
 pub fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Run(run) => match start::run((*run).into()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
+        Command::Run(run) => match run.options().map(start::run) {
+            Ok(Ok(())) => ExitCode::SUCCESS,
+            Ok(Err(error)) => {
                 complain(&error.line());
                 ExitCode::from(error.exit_code())
             }
+            Err(error) => error.exit(),
         },
         Command::Check(question) => match question.question().as_ref().map(check::run) {
             Ok(Ok(true)) => ExitCode::SUCCESS,
@@ -331,9 +402,11 @@ fn print_crds() -> io::Result<()> {
     out.flush()
 }
 
-impl From<Run> for Options {
-    fn from(run: Run) -> Self {
-        Self {
+impl Run {
+    fn options(self) -> Result<Options, clap::Error> {
+        let leader_election = self.election.election()?;
+        let run = self;
+        Ok(Options {
             namespace: run.namespace,
             watch_namespaces: run.watch_namespaces,
             cluster_stores: run.cluster_stores,
@@ -346,7 +419,8 @@ impl From<Run> for Options {
             log_format: run.log_format,
             log_filter: run.log_filter,
             min_refresh_interval: run.min_refresh_interval.get(),
-        }
+            leader_election,
+        })
     }
 }
 
@@ -379,6 +453,15 @@ fn namespace(text: &str) -> Result<String, &'static str> {
     }
 }
 
+/// A DNS subdomain (RFC 1123), as Kubernetes wants the names of most objects.
+fn lease_name(text: &str) -> Result<String, &'static str> {
+    if text.len() <= 253 && text.split('.').all(|label| namespace(label).is_ok()) {
+        Ok(text.to_owned())
+    } else {
+        Err("write a name as Kubernetes takes it: lower-case letters, digits, dashes and dots")
+    }
+}
+
 fn shortest_interval(text: &str) -> Result<Interval, &'static str> {
     match text.parse::<Interval>() {
         Ok(interval) if interval >= Interval::from_secs(1) => Ok(interval),
@@ -393,7 +476,7 @@ mod tests {
     fn options(arguments: &[&str]) -> Result<Options, clap::Error> {
         let arguments = ["okms-operator", "run"].iter().chain(arguments);
         match Cli::try_parse_from(arguments)?.command {
-            Command::Run(run) => Ok((*run).into()),
+            Command::Run(run) => run.options(),
             Command::Check(_) | Command::Crds => unreachable!("`run` was asked for"),
         }
     }
@@ -412,6 +495,16 @@ mod tests {
         assert_eq!(options.listen.to_string(), "0.0.0.0:8080");
         assert_eq!(options.log_format, LogFormat::Json);
         assert_eq!(options.min_refresh_interval.as_secs(), 10);
+        let election = options.leader_election.unwrap();
+        assert_eq!((election.id.as_str(), election.timing), ("okms-operator", Timing::default()));
+    }
+
+    #[test]
+    fn leader_election_can_be_turned_and_switched_off() {
+        assert!(options(&["--leader-elect=false"]).unwrap().leader_election.is_none());
+        let turned = ["--leader-election-id=a.b", "--leader-election-lease-duration=1m"];
+        let election = options(&turned).unwrap().leader_election.unwrap();
+        assert_eq!((election.id.as_str(), election.timing.lease_duration().as_secs()), ("a.b", 60));
     }
 
     #[test]
@@ -453,6 +546,12 @@ mod tests {
             ("--log-filter", "inof", "info"),
             ("--log-format", "xml", "json"),
             ("--listen", "8080", "--listen"),
+            ("--leader-elect", "no", "true, false"),
+            ("--leader-election-id", "Okms", "lower-case"),
+            ("--leader-election-id", "okms..operator", "dashes and dots"),
+            ("--leader-election-lease-duration", "10s", "longer than the renew deadline"),
+            ("--leader-election-renew-deadline", "2s", "longer than the retry period"),
+            ("--leader-election-retry-period", "0s", "longer than nothing"),
         ] {
             let error = options(&[flag, value]).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{flag} {value}");

@@ -20,7 +20,8 @@
 //! 4. [`plan`] decides, as a pure function of what was gathered: what the Secret should hold, whether it may be touched, what the
 //!    status says.
 //! 5. [`k8s`] carries that out: one guarded write, the status, an event.
-//! 6. [`process`] is around all of it: start, probes, metrics, the end. [`cli`] is the command line of the binary.
+//! 6. [`election`] says whether this process may write at all: every write asks its [`k8s::Term`].
+//! 7. [`process`] is around all of it: start, probes, metrics, the end. [`cli`] is the command line of the binary.
 //!
 //! # The rule between rooms
 //!
@@ -30,6 +31,7 @@
 pub mod api;
 pub mod cli;
 pub mod controller;
+pub mod election;
 pub mod feed;
 pub mod k8s;
 pub mod model;

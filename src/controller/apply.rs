@@ -223,7 +223,7 @@ impl Run<'_> {
     async fn replace(&self, claim: &Claim, existing: &Secret, desired: &Secret) -> Result<Secret, WriteError> {
         let (targets, term, namespace) = (&self.context.targets, &self.context.term, &self.id.namespace);
         let desired = claim.afresh(desired);
-        targets.would_create(namespace, &desired).await?;
+        targets.would_create(term, namespace, &desired).await?;
         targets.delete(term, namespace, existing).await?;
         let result = targets.create(term, namespace, &desired).await;
         if let Err(WriteError::Refused(_)) = &result {

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::clock::Clock;
-use crate::{feed::Timing, okms::EndpointPattern};
+use crate::{election, feed::Timing, okms::EndpointPattern};
 
 /// What is held against the stores of namespaces, whose owners choose where a credential goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,8 +63,11 @@ pub struct Config {
     /// When to try again after a panic, which is a bug and does not go away by itself: often enough to mend when its cause does,
     /// seldom enough not to flood the log.
     pub retry_panicked: Duration,
-    /// How often the operator sends itself a wake, to prove that wakes are served.
+    /// How often the operator sends itself a wake, to prove that wakes are served; while it does not lead, how often it looks at least
+    /// whether it may.
     pub heartbeat: Duration,
+    /// The election among replicas; absent: this process is the only instance there is.
+    pub election: Option<election::Config>,
     /// How many objects are reconciled at once. A reconcile waits only for the Kubernetes API.
     pub concurrency: u16,
     /// The durations of the feed.
@@ -94,6 +97,7 @@ impl Default for Config {
             backoff_cap: Duration::from_mins(5),
             retry_panicked: Duration::from_secs(30),
             heartbeat: Duration::from_secs(10),
+            election: None,
             concurrency: 16,
             timing: Timing::default(),
         }

@@ -1,11 +1,14 @@
-//! What reconciles share: the watches' stores, the feed, the rows, and the ways to wake one another.
+//! What the reconciles of one term share: the watches' stores, the feed, the rows, and the ways to wake one another.
+//!
+//! A [`Context`] is made for a term and goes with it, so that a process that leads again knows no more than one that has just started.
+//! What the watches know ([`Sight`]) lasts as long as the process.
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Weak},
+    sync::{Arc, PoisonError, RwLock, Weak},
 };
 
-use futures::channel::mpsc::UnboundedSender;
+use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
     Client, Resource, ResourceExt,
@@ -36,13 +39,61 @@ pub(super) type TargetMeta = PartialObjectMeta<Secret>;
 /// Metadata of namespaces: access rules select them by their labels.
 pub(super) type NamespaceMeta = PartialObjectMeta<Namespace>;
 
+/// What all watches know.
+pub(super) struct Sight {
+    pub cluster_stores: reflector::Store<ClusterOkmsStore>,
+    pub namespaces: reflector::Store<NamespaceMeta>,
+    /// By namespace; under "" where all namespaces are served.
+    pub scopes: HashMap<String, ScopeSight>,
+}
+
+/// What the watches of one namespace know, or of all.
+pub(super) struct ScopeSight {
+    pub secrets: reflector::Store<OkmsSecret>,
+    pub targets: reflector::Store<TargetMeta>,
+    pub stores: reflector::Store<OkmsStore>,
+}
+
+/// Whom the watches tell: the context of the term, while this process leads. What they saw before is in [`Sight`], and is looked at
+/// when the term begins.
+#[derive(Clone, Default)]
+pub(super) struct Incumbent(Arc<RwLock<Weak<Context>>>);
+
+impl Incumbent {
+    pub fn context(&self) -> Option<Arc<Context>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).upgrade()
+    }
+
+    pub fn set(&self, context: Weak<Context>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = context;
+    }
+}
+
 /// What a watch knows of one kind of object that is reconciled, and the way to have one looked at.
 pub(super) struct Queue<K: Resource<DynamicType = ()> + Clone + 'static> {
     pub objects: reflector::Store<K>,
     pub wakes: UnboundedSender<ObjectRef<K>>,
 }
 
+/// The wakes of a [`Queue`], which are to be served.
+pub(super) struct Woken<K: Resource<DynamicType = ()> + Clone + 'static> {
+    pub objects: reflector::Store<K>,
+    pub wakes: UnboundedReceiver<ObjectRef<K>>,
+}
+
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Queue<K> {
+    pub fn of(objects: &reflector::Store<K>) -> (Self, Woken<K>) {
+        let (wakes, woken) = unbounded();
+        (Self { objects: objects.clone(), wakes }, Woken { objects: objects.clone(), wakes: woken })
+    }
+
+    /// Has every object looked at.
+    pub fn wake_all(&self) {
+        for object in self.objects.state() {
+            self.wake(ObjectRef::from_obj(&object));
+        }
+    }
+
     /// Has an object looked at. Where the channel is closed the operator is ending.
     pub fn wake(&self, object: ObjectRef<K>) {
         let _ = self.wakes.unbounded_send(object);
@@ -57,7 +108,7 @@ pub(super) struct Known {
 }
 
 pub(super) struct Context {
-    pub config: Config,
+    pub config: Arc<Config>,
     pub client: Client,
     pub term: Term,
     pub feed: Feed,
@@ -138,6 +189,15 @@ impl Context {
                     known.stores.wake(ObjectRef::new(name).within(namespace));
                 }
             }
+        }
+    }
+
+    /// Has everything looked at that there is.
+    pub fn wake_all(&self) {
+        self.cluster_stores.wake_all();
+        for known in self.known.values() {
+            known.stores.wake_all();
+            known.secrets.wake_all();
         }
     }
 

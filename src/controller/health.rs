@@ -3,7 +3,8 @@
 //! *Ready* is a matter of handles: whoever has to be waited for holds a [`ReadyHandle`] and drops it when it is done; before anybody
 //! took one, nothing has begun. *Alive* is a
 //! matter of heartbeats: every wake that is served is one, and the controller sends itself a heartbeat through the same path at
-//! rest, so that a path that is stuck is noticed. Nothing here decides what follows; [`crate::process`] answers probes with it.
+//! rest, so that a path that is stuck is noticed; while another process leads, every turn of the wait to lead is one. Nothing here
+//! decides what follows; [`crate::process`] answers probes with it.
 
 use std::{
     collections::BTreeMap,

@@ -49,6 +49,7 @@ pub struct Metrics {
     reconcile_duration: Histogram,
     in_flight: Gauge,
     panics: Counter,
+    leader: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -120,6 +121,7 @@ impl Metrics {
             reconcile_duration: Histogram::new(RECONCILE_BUCKETS),
             in_flight: Gauge::default(),
             panics: Counter::default(),
+            leader: Gauge::default(),
         };
         metrics.register();
         // What can be alerted on exists from the start, so that its first increase is seen as one.
@@ -160,6 +162,7 @@ impl Metrics {
         );
         registry.register("okms_operator_reconciles_in_flight", "Reconciles under way", self.in_flight.clone());
         registry.register("okms_operator_panics", "Panics that were caught; each is a bug", self.panics.clone());
+        registry.register("okms_leader", "Whether this process leads: 1, or 0 while it stands by", self.leader.clone());
         registry.register(
             "okms_operator_build",
             "The release that runs",
@@ -186,6 +189,11 @@ impl Metrics {
     /// New content reached a Secret this long after it was made in OKMS.
     pub fn change_reached_secret(&self, after: Duration) {
         self.change_to_secret.observe(after.as_secs_f64());
+    }
+
+    /// This process leads from now on, or not any more.
+    pub fn leads(&self, leads: bool) {
+        self.leader.set(leads.into());
     }
 
     /// A reconcile begins.

@@ -3,7 +3,7 @@
 //! It lists what the operator cannot work without. What it merely uses (events, Secrets of credentials in its own namespace) is
 //! granted by the chart as well, but its absence is told where it is missed.
 
-use crate::api::names::GROUP;
+pub use crate::api::names::GROUP;
 
 /// The API that has to be served: `okms-operator.io/v1alpha1`.
 pub const GROUP_VERSION: &str = "okms-operator.io/v1alpha1";
@@ -23,6 +23,12 @@ pub const RIGHTS: &[Right] = &[
         resource: "secrets",
         verbs: &["get", "list", "watch", "create", "update", "patch", "delete"],
         scope: Scope::Watched,
+    },
+    Right {
+        group: "coordination.k8s.io",
+        resource: "leases",
+        verbs: &["get", "list", "watch", "create", "update"],
+        scope: Scope::Lease,
     },
 ];
 
@@ -44,6 +50,9 @@ pub enum Scope {
     Watched,
     /// On objects without a namespace.
     Cluster,
+    /// In the operator's own namespace, on the Lease of the leader election, where there is one. Only creating cannot be granted for
+    /// one name.
+    Lease,
 }
 
 #[cfg(test)]

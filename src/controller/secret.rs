@@ -88,6 +88,8 @@ pub(super) async fn reconcile(object: Arc<OkmsSecret>, context: &Context) -> End
                 run.row.succeeded();
                 ended.within(refresh).within(run.look_again)
             }
+            // Whoever leads now does what is left, and this process starts anew when it leads again.
+            Err(WriteError::NotLeading) => Ended::pending(None),
             Err(error) => {
                 let wait = run.row.failed(now, &context.config);
                 tracing::warn!("trying again: {error}");

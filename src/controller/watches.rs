@@ -1,19 +1,20 @@
 //! What the operator watches, and whom a change wakes.
 //!
-//! Each watch never ends by itself; it gives up its hold on readiness once everything that there is has been seen.
+//! Each watch never ends by itself; it gives up its hold on readiness once everything that there is has been seen. It goes on whoever
+//! leads, and wakes somebody only while this process does.
 
 use std::{collections::HashSet, fmt::Debug, sync::Arc};
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
-    Api, ResourceExt,
+    Api, Client, ResourceExt,
     core::PartialObjectMeta,
     runtime::watcher::{Config as Selection, watcher},
 };
 use serde::de::DeserializeOwned;
 
 use super::{
-    context::{Context, NamespaceMeta, TargetMeta, object_id},
+    context::{Context, Incumbent, NamespaceMeta, TargetMeta, object_id},
     health::ReadyHandle,
     store,
 };
@@ -23,69 +24,65 @@ use crate::{
     plan,
 };
 
-pub(super) async fn stores<K>(context: Arc<Context>, api: Api<K>, watch: Watch<K>, held: ReadyHandle) -> &'static str
+pub(super) async fn stores<K>(incumbent: Incumbent, api: Api<K>, watch: Watch<K>, held: ReadyHandle) -> &'static str
 where
     K: IsStore + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     let mut held = Some(held);
-    watch
-        .follow("stores", watcher(api, Selection::default()), |seen| match seen {
-            Seen::There { now, before: Some(_) } => context.wake_store(&now.store_name()),
-            Seen::There { now, before: None } => {
-                context.wake_store(&now.store_name());
-                store::wake_neighbours(&context, &now.store_name());
-            }
-            Seen::Gone(store) => store::gone(&context, &store.store_name()),
-            Seen::Listed => {
-                held.take();
-                store::sweep(&context);
-            }
-        })
-        .await;
+    let tell = |context: &Context, seen: Seen<'_, K>| match seen {
+        Seen::There { now, before: Some(_) } => context.wake_store(&now.store_name()),
+        Seen::There { now, before: None } => {
+            context.wake_store(&now.store_name());
+            store::wake_neighbours(context, &now.store_name());
+        }
+        Seen::Gone(store) => store::gone(context, &store.store_name()),
+        Seen::Listed => store::sweep(context),
+    };
+    watch.follow("stores", watcher(api, Selection::default()), |seen| to(&incumbent, &mut held, seen, tell)).await;
     "the watch of stores"
 }
 
 /// Access rules select namespaces by their labels as they are now.
-pub(super) async fn namespaces(context: Arc<Context>, watch: Watch<NamespaceMeta>, held: ReadyHandle) -> &'static str {
+pub(super) async fn namespaces(
+    incumbent: Incumbent,
+    client: Client,
+    watch: Watch<NamespaceMeta>,
+    held: ReadyHandle,
+) -> &'static str {
     let mut held = Some(held);
-    let api: Api<NamespaceMeta> = Api::all(context.client.clone());
-    watch
-        .follow("Namespaces", watcher(api, Selection::default()), |seen| match seen {
-            Seen::There { now, before } => {
-                if before.is_none_or(|before| before.labels() != now.labels()) {
-                    context.wake_namespace(&now.name_any());
-                }
+    let api: Api<NamespaceMeta> = Api::all(client);
+    let tell = |context: &Context, seen: Seen<'_, NamespaceMeta>| match seen {
+        Seen::There { now, before } => {
+            if before.is_none_or(|before| before.labels() != now.labels()) {
+                context.wake_namespace(&now.name_any());
             }
-            Seen::Gone(_) => {}
-            Seen::Listed => drop(held.take()),
-        })
-        .await;
+        }
+        Seen::Gone(_) | Seen::Listed => {}
+    };
+    watch.follow("Namespaces", watcher(api, Selection::default()), |seen| to(&incumbent, &mut held, seen, tell)).await;
     "the watch of Namespaces"
 }
 
 pub(super) async fn secrets(
-    context: Arc<Context>,
+    incumbent: Incumbent,
+    client: Client,
     scope: Scope,
     watch: Watch<OkmsSecret>,
     held: ReadyHandle,
 ) -> &'static str {
     let mut held = Some(held);
-    let events = watcher(scope.api::<OkmsSecret>(context.client.clone()), Selection::default());
-    watch
-        .follow("OkmsSecrets", events, |seen| match seen {
-            Seen::There { now, .. } => context.wake(&now.namespace().unwrap_or_default(), &now.name_any()),
-            Seen::Gone(object) => {
-                let id = object_id(object);
-                context.feed.forget(&id);
-                context.rows.drop(&id.uid);
-            }
-            // A watch that was interrupted has missed deletions.
-            Seen::Listed => {
-                held.take();
-                sweep(&context);
-            }
-        })
-        .await;
+    let events = watcher(scope.api::<OkmsSecret>(client), Selection::default());
+    let tell = |context: &Context, seen: Seen<'_, OkmsSecret>| match seen {
+        Seen::There { now, .. } => context.wake(&now.namespace().unwrap_or_default(), &now.name_any()),
+        Seen::Gone(object) => {
+            let id = object_id(object);
+            context.feed.forget(&id);
+            context.rows.drop(&id.uid);
+        }
+        // A watch that was interrupted has missed deletions.
+        Seen::Listed => sweep(context),
+    };
+    watch.follow("OkmsSecrets", events, |seen| to(&incumbent, &mut held, seen, tell)).await;
     "the watch of OkmsSecrets"
 }
 
@@ -97,28 +94,43 @@ fn sweep(context: &Context) {
 }
 
 pub(super) async fn targets(
-    context: Arc<Context>,
+    incumbent: Incumbent,
+    client: Client,
     scope: Scope,
     watch: Watch<TargetMeta>,
     held: ReadyHandle,
 ) -> &'static str {
     let mut held = Some(held);
     let selection = Selection::default().labels(&format!("{}={}", names::MANAGED_LABEL, names::MANAGED_VALUE));
-    let api: Api<PartialObjectMeta<Secret>> = scope.api(context.client.clone());
-    watch
-        .follow("target Secrets", watcher(api, selection), |seen| match seen {
-            Seen::There { now, before } => {
-                wake_claimants(&context, now);
-                // Whoever is not named any more has the most to hear of it.
-                if let Some(before) = before {
-                    wake_claimants(&context, before);
-                }
+    let api: Api<PartialObjectMeta<Secret>> = scope.api(client);
+    let tell = |context: &Context, seen: Seen<'_, TargetMeta>| match seen {
+        Seen::There { now, before } => {
+            wake_claimants(context, now);
+            // Whoever is not named any more has the most to hear of it.
+            if let Some(before) = before {
+                wake_claimants(context, before);
             }
-            Seen::Gone(meta) => wake_claimants(&context, meta),
-            Seen::Listed => drop(held.take()),
-        })
-        .await;
+        }
+        Seen::Gone(meta) => wake_claimants(context, meta),
+        Seen::Listed => {}
+    };
+    watch.follow("target Secrets", watcher(api, selection), |seen| to(&incumbent, &mut held, seen, tell)).await;
     "the watch of target Secrets"
+}
+
+/// Tells whoever leads here of what was seen, and lets go of readiness when all was.
+fn to<K>(
+    incumbent: &Incumbent,
+    held: &mut Option<ReadyHandle>,
+    seen: Seen<'_, K>,
+    tell: impl Fn(&Context, Seen<'_, K>),
+) {
+    if matches!(seen, Seen::Listed) {
+        held.take();
+    }
+    if let Some(context) = incumbent.context() {
+        tell(&context, seen);
+    }
 }
 
 /// Has every `OkmsSecret` looked at that a target names.

@@ -19,6 +19,9 @@ pub enum WriteError {
     /// The API server does not want it, now and later.
     #[error("the API server refuses it: {0}")]
     Refused(String),
+    /// This process does not lead, or not any more: whoever does looks after it.
+    #[error("this process does not lead any more")]
+    NotLeading,
     /// The API server cannot be reached, or is busy.
     #[error("the API server does not answer: {0}")]
     Unavailable(String),

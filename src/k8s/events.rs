@@ -14,7 +14,7 @@ use kube::{
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Term;
+use super::{Term, WriteError};
 use crate::api::{TargetChange, names};
 
 /// Publishes events. One that cannot be published is logged and forgotten.
@@ -75,11 +75,13 @@ impl Events {
     }
 }
 
-async fn send(_: Term, client: Client, reporter: Reporter, event: Event, about: ObjectReference) {
+async fn send(term: Term, client: Client, reporter: Reporter, event: Event, about: ObjectReference) {
     // A recorder that lives on counts events of one reason into a series and keeps the note of the first.
     let recorder = Recorder::new(client, reporter);
-    if let Err(error) = recorder.publish(&event, &about).await {
-        tracing::warn!(reason = event.reason, error = %error, "an event could not be published");
+    match term.send(recorder.publish(&event, &about)).await {
+        // Whoever leads tells what it does.
+        Ok(()) | Err(WriteError::NotLeading) => {}
+        Err(error) => tracing::warn!(reason = event.reason, error = %error, "an event could not be published"),
     }
 }
 

@@ -32,7 +32,7 @@ impl Stated for crate::api::OkmsStore {
 /// Changes a status from `old` to `new`. The object's uid goes with it, so that an object that was made again under the same name is
 /// not told what its predecessor was.
 pub async fn patch_status<K: Stated>(
-    _: &Term,
+    term: &Term,
     api: &Api<K>,
     object: &K,
     old: Option<&K::Status>,
@@ -43,8 +43,7 @@ pub async fn patch_status<K: Stated>(
         "metadata": {"uid": object.meta().uid},
         "status": with_removals(old.map(to_value), to_value(new)),
     });
-    api.patch_status(name, &PatchParams::apply(names::FIELD_MANAGER), &Patch::Merge(&patch)).await?;
-    Ok(())
+    term.send(api.patch_status(name, &PatchParams::apply(names::FIELD_MANAGER), &Patch::Merge(&patch))).await.map(drop)
 }
 
 fn to_value(status: &impl Serialize) -> Value {

@@ -27,41 +27,52 @@ impl Targets {
     }
 
     /// Creates a Secret that does not exist.
-    pub async fn create(&self, _: &Term, namespace: &str, secret: &Secret) -> Result<Secret, WriteError> {
-        Ok(self.api(namespace).create(&params(), secret).await?)
+    pub async fn create(&self, term: &Term, namespace: &str, secret: &Secret) -> Result<Secret, WriteError> {
+        term.send(self.api(namespace).create(&params(), secret)).await
     }
 
     /// Replaces a Secret that is still the one that was read: its uid and resourceVersion are in `secret`.
-    pub async fn replace(&self, _: &Term, namespace: &str, name: &str, secret: &Secret) -> Result<Secret, WriteError> {
+    pub async fn replace(
+        &self,
+        term: &Term,
+        namespace: &str,
+        name: &str,
+        secret: &Secret,
+    ) -> Result<Secret, WriteError> {
         debug_assert!(secret.metadata.uid.is_some() && secret.metadata.resource_version.is_some());
-        Ok(self.api(namespace).replace(name, &params(), secret).await?)
+        term.send(self.api(namespace).replace(name, &params(), secret)).await
     }
 
     /// Applies a part of a Secret that is still the one that was read, in the name of a manager that owns no other part. What others
     /// own is never taken from them.
-    pub async fn apply(&self, _: &Term, namespace: &str, manager: &str, part: &Secret) -> Result<Secret, WriteError> {
+    pub async fn apply(
+        &self,
+        term: &Term,
+        namespace: &str,
+        manager: &str,
+        part: &Secret,
+    ) -> Result<Secret, WriteError> {
         let (Some(name), Some(_), Some(_)) = (&part.metadata.name, &part.metadata.uid, &part.metadata.resource_version)
         else {
             return Err(WriteError::Conflict);
         };
-        Ok(self.api(namespace).patch(name, &PatchParams::apply(manager), &Patch::Apply(part)).await?)
+        term.send(self.api(namespace).patch(name, &PatchParams::apply(manager), &Patch::Apply(part))).await
     }
 
     /// Asks the API server and its admission policies whether they would take this Secret as a new one, without creating it.
     ///
     /// A Secret of that name exists, so it is tried under a generated one.
-    pub async fn would_create(&self, namespace: &str, secret: &Secret) -> Result<(), WriteError> {
+    pub async fn would_create(&self, term: &Term, namespace: &str, secret: &Secret) -> Result<(), WriteError> {
         let mut trial = secret.clone();
         trial.metadata.generate_name = trial.metadata.name.take().map(|name| format!("{name}-"));
         trial.metadata.uid = None;
         trial.metadata.resource_version = None;
         let params = PostParams { dry_run: true, ..params() };
-        self.api(namespace).create(&params, &trial).await?;
-        Ok(())
+        term.send(self.api(namespace).create(&params, &trial)).await.map(drop)
     }
 
     /// Deletes exactly the Secret that was read, and not one that has changed or taken its name since.
-    pub async fn delete(&self, _: &Term, namespace: &str, secret: &Secret) -> Result<(), WriteError> {
+    pub async fn delete(&self, term: &Term, namespace: &str, secret: &Secret) -> Result<(), WriteError> {
         let (Some(name), Some(uid), Some(resource_version)) =
             (&secret.metadata.name, &secret.metadata.uid, &secret.metadata.resource_version)
         else {
@@ -69,8 +80,7 @@ impl Targets {
         };
         let preconditions = Preconditions { uid: Some(uid.clone()), resource_version: Some(resource_version.clone()) };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-        self.api(namespace).delete(name, &params).await?;
-        Ok(())
+        term.send(self.api(namespace).delete(name, &params)).await.map(drop)
     }
 
     fn api(&self, namespace: &str) -> Api<Secret> {

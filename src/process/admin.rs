@@ -24,7 +24,7 @@ use crate::controller::{
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 const PAGES: &str = "\
-/livez    200 while the operator serves what wakes it
+/livez    200 while the operator serves what wakes it, or stands by
 /readyz   200 once its watches are filled
 /metrics  for Prometheus
 ";

@@ -14,7 +14,7 @@ use kube::{Api, Client, api::PostParams};
 use tokio::time::timeout;
 
 use super::{Error, cluster::Cluster};
-use crate::controller::rights::{GROUP_VERSION, RIGHTS, Right, Scope};
+use crate::controller::rights::{GROUP, GROUP_VERSION, RIGHTS, Right, Scope};
 
 /// For all questions together. Each is answered in milliseconds by a cluster that works.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -22,11 +22,19 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// How many questions are asked at once: many namespaces make many of them.
 const AT_ONCE: usize = 8;
 
-/// Ends well if the operator can work in these namespaces; none means all.
-pub(super) async fn check(cluster: &Cluster, namespaces: &[String]) -> Result<(), Error> {
+/// Where the operator is going to work.
+pub(super) struct Places<'a> {
+    /// The namespaces that it watches; none means all.
+    pub watched: &'a [String],
+    /// The namespace and the name of its Lease; absent without leader election.
+    pub lease: Option<(&'a str, &'a str)>,
+}
+
+/// Ends well if the operator can work there.
+pub(super) async fn check(cluster: &Cluster, places: &Places<'_>) -> Result<(), Error> {
     let questions = async {
         crds_are_served(cluster).await?;
-        rights_are_granted(cluster, namespaces).await
+        rights_are_granted(cluster, places).await
     };
     let source = || format!("no answer within {} seconds", LIMIT.as_secs()).into();
     timeout(LIMIT, questions)
@@ -40,7 +48,7 @@ async fn crds_are_served(cluster: &Cluster) -> Result<(), Error> {
         Err(kube::Error::Api(status)) if status.code == 404 => Vec::new(),
         Err(error) => return Err(failed(cluster, error)),
     };
-    let own = RIGHTS.iter().filter(|right| !right.group.is_empty() && !right.resource.contains('/'));
+    let own = RIGHTS.iter().filter(|right| right.group == GROUP && !right.resource.contains('/'));
     let missing: Vec<_> =
         own.map(|right| right.resource).filter(|resource| !served.iter().any(|name| name == resource)).collect();
     if missing.is_empty() {
@@ -50,9 +58,8 @@ async fn crds_are_served(cluster: &Cluster) -> Result<(), Error> {
     Err(Error::CrdsMissing { server: cluster.server.clone(), missing })
 }
 
-async fn rights_are_granted(cluster: &Cluster, namespaces: &[String]) -> Result<(), Error> {
-    let questions =
-        RIGHTS.iter().flat_map(|right| places(right, namespaces).into_iter().map(move |place| (right, place)));
+async fn rights_are_granted(cluster: &Cluster, places: &Places<'_>) -> Result<(), Error> {
+    let questions = RIGHTS.iter().flat_map(|right| places.of(right).into_iter().map(move |place| (right, place)));
     let lacking: Vec<Option<String>> = stream::iter(questions)
         .map(|(right, place)| lacking(cluster, right, place))
         .buffered(AT_ONCE)
@@ -65,20 +72,37 @@ async fn rights_are_granted(cluster: &Cluster, namespaces: &[String]) -> Result<
     Err(Error::RightsMissing { user: user(&cluster.client).await, missing: lacking.join("; ") })
 }
 
-/// The namespaces where a right is needed; absent: all, or none exist for it.
-fn places<'a>(right: &Right, namespaces: &'a [String]) -> Vec<Option<&'a str>> {
-    if right.scope == Scope::Cluster || namespaces.is_empty() {
-        vec![None]
-    } else {
-        namespaces.iter().map(|namespace| Some(namespace.as_str())).collect()
+/// Where a right is needed.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    /// Absent: in all, or the object has none.
+    namespace: Option<&'a str>,
+    /// Absent: on all.
+    name: Option<&'a str>,
+}
+
+impl Places<'_> {
+    fn of(&self, right: &Right) -> Vec<Place<'_>> {
+        let anywhere = || vec![Place { namespace: None, name: None }];
+        match right.scope {
+            Scope::Cluster => anywhere(),
+            Scope::Watched if self.watched.is_empty() => anywhere(),
+            Scope::Watched => {
+                self.watched.iter().map(|namespace| Place { namespace: Some(namespace), name: None }).collect()
+            }
+            Scope::Lease => {
+                let lease = self.lease.map(|(namespace, name)| Place { namespace: Some(namespace), name: Some(name) });
+                lease.into_iter().collect()
+            }
+        }
     }
 }
 
 /// Which of a right's verbs are not granted there, in words.
-async fn lacking(cluster: &Cluster, right: &Right, namespace: Option<&str>) -> Result<Option<String>, Error> {
+async fn lacking(cluster: &Cluster, right: &Right, place: Place<'_>) -> Result<Option<String>, Error> {
     let mut verbs = Vec::new();
     for verb in right.verbs {
-        if !may(cluster, right, verb, namespace).await? {
+        if !may(cluster, right, verb, place).await? {
             verbs.push(*verb);
         }
     }
@@ -86,15 +110,18 @@ async fn lacking(cluster: &Cluster, right: &Right, namespace: Option<&str>) -> R
         return Ok(None);
     }
     let group = if right.group.is_empty() { String::new() } else { format!(" of {}", right.group) };
-    let place = match (namespace, right.scope) {
+    let place = match (place.namespace, right.scope) {
+        (Some(namespace), Scope::Lease) => {
+            format!(" in namespace {namespace} (for its leader election, which --leader-elect=false switches off)")
+        }
         (Some(namespace), _) => format!(" in namespace {namespace}"),
         (None, Scope::Watched) => " in all namespaces".to_owned(),
-        (None, Scope::Cluster) => String::new(),
+        (None, Scope::Cluster | Scope::Lease) => String::new(),
     };
     Ok(Some(format!("{} {}{group}{place}", verbs.join(", "), right.resource)))
 }
 
-async fn may(cluster: &Cluster, right: &Right, verb: &str, namespace: Option<&str>) -> Result<bool, Error> {
+async fn may(cluster: &Cluster, right: &Right, verb: &str, place: Place<'_>) -> Result<bool, Error> {
     let (resource, subresource) = match right.resource.split_once('/') {
         Some((resource, subresource)) => (resource, Some(subresource.to_owned())),
         None => (right.resource, None),
@@ -104,7 +131,9 @@ async fn may(cluster: &Cluster, right: &Right, verb: &str, namespace: Option<&st
         resource: Some(resource.to_owned()),
         subresource,
         verb: Some(verb.to_owned()),
-        namespace: namespace.map(str::to_owned),
+        namespace: place.namespace.map(str::to_owned),
+        // What is created has no name yet when its right is asked for.
+        name: place.name.filter(|_| verb != "create").map(str::to_owned),
         ..ResourceAttributes::default()
     };
     let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() };

@@ -7,17 +7,23 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::{
+    process::{Resource, Rlimit, setrlimit},
+    system::uname,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Config, Error, Operator,
     cluster::Cluster,
-    preflight,
+    preflight::{self, Places},
     shutdown::Signals,
     telemetry::{self, LogFilter, LogFormat},
 };
-use crate::controller::{self, NamespacedStores};
+use crate::controller::{
+    self, NamespacedStores,
+    election::{self, Timing},
+};
 
 /// What a user can turn.
 #[derive(Debug, Clone)]
@@ -35,6 +41,16 @@ pub struct Options {
     pub log_format: LogFormat,
     pub log_filter: LogFilter,
     pub min_refresh_interval: Duration,
+    /// Absent: this process is the only instance there is.
+    pub leader_election: Option<LeaderElection>,
+}
+
+/// The election in which this process stands.
+#[derive(Debug, Clone)]
+pub struct LeaderElection {
+    /// The name of the Lease.
+    pub id: String,
+    pub timing: Timing,
 }
 
 /// Runs an operator as this process, until it is told to stop.
@@ -63,17 +79,23 @@ async fn until_stopped(options: Options) -> Result<(), Error> {
 async fn operate(options: Options, cancel: &CancellationToken) -> Result<(), Error> {
     let ready = async {
         let cluster = Cluster::find().await?;
-        preflight::check(&cluster, &options.watch_namespaces).await?;
-        Ok(cluster)
+        let namespace = options.namespace.clone().unwrap_or_else(|| cluster.client.default_namespace().to_owned());
+        let lease = options.leader_election.as_ref().map(|election| (namespace.as_str(), election.id.as_str()));
+        preflight::check(&cluster, &Places { watched: &options.watch_namespaces, lease }).await?;
+        Ok((cluster, namespace))
     };
     // A stop during the start finds nothing to drain.
-    let Some(cluster) = cancel.run_until_cancelled(ready).await.transpose()? else { return Ok(()) };
-    let namespace = options.namespace.unwrap_or_else(|| cluster.client.default_namespace().to_owned());
+    let Some((cluster, namespace)) = cancel.run_until_cancelled(ready).await.transpose()? else { return Ok(()) };
+    let election = options.leader_election.map(|election| {
+        let LeaderElection { id, timing } = election;
+        election::Config { id, identity: identity(), timing }
+    });
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         cluster = cluster.server,
         namespace,
         watch_namespaces = ?options.watch_namespaces,
+        identity = election.as_ref().map(|election| &election.identity),
         "starting",
     );
     let config = Config {
@@ -84,6 +106,7 @@ async fn operate(options: Options, cancel: &CancellationToken) -> Result<(), Err
             namespaced_stores: options.namespaced_stores,
             mount_root: options.mount_root,
             min_refresh_interval: options.min_refresh_interval,
+            election,
             ..controller::Config::default()
         },
         listen: Some(options.listen),
@@ -92,4 +115,9 @@ async fn operate(options: Options, cancel: &CancellationToken) -> Result<(), Err
     Operator::run(config, cluster.client, cancel.clone()).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What this process is called in a Lease: in a pod after the pod, and never as another one, a restarted container included.
+fn identity() -> String {
+    format!("{}_{:016x}", uname().nodename().to_string_lossy(), rand::random::<u64>())
 }

@@ -150,6 +150,9 @@ fn what_is_wrong_is_refused_by_its_name() {
         ("store.access[0].namespaces=null", "at '/store/access/0/namespaces'"),
         ("store.access[0].namespaceSelector.labels.a=b", "additional properties 'labels' not allowed"),
         ("replicas=2", "additional properties 'replicas' not allowed"),
+        ("replicaCount=0", "at '/replicaCount'"),
+        ("leaderElection.leaseDuration=", "at '/leaderElection/leaseDuration'"),
+        ("leaderElection.retryPeriod=1h", "at '/leaderElection/retryPeriod'"),
         ("credentials.default=x", "credentials.default is in the way"),
         ("credentials.A=x", "invalid propertyName 'A'"),
     ] {
@@ -173,7 +176,16 @@ fn its_readme_names_every_value() {
     let read = |file: &str| std::fs::read_to_string(chart().join(file)).unwrap();
     let values: serde_json::Map<String, Value> = serde_saphyr::from_str(&read("values.yaml")).unwrap();
     let readme = read("README.md");
-    let grouped = ["store", "namespacedStores", "admissionPolicies", "image", "serviceAccount", "rbac", "service"];
+    let grouped = [
+        "store",
+        "namespacedStores",
+        "admissionPolicies",
+        "leaderElection",
+        "image",
+        "serviceAccount",
+        "rbac",
+        "service",
+    ];
     let names = values.iter().flat_map(|(name, value)| match value {
         Value::Object(fields) if grouped.contains(&name.as_str()) => {
             fields.keys().map(|field| format!("{name}.{field}")).collect()
@@ -257,9 +269,17 @@ fn it_may_do_all_that_its_start_asks_for() {
         let (resource, subresource) = right.resource.split_once('/').unwrap_or((right.resource, ""));
         let resource = [resource, right.group].join(".");
         for verb in right.verbs {
-            let arguments = ["auth", "can-i", verb, resource.trim_end_matches('.'), "--all-namespaces", account];
+            let mut what = resource.trim_end_matches('.').to_owned();
+            let mut place = vec!["--all-namespaces"];
+            if right.scope == rights::Scope::Lease {
+                place = vec!["-n", NAMESPACE];
+                if *verb != "create" {
+                    what += "/okms-operator";
+                }
+            }
             let subresource = format!("--subresource={subresource}");
-            let may = kubectl(cluster, &[&arguments[..], &[&subresource]].concat(), "");
+            let arguments = [&["auth", "can-i", verb, &what, account, &subresource], &place[..]].concat();
+            let may = kubectl(cluster, &arguments, "");
             assert!(may.ok, "{verb} {right:?}: {}{}", may.stdout, may.stderr);
         }
     }

@@ -88,7 +88,8 @@ fn missing_rights_are_listed_with_who_lacks_them() {
         "patch okmssecrets/status of okms-operator.io in namespace process-rights;",
         "list, watch clusterokmsstores of okms-operator.io;",
         "patch clusterokmsstores/status of okms-operator.io;",
-        "get, list, watch, create, update, patch, delete secrets in namespace process-rights",
+        "get, list, watch, create, update, patch, delete secrets in namespace process-rights;",
+        "get, list, watch, create, update leases of coordination.k8s.io in namespace default (for its leader election",
     ] {
         assert!(line.contains(part), "{part} in {line}");
     }
@@ -137,7 +138,7 @@ fn a_signal_stops_it_while_the_cluster_is_silent() {
 }
 
 /// `okms-operator run` that knows nothing of the machine it runs on, and listens on loopback only.
-fn operator(home: &TempDir) -> Command {
+pub(crate) fn operator(home: &TempDir) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_okms-operator"));
     command.arg("run").env_clear().env("HOME", home.path()).env("OKMS_OPERATOR_LISTEN", "127.0.0.1:0");
     command.env("OKMS_OPERATOR_MOUNT_ROOT", home.path());
@@ -156,32 +157,38 @@ fn fails(command: &mut Command) -> (i32, String) {
 }
 
 /// An operator that works.
-struct Running {
+pub(crate) struct Running {
     child: Ended,
     address: String,
+    /// Who it is in the Lease.
+    pub(crate) identity: String,
     said: JoinHandle<Vec<String>>,
 }
 
 impl Running {
     /// Waits until it serves.
-    fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         let mut child = Ended(command.stderr(Stdio::piped()).spawn().unwrap());
         let mut lines = BufReader::new(child.0.stderr.take().unwrap()).lines().map_while(Result::ok);
         let mut said = Vec::new();
+        let mut identity = String::new();
         let address = lines.by_ref().find_map(|line| {
             let fields: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
             said.push(line);
+            if let Some(own) = fields["identity"].as_str() {
+                own.clone_into(&mut identity);
+            }
             let serves = fields["message"].as_str()?.starts_with("serving");
             serves.then(|| fields["address"].as_str().expect("the line has the address").to_owned())
         });
         let address = address.unwrap_or_else(|| panic!("it ended before it served:\n{}", said.join("\n")));
         // What it says from now on is read as it comes, so that it is never held up by a full pipe.
         let said = thread::spawn(move || said.into_iter().chain(lines).collect());
-        Self { child, address, said }
+        Self { child, address, identity, said }
     }
 
     /// The whole answer, head included.
-    fn get(&self, path: &str) -> String {
+    pub(crate) fn get(&self, path: &str) -> String {
         use std::io::Write;
         let mut stream = std::net::TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -191,12 +198,21 @@ impl Running {
         answer
     }
 
-    fn eventually_answers(&self, path: &str, text: &str) {
+    pub(crate) fn eventually_answers(&self, path: &str, text: &str) {
         eventually(&format!("{path} answers {text}"), || self.get(path).contains(text).then_some(()));
     }
 
+    pub(crate) fn signal(&self, what: Signal) {
+        signal(&self.child, what);
+    }
+
+    /// Whether it has not ended.
+    pub(crate) fn runs(&mut self) -> bool {
+        self.child.0.try_wait().unwrap().is_none()
+    }
+
     /// Stops it as a kubelet would, which must be a clean end.
-    fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         signal(&self.child.0, Signal::TERM);
         let status = wait(&mut self.child.0);
         assert!(status.success(), "{status}:\n{}", self.said.join().unwrap().join("\n"));
@@ -266,7 +282,7 @@ fn run(command: &mut Command) -> String {
 }
 
 /// A kubeconfig for somebody else than the administrator.
-fn kubeconfig_of(home: &TempDir, cluster: &ControlPlane, user: &str) -> String {
+pub(crate) fn kubeconfig_of(home: &TempDir, cluster: &ControlPlane, user: &str) -> String {
     let ca = home.path().join("ca.crt");
     fs::write(&ca, cluster.ca_pem()).unwrap();
     kubeconfig(home, cluster.server_url(), &format!(", certificate-authority: {}", ca.display()), user)

@@ -17,7 +17,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("feed", &["model", "okms"]),
     ("plan", &["model", "api"]),
     ("k8s", &["model", "api", "plan"]),
-    ("controller", &["model", "api", "okms", "feed", "plan", "k8s"]),
+    ("election", &["k8s"]),
+    ("controller", &["model", "api", "okms", "feed", "plan", "k8s", "election"]),
     ("process", &["controller"]),
 ];
 
@@ -52,6 +53,12 @@ const BANS: &[(&str, &[&str])] = &[
         &["kube::", "k8s_openapi::", "reqwest::", "tokio::", "Instant::now", "Timestamp::now", "SystemTime::now"],
     ),
     ("k8s", &["reqwest::"]),
+    (
+        "election/decide.rs",
+        &["kube::", "tokio::", "Moment::now", "Instant::now", "Timestamp::now", "SystemTime::now", "rand::"],
+    ),
+    // What writes asks a Term first, and that is done in one room.
+    ("controller", &["PostParams", "PatchParams", "DeleteParams"]),
 ];
 
 #[test]

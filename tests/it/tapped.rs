@@ -1,16 +1,18 @@
-//! A client of Kubernetes whose requests a test sees: to count them, or to break whoever waits for the answer.
+//! A client of Kubernetes whose requests a test sees: to count them, to break whoever waits for the answer, or to lose them.
 
 use std::{
     pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use kube::{
     Client, Config,
     client::{Body, ClientBuilder},
 };
-use tower::{Layer, Service};
+use tokio::time::sleep;
+use tower::{BoxError, Layer, Service};
 
 /// Is shown each request, such as `GET /api/v1/namespaces/shop/secrets/db`, in the task that waits for its answer.
 type Tap = Arc<dyn Fn(&str) + Send + Sync>;
@@ -80,5 +82,82 @@ where
             tap(&shown);
             answer.await
         })
+    }
+}
+
+/// What becomes of a request on its way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Fate {
+    /// It arrives so much later.
+    Late(Duration),
+    /// It arrives, and its answer comes so much later.
+    AnsweredLate(Duration),
+    /// It arrives, and its answer does not.
+    AnswerLost,
+    /// It does not arrive.
+    Lost,
+}
+
+/// A client whose requests meet a fate. One that is given up while it is late arrives all the same.
+pub(crate) fn unreliable(config: Config, fate: impl Fn(&str) -> Fate + Send + Sync + 'static) -> Client {
+    let losing = Losing { fate: Arc::new(fate) };
+    ClientBuilder::try_from(config).unwrap().with_layer(&losing).build()
+}
+
+#[derive(Clone)]
+struct Losing {
+    fate: Arc<dyn Fn(&str) -> Fate + Send + Sync>,
+}
+
+impl<S> Layer<S> for Losing {
+    type Service = Lossy<S>;
+
+    fn layer(&self, inner: S) -> Lossy<S> {
+        Lossy { inner, losing: self.clone() }
+    }
+}
+
+struct Lossy<S> {
+    inner: S,
+    losing: Losing,
+}
+
+impl<S> Service<http::Request<Body>> for Lossy<S>
+where
+    S: Service<http::Request<Body>, Error = BoxError>,
+    S::Response: Send + 'static,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let fate = (self.losing.fate)(&format!("{} {}", request.method(), request.uri().path()));
+        let answer = self.inner.call(request);
+        // A task of its own, because what is on its way cannot be called back.
+        let answer = tokio::spawn(async move {
+            match fate {
+                Fate::Late(by) => {
+                    sleep(by).await;
+                    answer.await
+                }
+                Fate::AnsweredLate(by) => {
+                    let answer = answer.await;
+                    sleep(by).await;
+                    answer
+                }
+                Fate::AnswerLost => {
+                    answer.await?;
+                    Err("the answer is lost".into())
+                }
+                Fate::Lost => Err("the request is lost".into()),
+            }
+        });
+        Box::pin(async move { answer.await? })
     }
 }

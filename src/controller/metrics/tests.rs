@@ -17,6 +17,7 @@ fn full() -> (Arc<Metrics>, Arc<StoreMetrics>) {
     of_store.handshake();
     of_store.withdrawal();
     metrics.change_reached_secret(Duration::from_secs(3));
+    metrics.leads(true);
     metrics.reconcile().ended(ReconcileOutcome::Settled);
     metrics.on_scrape(|| Snapshot {
         stores: vec![StoreSnapshot {
@@ -62,6 +63,7 @@ fn every_series_has_its_name_and_its_labels() {
         ("okms_operator_reconcile_duration_seconds_count", "1"),
         ("okms_operator_reconciles_in_flight", "0"),
         ("okms_operator_panics_total", "0"),
+        ("okms_leader", "1"),
         (concat!(r#"okms_operator_build_info{version=""#, env!("CARGO_PKG_VERSION"), r#""}"#), "1"),
     ] {
         assert_eq!(samples.get(series), Some(&value), "{series} in\n{text}");

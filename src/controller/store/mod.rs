@@ -41,6 +41,7 @@ use crate::{
         names,
     },
     feed::{Before, Domain, Limits, WithdrawalLimit},
+    k8s::WriteError,
     model::{StoreName, StoreTrouble, StoreTroubleKind},
     okms::{Client, Observer, Operation, Outcome},
 };
@@ -109,6 +110,7 @@ pub(super) async fn reconcile(store: Store, context: &Arc<Context>) -> Action {
     }
     match written {
         Ok(()) => Action::requeue(next),
+        Err(WriteError::NotLeading) => Action::await_change(),
         Err(error) => {
             tracing::warn!(store = name.full(), error = %error, "the status of a store could not be written");
             Action::requeue(context.config.backoff_first)

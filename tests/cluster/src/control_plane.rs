@@ -37,6 +37,21 @@ const CONTROLLERS: &str = "garbage-collector-controller,namespace-controller,ser
     serviceaccount-token-controller,deployment-controller,replicaset-controller,clusterrole-aggregation-controller,\
     validatingadmissionpolicy-status-controller";
 
+const AUDIT_POLICY: &str = "audit-policy.yaml";
+const AUDIT_LOG: &str = "audit.log";
+
+/// What changes something, once it is done.
+const WRITES: &str = "\
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {level: None, verbs: [get, list, watch]}
+# Questions that are asked by creating something that is not kept.
+- {level: None, resources: [{group: authentication.k8s.io}, {group: authorization.k8s.io}]}
+- {level: Request}
+";
+
 /// A running control plane, ended when it is dropped or its owner is gone.
 #[derive(Debug)]
 pub struct ControlPlane {
@@ -63,10 +78,19 @@ pub enum Component {
 impl ControlPlane {
     /// Starts one and waits until it is ready. Blocks: for minutes where it has to be built first.
     pub fn start() -> Result<Self> {
+        Self::begin(false)
+    }
+
+    /// Starts one whose API server writes down who changed what, and with what: see [`ControlPlane::audit_log`].
+    pub fn start_audited() -> Result<Self> {
+        Self::begin(true)
+    }
+
+    fn begin(audited: bool) -> Result<Self> {
         let binaries = Binaries::find()?;
         let mut tries = 1;
         loop {
-            match Starting::new(&binaries)?.finish(&binaries) {
+            match Starting::new(&binaries, audited)?.finish(&binaries) {
                 Err(error) if tries < TRIES && error.to_string().contains("address already in use") => {
                     tries += 1;
                 }
@@ -122,6 +146,12 @@ impl ControlPlane {
         command
     }
 
+    /// The file of an audited control plane with every request that changes something, one audit event in each line. A request is in it
+    /// before it is answered.
+    pub fn audit_log(&self) -> PathBuf {
+        self.folder.path().join(AUDIT_LOG)
+    }
+
     /// The file that receives a process's output.
     pub fn log(&self, of: Component) -> &Path {
         let process = match of {
@@ -139,12 +169,13 @@ struct Starting {
     ports: Ports,
     ca_pem: String,
     kubeconfig_yaml: String,
+    audited: bool,
     deadline: Instant,
 }
 
 impl Starting {
     /// Writes what the processes read.
-    fn new(binaries: &Binaries) -> Result<Self> {
+    fn new(binaries: &Binaries, audited: bool) -> Result<Self> {
         let folder = Folder::create("test-cluster-")?;
         let ports = Ports::free()?;
         let pki = Pki::generate().context("making the keys of the control plane")?;
@@ -156,6 +187,7 @@ impl Starting {
             ("tokens.key", &pki.tokens.0),
             ("tokens.pub", &pki.tokens.1),
             ("kubeconfig", &kubeconfig_yaml),
+            (AUDIT_POLICY, &WRITES.to_owned()),
         ] {
             let path = folder.path().join(name);
             fs::write(&path, content).with_context(|| format!("writing {}", path.display()))?;
@@ -165,7 +197,8 @@ impl Starting {
                 bail!("{} is not there", binary.display());
             }
         }
-        Ok(Self { folder, ports, ca_pem: pki.ca, kubeconfig_yaml, deadline: Instant::now() + DEADLINE })
+        let deadline = Instant::now() + DEADLINE;
+        Ok(Self { folder, ports, ca_pem: pki.ca, kubeconfig_yaml, audited, deadline })
     }
 
     /// Starts the processes and waits for each. (The API server waits for etcd by itself, and restarts nothing.)
@@ -216,6 +249,11 @@ impl Starting {
         command.args(["--authorization-mode", "RBAC", "--service-cluster-ip-range", "10.0.0.0/24"]);
         // It would hold back pods until their ServiceAccount exists; no pods run here.
         command.args(["--disable-admission-plugins", "ServiceAccount"]);
+        if self.audited {
+            command.arg("--audit-policy-file").arg(self.file(AUDIT_POLICY));
+            command.arg("--audit-log-path").arg(self.file(AUDIT_LOG));
+            command.args(["--audit-log-mode", "blocking"]);
+        }
         command
     }
 

@@ -18,11 +18,17 @@ const CRD: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/okmss
 const POLICIES: &str = "/apis/admissionregistration.k8s.io/v1";
 
 pub(super) fn all(scene: &Scene, installation: &Installation) -> Vec<Line> {
-    [own(scene, installation), beside(scene), rights(scene, installation), workloads(scene), cluster(scene)]
-        .into_iter()
-        .flatten()
-        .chain(not_seen(scene, installation))
-        .collect()
+    [
+        own(scene, installation),
+        beside(scene, installation),
+        rights(scene, installation),
+        workloads(scene),
+        cluster(scene),
+    ]
+    .into_iter()
+    .flatten()
+    .chain(not_seen(scene, installation))
+    .collect()
 }
 
 fn named(name: &str) -> Value {
@@ -36,6 +42,7 @@ fn touched() -> Value {
 /// What it writes, beside Secrets.
 fn own(scene: &Scene, installation: &Installation) -> Vec<Line> {
     let (namespace, own) = (&scene.namespace, &installation.namespace);
+    let lease = Attempt::create(leases(own), named(&installation.name));
     let event = json!({"metadata": {"name": "x"}, "eventTime": "2026-01-01T00:00:00.000000Z", "action": "Sync",
         "type": "Normal", "reason": "Created", "reportingController": "okms-operator", "reportingInstance": "x",
         "regarding": {"kind": "Secret", "namespace": namespace, "name": "x"}});
@@ -48,7 +55,7 @@ fn own(scene: &Scene, installation: &Installation) -> Vec<Line> {
             ("the status of an OkmsSecret", Attempt::patch(db, status)),
             ("the status of a store", Attempt::patch(format!("{OKMS}/clusterokmsstores/{namespace}/status"), store)),
             ("an event", Attempt::create(events, event)),
-            ("a lease of its own namespace", Attempt::create(leases(own), named("x"))),
+            ("its lease", lease),
         ],
     )
 }
@@ -58,8 +65,8 @@ fn leases(namespace: &str) -> String {
 }
 
 /// What is near to that.
-fn beside(scene: &Scene) -> Vec<Line> {
-    let namespace = &scene.namespace;
+fn beside(scene: &Scene, installation: &Installation) -> Vec<Line> {
+    let (namespace, own) = (&scene.namespace, &installation.namespace);
     let event = json!({"metadata": {"name": "x"}, "involvedObject": {"namespace": namespace}});
     let db = format!("{OKMS}/namespaces/{namespace}/okmssecrets/db");
     let store = format!("{OKMS}/clusterokmsstores/{namespace}");
@@ -67,7 +74,8 @@ fn beside(scene: &Scene) -> Vec<Line> {
     lines(
         LISTED,
         [
-            ("a lease elsewhere", Attempt::create(leases("default"), named("x"))),
+            ("another lease of its own namespace", Attempt::create(leases(own), named("x"))),
+            ("a lease of its name elsewhere", Attempt::create(leases("default"), named(&installation.name))),
             ("an event of the old kind", Attempt::create(format!("/api/v1/namespaces/{namespace}/events"), event)),
             ("the spec of an OkmsSecret", Attempt::patch(&db, json!({"spec": {"path": "other"}}))),
             ("an OkmsSecret goes", Attempt::delete(&db)),

@@ -1,0 +1,41 @@
+//! The state of the operator for a scrape.
+
+use std::collections::HashMap;
+
+use super::{
+    context::Context,
+    metrics::{Snapshot, StoreSnapshot},
+};
+use crate::{
+    api::{Reason, condition},
+    feed,
+};
+
+pub(super) fn snapshot(context: &Context) -> Snapshot {
+    let mut secrets = HashMap::new();
+    for object in context.all_secrets() {
+        let conditions = object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        if let Some(ready) = condition::find(conditions, condition::kind::READY)
+            && let Some(reason) = Reason::ALL.iter().find(|reason| reason.as_str() == ready.reason)
+        {
+            let status = match ready.status.as_str() {
+                "True" => condition::Status::True,
+                "False" => condition::Status::False,
+                _ => condition::Status::Unknown,
+            };
+            *secrets.entry((status, *reason)).or_default() += 1;
+        }
+    }
+    let stores = context.all_stores().map(|store| store.name()).filter(|name| context.serves(name)).map(|name| {
+        let standing = context.feed.standing(&name);
+        StoreSnapshot {
+            ready: standing.as_ref().is_some_and(|standing| standing.health == feed::Health::Ready),
+            sources: standing.as_ref().map(|standing| standing.sources.clone()).unwrap_or_default(),
+            oldest_check: standing.as_ref().and_then(|standing| standing.oldest_check),
+            certificate_expires: context.stores.certificate_expires(&name),
+            withdrawals_held: standing.and_then(|standing| standing.held).map_or(0, |(_, count)| count),
+            store: name,
+        }
+    });
+    Snapshot { stores: stores.collect(), secrets }
+}
