@@ -9,10 +9,12 @@ use std::{
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 use base64::{Engine, prelude::BASE64_STANDARD};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use test_cluster::supervise::{Folder, Process};
 
@@ -22,6 +24,9 @@ use super::{
     eventually,
     installation::{CREDENTIAL, NAME, NAMESPACE},
 };
+
+/// What a kubelet gives it.
+const STOPPED: Duration = Duration::from_secs(30);
 
 /// Tells its own process id before it becomes the operator.
 const TELL_ID: &str = r#"echo "$$" >"$0" && exec "$@""#;
@@ -129,6 +134,13 @@ impl Operator {
             Ok(ready.then_some(()))
         })
         .await
+    }
+
+    /// Stops it as a kubelet does, and waits until it has ended: its work and its Lease are left in order, as a kill does not leave them.
+    pub(crate) async fn stop(mut self) -> Result<()> {
+        let id = i32::try_from(self.id).ok().and_then(Pid::from_raw).context("the operator's process id is none")?;
+        kill_process(id, Signal::TERM).context("stopping the operator")?;
+        eventually("the operator to end", STOPPED, async || Ok(self.process.check().is_err().then_some(()))).await
     }
 
     /// Fails if it has ended.

@@ -14,7 +14,9 @@ use crate::{
 };
 
 pub(super) async fn measure(scene: &mut Scene, sheet: &mut Sheet<'_>) -> Result<()> {
-    scene.operators.clear();
+    for running in scene.operators.drain(..) {
+        running.operator.stop().await?;
+    }
     let before = scene.asked().await?;
     let begun = Instant::now();
     scene.start_operator().await?;
