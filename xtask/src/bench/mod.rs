@@ -99,6 +99,8 @@ async fn measure(programs: &Programs, plan: &Plan) -> Result<(Facts, Figures)> {
                 tell(scenario.title());
                 scenario.measure(&mut scene, &mut figures).await.with_context(|| scenario.title().to_owned())?;
             }
+            tell("the floor");
+            scenarios::measure_floor(&mut scene, &mut figures).await?;
         }
     }
     Ok((facts, figures))

@@ -36,6 +36,8 @@ pub(super) struct Scene {
     pub(super) simulator: Simulator,
     pub(super) layout: Layout,
     pub(super) interval: Duration,
+    /// How long the first sync took.
+    pub(super) first_sync: Option<Duration>,
     cluster: Cluster,
     binary: PathBuf,
     token: String,
@@ -70,6 +72,7 @@ impl Scene {
             simulator,
             layout,
             interval,
+            first_sync: None,
             cluster,
             binary,
             token,

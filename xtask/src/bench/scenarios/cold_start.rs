@@ -6,8 +6,7 @@ use anyhow::Result;
 
 use crate::bench::{
     figures::Sheet,
-    floor,
-    scene::{FLOOR, NAMESPACE, Scene},
+    scene::{NAMESPACE, Scene},
     usage::{Memory, processor_time},
     watch,
 };
@@ -24,9 +23,7 @@ pub(super) async fn measure(scene: &mut Scene, sheet: &mut Sheet<'_>) -> Result<
     let process = scene.process()?;
     sheet.seconds("first Secret synced", moments.first.duration_since(begun));
     sheet.seconds("all synced", took);
-    let floor = floor::measure(&scene.client, NAMESPACE, FLOOR, scene.layout).await?;
-    sheet.seconds("the floor: a plain client", floor);
-    sheet.share("the floor's part of it", floor.as_secs_f64() / took.as_secs_f64());
+    scene.first_sync = Some(took);
     sheet.count("OKMS requests", asked.calls.all);
     sheet.count("of them with data", asked.calls.with_data);
     sheet.seconds("processor time of the operator", processor_time(process)?);

@@ -21,7 +21,12 @@ use anyhow::Result;
 use clap::ValueEnum;
 use tokio::time::sleep;
 
-use super::{figures::Figures, scene::Scene, usage::Memory};
+use super::{
+    figures::Figures,
+    floor,
+    scene::{FLOOR, NAMESPACE, Scene},
+    usage::Memory,
+};
 
 /// A scenario, by the name that the command line knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -101,6 +106,18 @@ impl Scenario {
         figures.sheet(self.title(), scene.layout.objects).bytes("memory (RSS) afterwards", memory.now);
         Ok(())
     }
+}
+
+/// The floor below the cold start, once there is no operator any more.
+pub(super) async fn measure_floor(scene: &mut Scene, figures: &mut Figures) -> Result<()> {
+    scene.operators.clear();
+    let floor = floor::measure(&scene.client, NAMESPACE, FLOOR, scene.layout).await?;
+    let mut sheet = figures.sheet(Scenario::ColdStart.title(), scene.layout.objects);
+    sheet.seconds("the floor: a plain client", floor);
+    if let Some(took) = scene.first_sync {
+        sheet.share("the floor's part of all synced", floor.as_secs_f64() / took.as_secs_f64());
+    }
+    Ok(())
 }
 
 /// A part of the objects, so that a scenario lasts seconds and not minutes.
