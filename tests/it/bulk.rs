@@ -103,7 +103,7 @@ async fn all_ready(world: &World) {
             let conditions = object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
             condition::find(conditions, "Ready").is_some_and(|ready| ready.status == "True")
         };
-        let unready = objects.iter().filter(|object| !ready(object)).map(|object| object.name_any()).next();
+        let unready = objects.iter().find(|object| !ready(object)).map(ResourceExt::name_any);
         unready.map_or(Ok(()), Err)
     })
     .await;

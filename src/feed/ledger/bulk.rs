@@ -76,7 +76,7 @@ impl Ledger {
             self.breaker.heard(now);
         }
         for listed in page.secrets {
-            self.take_listed(now, started, listed);
+            self.take_listed(now, started, &listed);
         }
         match self.walks.turn(now.mono, page.next) {
             Some(After::Nothing { started, pages }) => self.walk_ended(now, started, pages),
@@ -102,10 +102,10 @@ impl Ledger {
         }
     }
 
-    fn take_listed(&mut self, now: Now, started: Instant, listed: Listed) {
+    fn take_listed(&mut self, now: Now, started: Instant, listed: &Listed) {
         let source = Source { path: listed.path.clone(), pin: None };
         let Some(entry) = self.entries.get(&source) else { return };
-        if !(self.is_provable(&source, entry) && is_unchanged(entry, &listed, now.wall)) {
+        if !(self.is_provable(&source, entry) && is_unchanged(entry, listed, now.wall)) {
             if entry.listed {
                 self.check_by_path(now, &source);
             }
