@@ -163,9 +163,10 @@ fn checks(way: Checks) -> ChecksStatus {
         Checks::List => {
             ("List", "the list of secrets shows at once which of them are unchanged; the others are looked at by path")
         }
-        Checks::Path(ByPath::Cheaper) => {
-            ("Path", "by the list of secrets it would take as many calls, or it would hardly be fewer")
-        }
+        Checks::Path(ByPath::Cheaper) => (
+            "Path",
+            "so few paths are followed, or the list of secrets has so many others, that it would not save enough",
+        ),
         Checks::Path(ByPath::Unsuitable) => (
             "Path",
             "the list of secrets does not show enough of them with their version to tell that they are unchanged",

@@ -16,6 +16,7 @@ mod rest;
 mod room;
 mod several;
 mod town;
+mod unruly;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);

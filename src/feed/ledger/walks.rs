@@ -343,3 +343,49 @@ impl Walks {
         (self.rest, self.failures) = (None, 0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Calls per second for what is routine, of a store with the usual rate.
+    const RATE: f64 = 15.0;
+
+    fn plan(sources: &[(u64, usize)], pages: usize, bar: Bar) -> Option<(u64, u64, usize)> {
+        let intervals: BTreeMap<Duration, usize> =
+            sources.iter().map(|(seconds, sources)| (Duration::from_secs(*seconds), *sources)).collect();
+        let by_path = intervals.iter().map(|(interval, sources)| count(*sources) / interval.as_secs_f64()).sum();
+        let plan = Plan::of(&Tally { intervals, by_path }, pages, RATE, bar)?;
+        Some((plan.shortest.as_secs(), plan.every.as_secs(), plan.pages))
+    }
+
+    #[test]
+    fn a_walk_has_the_period_at_which_most_calls_are_saved() {
+        for (sources, pages, expected) in [
+            (&[(30, 3000)][..], 1, Some((30, 30, 30))),
+            (&[(60, 3000), (10, 20)], 1, Some((60, 60, 31))),
+            (&[(60, 3000), (10, 40)], 1, Some((10, 10, 31))),
+            (&[(30, 1000), (600, 1000)], 1, Some((30, 30, 20))),
+            (&[(3600, 3000)], 40, Some((3600, 3600, 40))),
+        ] {
+            assert_eq!(plan(sources, pages, BEGIN), expected, "{sources:?} in {pages} pages");
+        }
+    }
+
+    #[test]
+    fn a_walk_takes_half_of_the_calls_at_most_and_is_not_ended_by_one_page_more() {
+        assert_eq!(plan(&[(30, 100)], 50, BEGIN), Some((30, 30, 50)));
+        assert_eq!(plan(&[(30, 100)], 51, BEGIN), None);
+        assert!(plan(&[(30, 100)], 66, STAY).is_some() && plan(&[(30, 100)], 67, STAY).is_none());
+        assert!(plan(&[(30, 20)], 1, BEGIN).is_some() && plan(&[(30, 19)], 1, BEGIN).is_none());
+        assert!(plan(&[(30, 10)], 1, STAY).is_some() && plan(&[(30, 9)], 1, STAY).is_none());
+        assert_eq!(plan(&[], 1, STAY), None);
+    }
+
+    #[test]
+    fn intervals_are_stretched_for_walks_only_where_paths_would_need_it_too() {
+        // Forty pages at three a second take longer than ten seconds, and a hundred and forty sources at that interval fit by path.
+        assert_eq!(plan(&[(10, 140)], 40, BEGIN), None);
+        assert_eq!(plan(&[(10, 2000)], 60, BEGIN), Some((10, 20, 60)));
+    }
+}
