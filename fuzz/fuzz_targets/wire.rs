@@ -15,7 +15,7 @@ use http::{
 use jiff::Timestamp;
 use libfuzzer_sys::{Corpus, fuzz_target};
 use okms_operator::{
-    model::{Facts, Reading, Version, VersionFacts},
+    model::{Facts, Page, Reading, Version, VersionFacts},
     okms::{Answer, Error, ErrorKind},
 };
 use okms_operator_fuzz::{leaks, planted};
@@ -45,6 +45,11 @@ fuzz_target!(|input: &[u8]| -> Corpus {
     match &reading {
         Ok(reading) => check_reading(&input, tree.as_ref(), reading),
         Err(error) => check_error(&input, tree.as_ref(), error),
+    }
+
+    match input.answer().page() {
+        Ok(page) => check_page(&input, tree.as_ref(), &page),
+        Err(error) => check_error(&input, tree.as_ref(), &error),
     }
 
     match input.answer().list() {
@@ -104,6 +109,30 @@ fn check_facts(input: &Input, tree: Option<&Tree>, facts: &Facts) {
         versions.iter().map(|(name, version)| (name.clone(), version_facts(version))).collect::<BTreeMap<_, _>>()
     });
     assert_eq!(told, there);
+}
+
+/// A time that is one, and set.
+fn moment(value: &Tree) -> Option<Timestamp> {
+    value.as_str()?.parse().ok().filter(|time| is_set(*time))
+}
+
+/// A secret is shown only where its row says that its current version is active.
+fn check_page(input: &Input, tree: Option<&Tree>, page: &Page) {
+    assert!(input.status == 200 && input.is_json() && page.next.is_none());
+    let Some(tree) = tree else { return };
+    for listed in &page.secrets {
+        assert!(is_set(listed.created_at) && listed.deactivates_at.is_none_or(is_set));
+        let shows = |row: &Tree| {
+            let (version, number) = (&row["version"], Some(u64::from(listed.version.get())));
+            row["path"] == listed.path.as_str()
+                && row["metadata"]["currentVersion"].as_u64() == number
+                && version["id"].as_u64() == number
+                && version["state"].as_str().is_some_and(|state| state.eq_ignore_ascii_case("active"))
+                && moment(&version["createdAt"]) == Some(listed.created_at)
+                && moment(&version["deactivatedAt"]) == listed.deactivates_at
+        };
+        assert!(tree.as_array().is_some_and(|rows| rows.iter().any(shows)), "{listed:?}");
+    }
 }
 
 fn check_reading(input: &Input, tree: Option<&Tree>, reading: &Reading) {

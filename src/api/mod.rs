@@ -25,9 +25,9 @@ pub use okms_secret::{
 };
 pub use reason::{Reason, StoreReason, TargetChange};
 pub use store::{
-    AccessRule, Auth, CaSource, CertificateStatus, ClientCertificateAuth, ClusterOkmsStore, ClusterOkmsStoreSpec,
-    Connection, IsStore, KeyRef, Limits, OAuth2Auth, OkmsStore, OkmsStoreSpec, SecretRef, Store, StoreStatus,
-    TokenAuth, WithdrawalHeld, WithdrawalLimit,
+    AccessRule, Auth, CaSource, CertificateStatus, ChecksStatus, ClientCertificateAuth, ClusterOkmsStore,
+    ClusterOkmsStoreSpec, Connection, IsStore, KeyRef, Limits, OAuth2Auth, OkmsStore, OkmsStoreSpec, SecretRef, Store,
+    StoreStatus, TokenAuth, WithdrawalHeld, WithdrawalLimit,
 };
 pub use target::{
     CreationPolicy, TargetSpec, TemplateConfigMap, TemplateMetadata, TemplateMode, TemplateSource, TemplateSpec,

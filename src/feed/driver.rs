@@ -141,6 +141,7 @@ async fn call(client: Option<Arc<Client>>, call: &Call) -> Outcome {
     let result = match call {
         Call::Metadata(path) => client.metadata(path).await.map(Outcome::Metadata),
         Call::Data(path, version) => client.data(path, *version).await.map(Outcome::Data),
+        Call::Page(cursor) => client.page(cursor.as_ref()).await.map(Outcome::Page),
         Call::Root => match client.list_root().await {
             // An identity that may not list is known all the same. A 403 of a proxy shows nothing.
             Err(error) if error.status() == Some(403) && error.is_of_okms() => Ok(Outcome::Root),

@@ -21,7 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::driver::Desk;
 use self::ledger::{Account, Ledger, Now, Room};
 pub use self::ledger::{
-    Admission, Answer, Ask, Before, Health, Lane, Limits, Need, ObjectId, Timing, Wish, WithdrawalLimit,
+    Admission, Answer, Ask, Before, ByPath, Checks, Health, Lane, Limits, Need, ObjectId, Timing, Wish, WithdrawalLimit,
 };
 use crate::{
     model::{Mark, OkmsId, StoreName, StoreTrouble},
@@ -55,6 +55,8 @@ pub struct Standing {
     /// A new credential waits to be proven, and has not failed yet.
     pub proving: bool,
     pub throttled_to: Option<Duration>,
+    /// Which way sources are checked at rest.
+    pub checks: Checks,
     pub held: Option<(String, usize)>,
     /// How many sources are in which state.
     pub sources: BTreeMap<&'static str, usize>,
@@ -189,6 +191,7 @@ impl Feed {
                 rejected: ledger.rejected_candidate().cloned(),
                 proving: ledger.is_proving(),
                 throttled_to: ledger.throttled_to(),
+                checks: ledger.checks(),
                 held: ledger.held_withdrawals(),
                 sources,
                 oldest_check: oldest.map(|oldest| now.saturating_duration_since(oldest)),

@@ -6,11 +6,13 @@
 mod finding;
 pub mod glob;
 pub mod iam;
+mod listing;
 mod source;
 mod store;
 mod value;
 
 pub use finding::{Facts, Finding, Reading, State, Trouble, TroubleKind, Verdict, VersionFacts, Withdrawal};
+pub use listing::{Cursor, Listed, Page};
 pub use source::{Evidence, Mark, OkmsId, ParseError, Path, Source, Version};
 pub use store::{StoreName, StoreTrouble, StoreTroubleKind};
 pub use value::Value;

@@ -15,7 +15,10 @@ use super::{
     error::{Failure, Malformed, Reason, Server},
     wire::{self, Refusal},
 };
-use crate::model::{Facts, Reading, Version};
+use crate::model::{Cursor, Facts, Page, Reading, Version};
+
+/// Names the page after this one, in the answer to a list (OpenAPI 2.14.0).
+const NEXT_CURSOR: &str = "x-pagination-cursor-next";
 
 /// The longest `Retry-After` that is believed.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(24);
@@ -25,14 +28,22 @@ pub struct Answer {
     status: u16,
     json: bool,
     retry_after: Option<Duration>,
+    next: Next,
     body: Zeroizing<Vec<u8>>,
+}
+
+/// Whether a page of a list has a next one. The last has no such header; one that is empty is taken for none.
+enum Next {
+    None,
+    At(Cursor),
+    Unreadable,
 }
 
 impl Answer {
     /// An answer without a body, that came at `now`.
     pub fn new(status: u16, headers: &HeaderMap, now: Timestamp) -> Self {
-        let (json, retry_after) = (is_json(headers), retry_after(headers, now));
-        Self { status, json, retry_after, body: Zeroizing::default() }
+        let (json, retry_after, next) = (is_json(headers), retry_after(headers, now), Next::of(headers));
+        Self { status, json, retry_after, next, body: Zeroizing::default() }
     }
 
     #[must_use]
@@ -83,6 +94,20 @@ impl Answer {
         }
     }
 
+    /// Of REST v2 `GET secret`.
+    pub fn page(mut self) -> Result<Page, Error> {
+        if self.status != 200 {
+            return Err(self.refused());
+        }
+        let next = match std::mem::replace(&mut self.next, Next::None) {
+            Next::None => None,
+            Next::At(cursor) => Some(cursor),
+            // Without it nobody would know how much of the list is missing.
+            Next::Unreadable => return Err(self.error(Reason::Malformed(Malformed::NotAsDescribed))),
+        };
+        self.parsed(|body| Ok(Page { secrets: wire::secrets(body)?, next }))
+    }
+
     /// Whether the credential is not accepted, or not for this: OKMS may say either by this status.
     pub(super) fn is_unauthorized(&self) -> bool {
         self.status == 401
@@ -114,6 +139,13 @@ impl Answer {
             .with_status(self.status)
             .with_retry_after(self.retry_after)
             .with_refusal(Refusal::parse(&self.body))
+    }
+}
+
+impl Next {
+    fn of(headers: &HeaderMap) -> Self {
+        let Some(value) = headers.get(NEXT_CURSOR).filter(|value| !value.is_empty()) else { return Self::None };
+        value.to_str().ok().and_then(Cursor::new).map_or(Self::Unreadable, Self::At)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The client of one OKMS domain with one credential ([`Client`]): three requests, all of them reads.
+//! The client of one OKMS domain with one credential ([`Client`]): four requests, all of them reads.
 //!
 //! It never follows a redirect, never asks a proxy, never unpacks a compressed answer and never changes anything in OKMS. It repeats a
 //! request in one case only: the access token of a service account is not accepted any more, and there is a new one. Who asks when, and
@@ -17,7 +17,11 @@ use super::{
     oauth::AccessTokens,
     second_look, tls,
 };
-use crate::model::{Facts, OkmsId, Path, Reading, Version};
+use crate::model::{Cursor, Facts, OkmsId, Page, Path, Reading, Version};
+
+/// How many entries a page is to have, 10 to 100, and where it begins (OpenAPI 2.14.0).
+const PAGE_SIZE: &str = "X-Pagination-Size";
+const PAGE_CURSOR: &str = "X-Pagination-Cursor";
 
 /// The time limits of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +64,7 @@ pub enum BuildError {
 /// Every call ends within the time limit. No connection lives longer than its lifetime. A value is held in memory that is
 /// overwritten when it is dropped; no error and no call of the observer says anything of it, or of the credential.
 pub struct Client {
-    /// `<endpoint>/api/<okmsId>/v1/secret`
+    /// `<endpoint>/api/<okmsId>`
     base: String,
     endpoint: Endpoint,
     asker: Asker,
@@ -96,7 +100,7 @@ impl Client {
         };
         let tls = tls::config(roots, credential.identity())?;
         Ok(Self {
-            base: format!("{endpoint}/api/{okms_id}/v1/secret"),
+            base: format!("{endpoint}/api/{okms_id}"),
             endpoint: endpoint.clone(),
             asker: Asker { kind, okms_id: okms_id.clone() },
             authorization,
@@ -107,8 +111,8 @@ impl Client {
 
     /// What OKMS knows of a secret without its data: KV2 `GET metadata/{path}`.
     pub async fn metadata(&self, path: &Path) -> Result<Facts, Error> {
-        let tail = format!("metadata/{}", path.encoded());
-        self.observed(Operation::Metadata, async { self.get(&tail, None).await?.metadata() }).await
+        let tail = format!("v1/secret/metadata/{}", path.encoded());
+        self.observed(Operation::Metadata, async { self.get(&tail, &[]).await?.metadata() }).await
     }
 
     /// The data of one version, or of the current one: KV2 `GET data/{path}`.
@@ -117,16 +121,25 @@ impl Client {
     /// a plan, beside a refusal it is a fact.
     pub async fn data(&self, path: &Path, version: Option<Version>) -> Result<Reading, Error> {
         let query = version.map(|version| format!("?version={version}")).unwrap_or_default();
-        let tail = format!("data/{}{query}", path.encoded());
-        self.observed(Operation::Data, async { self.get(&tail, None).await?.data(version) }).await
+        let tail = format!("v1/secret/data/{}{query}", path.encoded());
+        self.observed(Operation::Data, async { self.get(&tail, &[]).await?.data(version) }).await
     }
 
     /// Whether the domain answers: KV2 `GET metadata?list=true`, for a page of the smallest size.
     ///
     /// A domain without secrets is fine. How it is told is not documented: an empty list and a not-found of the Secret Manager both count.
     pub async fn list_root(&self) -> Result<(), Error> {
-        let tail = "metadata?list=true";
-        self.observed(Operation::List, async { self.get(tail, Some("10")).await?.list() }).await
+        let tail = "v1/secret/metadata?list=true";
+        self.observed(Operation::List, async { self.get(tail, &[(PAGE_SIZE, "10")]).await?.list() }).await
+    }
+
+    /// A page of the list of all secrets, the first or the one at a cursor: REST v2 `GET secret`, of the largest size.
+    ///
+    /// It has the secrets that the identity may get; whether it shows their versions is not documented.
+    pub async fn page(&self, cursor: Option<&Cursor>) -> Result<Page, Error> {
+        let mut headers = vec![(PAGE_SIZE, "100")];
+        headers.extend(cursor.map(|cursor| (PAGE_CURSOR, cursor.as_str())));
+        self.observed(Operation::Page, async { self.get("v2/secret", &headers).await?.page() }).await
     }
 
     /// By how much the clock of OKMS is ahead of ours; `None` before an answer has said so.
@@ -151,22 +164,22 @@ impl Client {
     }
 
     /// The answer to a request, which may take all of the time limit.
-    async fn get(&self, tail: &str, page_size: Option<&str>) -> Result<Answer, Error> {
+    async fn get(&self, tail: &str, headers: &[(&str, &str)]) -> Result<Answer, Error> {
         let start = Instant::now();
         let deadline = start + self.line.options.timeout;
         let tokens = match &self.authorization {
-            Authorization::Nothing => return self.send(tail, page_size, None, deadline).await,
-            Authorization::Token(token) => return self.send(tail, page_size, Some(token), deadline).await,
+            Authorization::Nothing => return self.send(tail, headers, None, deadline).await,
+            Authorization::Token(token) => return self.send(tail, headers, Some(token), deadline).await,
             Authorization::AccessTokens(tokens) => tokens,
         };
         let grant = tokens.grant(deadline).await?;
-        let answer = self.send(tail, page_size, Some(grant.header()), deadline).await?;
+        let answer = self.send(tail, headers, Some(grant.header()), deadline).await?;
         if !answer.is_unauthorized() {
             return Ok(answer);
         }
         match tokens.after_refusal(&grant, start, deadline).await? {
             Some(renewed) => {
-                let answer = self.send(tail, page_size, Some(renewed.header()), deadline).await?;
+                let answer = self.send(tail, headers, Some(renewed.header()), deadline).await?;
                 tokens.tried(!answer.is_unauthorized());
                 Ok(answer)
             }
@@ -177,7 +190,7 @@ impl Client {
     async fn send(
         &self,
         tail: &str,
-        page_size: Option<&str>,
+        headers: &[(&str, &str)],
         authorization: Option<&HeaderValue>,
         deadline: Instant,
     ) -> Result<Answer, Error> {
@@ -185,8 +198,8 @@ impl Client {
         let connections = self.line.connections().map_err(of_transport)?;
         let limit = deadline.saturating_duration_since(Instant::now());
         let mut request = connections.get(format!("{}/{tail}", self.base)).timeout(limit);
-        if let Some(page_size) = page_size {
-            request = request.header("X-Pagination-Size", page_size);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization);

@@ -1,4 +1,5 @@
-//! The client of OVHcloud OKMS Secret Manager, by its KV2 API: addresses, credentials, TLS, wire types, errors.
+//! The client of OVHcloud OKMS Secret Manager, by its KV2 API and, for the list of all secrets, its REST API v2: addresses,
+//! credentials, TLS, wire types, errors.
 //!
 //! It knows no Kubernetes and no schedule: it asks one question when told to and says what came of it. It only reads. The rule that
 //! holds throughout: *not found* is said only where the Secret Manager of this very domain said it in its own words; every other

@@ -25,12 +25,14 @@ pub enum Operation {
     Data,
     /// KV2 `GET metadata?list=true`: whether the domain answers at all.
     List,
+    /// REST v2 `GET secret`: a page of the list of all secrets with their versions, no data.
+    Page,
     /// `POST` to the token endpoint of a service account: a new access token.
     Token,
 }
 
 impl Operation {
-    pub const ALL: [Self; 4] = [Self::Metadata, Self::Data, Self::List, Self::Token];
+    pub const ALL: [Self; 5] = [Self::Metadata, Self::Data, Self::List, Self::Page, Self::Token];
 
     /// The name as a metric label.
     pub fn as_str(self) -> &'static str {
@@ -38,6 +40,7 @@ impl Operation {
             Self::Metadata => "metadata",
             Self::Data => "data",
             Self::List => "list",
+            Self::Page => "page",
             Self::Token => "token",
         }
     }
@@ -45,7 +48,7 @@ impl Operation {
     /// The IAM action that this needs (OpenAPI 2.14.0). Everybody may ask for a token.
     pub fn iam_action(self) -> Option<&'static str> {
         match self {
-            Self::Metadata | Self::List => Some(iam::CHECK_ACTION),
+            Self::Metadata | Self::List | Self::Page => Some(iam::CHECK_ACTION),
             Self::Data => Some(iam::READ_ACTION),
             Self::Token => None,
         }

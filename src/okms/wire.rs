@@ -1,4 +1,4 @@
-//! The bodies of answers: KV2's JSON (OpenAPI 2.14.0) becomes [`Facts`] and [`Reading`].
+//! The bodies of answers: KV2's JSON, and of REST v2 the list of all secrets (OpenAPI 2.14.0), become [`Facts`], [`Reading`] and [`Listed`].
 //!
 //! Tolerant where the service is not documented (every field may be absent or null, unknown fields are left alone), strict where a
 //! wrong guess could delete something: a time or a version that cannot be read is an error, never "none". No text of an answer goes
@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use super::error::Malformed;
-use crate::model::{Facts, Mark, Reading, Value, Version, VersionFacts};
+use crate::model::{Facts, Listed, Mark, Path, Reading, Value, Version, VersionFacts};
 
 /// The answer to `GET metadata/{path}`.
 pub(super) fn metadata(body: &[u8]) -> Result<Facts, Malformed> {
@@ -62,6 +62,43 @@ pub(super) fn list(body: &[u8]) -> Result<(), Malformed> {
         _keys: Option<Vec<IgnoredAny>>,
     }
     envelope::<List>(body)?.map(|_| ()).ok_or(Malformed::NotList)
+}
+
+/// The answer to REST v2's `GET secret`: what it shows at its current version, and that active. Only such a row proves anything, so a row
+/// that is anything else, or cannot be read, is passed over.
+pub(super) fn secrets(body: &[u8]) -> Result<Vec<Listed>, Malformed> {
+    let rows: Vec<&RawValue> = serde_json::from_slice(body).map_err(|_| Malformed::NotList)?;
+    Ok(rows.into_iter().filter_map(|row| listed(row.get())).collect())
+}
+
+fn listed(row: &str) -> Option<Listed> {
+    #[derive(Deserialize)]
+    struct Row {
+        path: Path,
+        metadata: Metadata,
+        version: RowVersion,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Metadata {
+        current_version: Version,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct RowVersion {
+        id: Version,
+        state: String,
+        #[serde(deserialize_with = "time")]
+        created_at: Option<Timestamp>,
+        #[serde(default, deserialize_with = "time")]
+        deactivated_at: Option<Timestamp>,
+    }
+    let Row { path, metadata, version } = object(row.as_bytes()).ok()?;
+    // In lower case on the data plane (asserted by OVHcloud's own tests), in upper case on the control plane.
+    let active = version.state.eq_ignore_ascii_case("active");
+    let current = metadata.current_version == version.id;
+    let created_at = version.created_at.filter(|_| active && current)?;
+    Some(Listed { path, version: version.id, created_at, deactivates_at: version.deactivated_at })
 }
 
 /// What a body that came with an error status tells.

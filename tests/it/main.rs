@@ -8,6 +8,7 @@ mod admission;
 mod again;
 mod bad_input;
 mod bad_store;
+mod bulk;
 mod canary;
 mod chart;
 mod check;

@@ -19,7 +19,7 @@ pub use self::{
     auth::{Auth, CaSource, ClientCertificateAuth, KeyRef, OAuth2Auth, SecretRef, TokenAuth},
     connection::{Connection, WithdrawalLimit},
     limits::Limits,
-    status::{CertificateStatus, StoreStatus, WithdrawalHeld},
+    status::{CertificateStatus, ChecksStatus, StoreStatus, WithdrawalHeld},
 };
 use crate::model::StoreName;
 

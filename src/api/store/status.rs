@@ -29,6 +29,10 @@ pub struct StoreStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<CertificateStatus>,
 
+    /// Which way secrets without a pinned version are checked while nothing changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checks: Option<ChecksStatus>,
+
     /// Withdrawals that wait to be confirmed. To confirm, set the annotation okms-operator.io/confirm-withdrawal to the id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdrawal_held: Option<WithdrawalHeld>,
@@ -42,6 +46,7 @@ impl Default for StoreStatus {
             conditions: Vec::new(),
             okms_id: None,
             certificate: None,
+            checks: None,
             withdrawal_held: None,
         }
     }
@@ -62,6 +67,25 @@ pub struct CertificateStatus {
 
 fn time(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "format": "date-time"})
+}
+
+/// Which way secrets are checked while nothing changes.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChecksStatus {
+    /// List: by the list of all secrets, 100 with each call; what it does not show unchanged is looked at by its path. Path: by one call for
+    /// each path.
+    #[schemars(schema_with = "by")]
+    pub by: String,
+
+    /// Why.
+    #[schemars(length(max = 1024))]
+    pub message: String,
+}
+
+/// An open set.
+fn by(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "maxLength": 32})
 }
 
 /// Withdrawals that wait to be confirmed.

@@ -13,11 +13,11 @@ use super::{
 };
 use crate::{
     api::{
-        CertificateStatus, Interval, Store, StoreReason, StoreStatus, WithdrawalHeld,
+        CertificateStatus, ChecksStatus, Interval, Store, StoreReason, StoreStatus, WithdrawalHeld,
         condition::{self, Statement, Status, kind},
         names,
     },
-    feed::{Health, Standing},
+    feed::{ByPath, Checks, Health, Standing},
     k8s::{WriteError, patch_status},
     model::StoreTrouble,
 };
@@ -55,6 +55,8 @@ pub(super) async fn write(context: &Context, store: &Store, looked: bool) -> Res
         status.observed_generation = generation;
         status.okms_id = domain.map(|domain| domain.okms_id.to_string());
         status.certificate.clone_from(&row.certificate);
+        let answered = standing.as_ref().filter(|standing| standing.health != Health::Unproven);
+        status.checks = answered.map(|standing| checks(standing.checks));
         status.withdrawal_held = standing
             .as_ref()
             .and_then(|standing| standing.held.clone())
@@ -154,6 +156,30 @@ fn set_conditions(context: &Context, store: &Store, status: &mut StoreStatus, ro
             None => condition::clear(&mut status.conditions, kind),
         }
     }
+}
+
+fn checks(way: Checks) -> ChecksStatus {
+    let (by, message) = match way {
+        Checks::List => {
+            ("List", "the list of secrets shows at once which of them are unchanged; the others are looked at by path")
+        }
+        Checks::Path(ByPath::Cheaper) => (
+            "Path",
+            "so few paths are followed, or the list of secrets has so many others, that it would not save enough",
+        ),
+        Checks::Path(ByPath::Unsuitable) => (
+            "Path",
+            "the list of secrets does not show enough of them with their version to tell that they are unchanged",
+        ),
+        Checks::Path(ByPath::Refused) => (
+            "Path",
+            "OKMS refuses the list of secrets, or answers it in a way that is not understood; it is tried again within about an hour",
+        ),
+        Checks::Path(ByPath::Failing) => {
+            ("Path", "the list of secrets broke off or took too long; it is tried again, after an hour at the latest")
+        }
+    };
+    ChecksStatus { by: by.to_owned(), message: message.to_owned() }
 }
 
 /// `unused`: what this generation of the spec says is not in use, but what an older one said.

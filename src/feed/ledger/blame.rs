@@ -17,13 +17,7 @@ impl Ledger {
         let suspect = Suspect { source: source.clone(), fault: fault.clone(), started, of_read };
         match fault.kind {
             FaultKind::RateLimited | FaultKind::Tls => {
-                if self.breaker.health == Health::Ready {
-                    self.ask_suspects_again(now);
-                    self.breaker.trip(now, fault, &self.timing);
-                    self.store_changed(now);
-                } else {
-                    self.breaker.rest(now, fault, &self.timing);
-                }
+                self.store_failed(now, fault);
                 self.requeue(now, source);
             }
             FaultKind::TooLarge => self.blame_path(now, suspect),
@@ -33,6 +27,17 @@ impl Ledger {
                 self.requeue(now, source);
             }
             _ => self.breaker.suspect(now, suspect),
+        }
+    }
+
+    /// The failure concerns every request.
+    pub(super) fn store_failed(&mut self, now: Now, fault: &Fault) {
+        if self.breaker.health == Health::Ready {
+            self.ask_suspects_again(now);
+            self.breaker.trip(now, fault, &self.timing);
+            self.store_changed(now);
+        } else {
+            self.breaker.rest(now, fault, &self.timing);
         }
     }
 

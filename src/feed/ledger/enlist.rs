@@ -150,11 +150,12 @@ impl Ledger {
         }
     }
 
-    /// Charges a source to one of the namespaces that read it, at the shortest interval that is asked for. `news`: they are others
-    /// than before.
-    fn charge(&mut self, source: &Source, news: bool) {
+    /// Charges a source to one of the namespaces that read it, at the shortest interval that is asked for, unless it costs nothing since
+    /// the list shows it. `news`: they are others than before.
+    pub(super) fn charge(&mut self, source: &Source, news: bool) {
+        let Some(entry) = self.entries.get(source) else { return };
+        let interval = entry.shortest_interval().filter(|_| !self.is_covered(entry));
         let Some(entry) = self.entries.get_mut(source) else { return };
-        let interval = entry.shortest_interval();
         let payer = match entry.payer() {
             Some(payer) if !news => Some(payer.clone()),
             _ => self.shares.payer(entry.readers()).cloned(),

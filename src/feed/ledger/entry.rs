@@ -28,6 +28,10 @@ pub(super) struct Entry {
     pub newest: Option<Mark>,
     /// What is in some target, is not what the source means, and was withdrawn.
     pub withdrawn: Vec<(Mark, Withdrawal)>,
+    /// The last check by path began so long after the version was made that a list may be believed about it from there on.
+    pub settled: bool,
+    /// The last walk of the list showed this unchanged.
+    pub listed: bool,
     /// When the last good check began.
     pub checked: Option<Instant>,
     pub problem: Option<Problem>,

@@ -7,12 +7,14 @@
 //! * [`object`] is the state of an `OkmsSecret`: its sources, the round it waits for, what it was last told;
 //! * [`entry`] is the state of a source: what was last seen, when it is due, the value that somebody waits for;
 //! * [`breaker`] decides whether a failure is the store's or one path's, by asking the probe;
+//! * [`walks`] decides when the list of all secrets is walked in place of checks by path, [`bulk`] what a page of it proves;
 //! * [`lanes`] and [`budget`] give the order, the rate and the places, [`shares`] what a namespace may ask for at rest;
 //! * [`room`] bounds the memory that values take, for all stores; [`withdrawals`] bounds deletions.
 
 mod blame;
 mod breaker;
 mod budget;
+mod bulk;
 mod enlist;
 mod entry;
 mod lanes;
@@ -26,6 +28,7 @@ mod shares;
 mod tests;
 mod timing;
 mod values;
+mod walks;
 mod withdrawals;
 
 use std::{
@@ -43,15 +46,17 @@ use self::{
     lanes::Lanes,
     object::Object,
     shares::Shares,
+    walks::Walks,
     withdrawals::{Targets, Withdrawals},
 };
-use crate::model::{Facts, Finding, Mark, Path, Reading, Source, StoreTrouble, Version};
+use crate::model::{Cursor, Facts, Finding, Mark, Page, Path, Reading, Source, StoreTrouble, Version};
 
 pub use self::{
     breaker::Health,
     lanes::Lane,
     room::{Account, Room},
     timing::Timing,
+    walks::{ByPath, Checks},
     withdrawals::{Admission, Before, WithdrawalLimit},
 };
 
@@ -135,6 +140,8 @@ pub enum Call {
     Data(Path, Option<Version>),
     /// KV2 `GET metadata?list=true`.
     Root,
+    /// REST v2 `GET secret`: the first page of the list of all secrets, or the one at the cursor.
+    Page(Option<Cursor>),
 }
 
 /// What came of a [`Request`].
@@ -142,6 +149,7 @@ pub enum Outcome {
     Metadata(Facts),
     Data(Reading),
     Root,
+    Page(Page),
     Failed(Fault),
 }
 
@@ -203,6 +211,7 @@ pub struct Ledger {
     asides: BTreeSet<Source>,
     reclaimed: Option<Instant>,
     breaker: Breaker,
+    walks: Walks,
     withdrawals: Withdrawals,
     flights: HashMap<u64, Flight>,
     next_ticket: u64,
@@ -211,6 +220,8 @@ pub struct Ledger {
     promoted: Option<u64>,
     /// What the store's status was last told of the budget.
     throttled: Option<Duration>,
+    /// What it was last told of the way that checks go.
+    told_checks: Checks,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -239,6 +250,8 @@ enum Purpose {
     /// The metadata of a path, for every source that has it; or data in place of metadata, for one source.
     Check(Source),
     Read(Source),
+    /// The next page of the walk of this number.
+    Page(u64),
     Probe,
 }
 
@@ -249,6 +262,7 @@ impl Ledger {
             shares: Shares::new(limits.requests_per_second),
             budget: Budget::new(now.mono, limits.requests_per_second, limits.concurrent_requests),
             account,
+            walks: Walks::default(),
             withdrawals: Withdrawals::new(now, before),
             timing,
             limits,
@@ -265,6 +279,7 @@ impl Ledger {
             todo: Todo::default(),
             promoted: None,
             throttled: None,
+            told_checks: Checks::Path(ByPath::Cheaper),
         }
     }
 
@@ -336,7 +351,8 @@ impl Ledger {
 
     /// The longest interval that asked ones are stretched to, when a namespace asks for more than the budget gives it.
     pub fn throttled_to(&self) -> Option<Duration> {
-        let floor = self.shares.longest_floor();
+        let of_walks = self.walks.plan().filter(|plan| plan.every > plan.shortest).map(|plan| plan.every);
+        let floor = self.shares.longest_floor().max(of_walks.unwrap_or_default());
         // In steps, so that not every new source is a new message.
         let steps = floor.as_secs_f64() / THROTTLE_STEP.as_secs_f64();
         (floor > Duration::ZERO).then(|| THROTTLE_STEP.mul_f64(steps.ceil()))
@@ -356,18 +372,26 @@ impl Ledger {
         (states, self.entries.values().filter_map(|entry| entry.checked).min())
     }
 
-    /// Has the store's status told when the budget begins or ceases to hold what is asked of it.
-    fn watch_throttle(&mut self) {
+    /// Has the store's status told when the budget begins or ceases to hold what is asked of it, and when checks go another way.
+    fn watch_standing(&mut self) {
         self.shares.divide();
-        let throttled = self.throttled_to();
-        self.todo.store_changed |= throttled != self.throttled;
-        self.throttled = throttled;
+        let (throttled, checks) = (self.throttled_to(), self.checks());
+        self.todo.store_changed |= throttled != self.throttled || checks != self.told_checks;
+        (self.throttled, self.told_checks) = (throttled, checks);
+    }
+
+    /// A source is not checked more often than this.
+    fn floor_of_entry(&self, entry: &Entry) -> Duration {
+        match self.walks.plan().filter(|_| self.is_covered(entry)) {
+            Some(plan) => plan.every,
+            None => entry.payer().map_or(Duration::ZERO, |payer| self.shares.floor(payer)),
+        }
     }
 
     /// No source of these is checked more often than this.
     fn floor_of<'a>(&self, sources: impl Iterator<Item = &'a Source>) -> Duration {
-        let payers = sources.filter_map(|source| self.entries.get(source)?.payer());
-        payers.map(|payer| self.shares.floor(payer)).max().unwrap_or_default()
+        let entries = sources.filter_map(|source| self.entries.get(source));
+        entries.map(|entry| self.floor_of_entry(entry)).max().unwrap_or_default()
     }
 
     /// The interval in force for an object, if it is checked by itself.

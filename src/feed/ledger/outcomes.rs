@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::{
     Call, Fault, FaultKind, Ledger, Now, ObjectId, Outcome, Purpose, Request,
     breaker::{Breaker, Health, Probed, Suspect},
+    bulk::is_settled,
     entry::{Entry, Mode, Seen, withdrawn_among},
     timing::phase,
 };
@@ -58,6 +59,7 @@ impl Ledger {
             (Purpose::Probe, _) => {}
             (Purpose::Check(source), outcome) => self.check_ended(now, request, &source, flight.started, outcome),
             (Purpose::Read(source), outcome) => self.read_ended(now, &source, flight.started, outcome),
+            (Purpose::Page(walk), outcome) => self.page_ended(now, walk, flight.started, outcome),
         }
     }
 
@@ -126,6 +128,7 @@ impl Ledger {
 
     /// A new credential may have other rights.
     fn retry_everything(&mut self, now: Now) {
+        self.walks.forgive();
         let sources: Vec<Source> = self.entries.keys().cloned().collect();
         for source in sources {
             if let Some(entry) = self.entries.get_mut(&source)
@@ -173,7 +176,7 @@ impl Ledger {
                     self.check_failed(now, source, started, &fault, by_metadata);
                 }
             }
-            Some(Outcome::Root) | None => {
+            Some(Outcome::Root | Outcome::Page(_)) | None => {
                 for source in &served {
                     self.requeue(now, source);
                 }
@@ -227,7 +230,7 @@ impl Ledger {
             }
             Some(Outcome::Failed(fault)) if fault.kind == FaultKind::NotFound => self.disagreed(now, source, started),
             Some(Outcome::Failed(fault)) => self.failed(now, source, started, &fault, true),
-            Some(Outcome::Metadata(_) | Outcome::Root) | None => self.requeue(now, source),
+            Some(Outcome::Metadata(_) | Outcome::Root | Outcome::Page(_)) | None => self.requeue(now, source),
         }
         // A check that fell due meanwhile found the source busy.
         if self.entries.get(source).is_some_and(|entry| entry.is_due(now.mono)) {
@@ -291,6 +294,8 @@ impl Ledger {
                 let others = held.into_iter().filter(|held| seen.mark().is_none_or(|mark| !mark.is_same_as(held)));
                 entry.withdrawn = withdrawn_among(others, facts, now.wall);
                 entry.current = facts.current;
+                let began = now.wall.checked_sub(now.mono.saturating_duration_since(started)).ok();
+                entry.settled = seen.mark().is_some_and(|mark| is_settled(mark, began, self.timing.list_after));
                 entry.take(seen);
                 self.seen(now, source, started);
             }
@@ -321,6 +326,7 @@ impl Ledger {
             self.failed(now, source, started, &lagging(), false);
             return;
         }
+        entry.settled = false;
         entry.take(seen);
         // Such an answer says nothing of any other version.
         entry.withdrawn.clear();
@@ -343,7 +349,7 @@ impl Ledger {
     }
 
     /// A check ended well: everybody who reads this source hears of what changed for them.
-    fn seen(&mut self, now: Now, source: &Source, started: Instant) {
+    pub(super) fn seen(&mut self, now: Now, source: &Source, started: Instant) {
         let interval = self.interval_of(source);
         let evidence = self.held_of(source).next().is_some();
         let optional = self.is_optional(source);

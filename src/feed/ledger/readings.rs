@@ -145,8 +145,7 @@ impl Ledger {
     /// The shortest interval of the users of a source.
     pub(super) fn interval_of(&self, source: &Source) -> Option<Duration> {
         let entry = self.entries.get(source)?;
-        let floor = entry.payer().map_or(Duration::ZERO, |payer| self.shares.floor(payer));
-        Some(entry.shortest_interval()?.max(floor))
+        Some(entry.shortest_interval()?.max(self.floor_of_entry(entry)))
     }
 
     /// What targets were made from this source.

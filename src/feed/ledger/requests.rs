@@ -31,19 +31,23 @@ enum Job {
 impl Ledger {
     /// Everything there is to do at this moment.
     pub fn poll(&mut self, now: Now) -> Todo {
-        self.watch_throttle();
+        self.watch_standing();
         self.fire_timers(now);
         while let Some((call, candidate)) = self.breaker.start(now) {
             self.launch(now, call, candidate, None, Purpose::Probe);
         }
-        let blocked_until = match self.breaker.passage() {
+        let passage = self.breaker.passage();
+        self.mind_walks(now, passage != Passage::Closed);
+        let blocked_until = match passage {
             Passage::Closed => None,
             Passage::InDoubt => self.dispatch(now, true),
             Passage::Open => self.dispatch(now, false),
         };
+        self.watch_standing();
         let mut todo = std::mem::take(&mut self.todo);
         let timer = self.timers.first().map(|(moment, _)| *moment);
-        todo.next = [timer, self.breaker.next(), blocked_until].into_iter().flatten().min();
+        let walk = self.walks.next().filter(|_| passage != Passage::Closed);
+        todo.next = [timer, self.breaker.next(), walk, blocked_until].into_iter().flatten().min();
         todo.wakes.sort();
         todo.wakes.dedup();
         todo
@@ -69,6 +73,9 @@ impl Ledger {
 
     /// A source waits for its turn, in every namespace that reads it: whichever comes first has it asked for all.
     fn fell_due(&mut self, now: Now, source: &Source) {
+        if self.is_left_to_walk(source) {
+            return;
+        }
         let wanted = |entry: &&Entry| entry.is_due(now.mono) || entry.may_retry(now.mono);
         let Some(entry) = self.entries.get(source).filter(wanted) else { return };
         let kind = self.kind_of(source, entry, Job::Check);
@@ -94,13 +101,20 @@ impl Ledger {
         let purses: [(Purse, &[Turn]); 2] =
             [(Purse::Kept, &[Turn::Urgent, Turn::Verify]), (Purse::Shared, &[Turn::Fair])];
         for (purse, turns) in purses {
-            while turns.iter().any(|turn| self.lanes.turns(*turn) > 0) && !self.budget.places().is_full() {
+            let pages = purse == Purse::Shared;
+            while (pages && self.walks.wants_page() || turns.iter().any(|turn| self.lanes.turns(*turn) > 0))
+                && !self.budget.places().is_full()
+            {
                 let ready = self.budget.ready(now.mono, purse);
                 if ready > now.mono {
                     again = Some(again.map_or(ready, |again| again.min(ready)));
                     break;
                 }
-                if !turns.iter().any(|turn| self.serve(now, purse, *turn, doubt, &mut short_of_room)) {
+                let page_first = pages && self.walks.is_in_turn();
+                if !(page_first && self.start_page(now)
+                    || turns.iter().any(|turn| self.serve(now, purse, *turn, doubt, &mut short_of_room))
+                    || pages && self.start_page(now))
+                {
                     break;
                 }
             }
@@ -237,7 +251,14 @@ impl Ledger {
         self.launch(now, call, None, Some(namespace), purpose);
     }
 
-    fn launch(&mut self, now: Now, call: Call, candidate: Option<u64>, namespace: Option<Arc<str>>, purpose: Purpose) {
+    pub(super) fn launch(
+        &mut self,
+        now: Now,
+        call: Call,
+        candidate: Option<u64>,
+        namespace: Option<Arc<str>>,
+        purpose: Purpose,
+    ) {
         self.next_ticket += 1;
         let ticket = self.next_ticket;
         let (credential, data) = (self.breaker.in_use(), matches!(call, Call::Data(..)));

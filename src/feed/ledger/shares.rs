@@ -12,6 +12,7 @@ use std::{
 
 /// Checks are counted in so many parts, so that adding and taking away leaves nothing over.
 const PARTS: u64 = 1_000_000_000;
+const PER_SECOND: f64 = 1e9;
 
 /// The namespaces that read from a store.
 pub struct Shares {
@@ -19,6 +20,8 @@ pub struct Shares {
     /// Parts of a check per second that may be made, and that are asked for.
     rate: u64,
     asked: u64,
+    /// Parts per second that are spent otherwise.
+    reserved: u64,
     outdated: bool,
 }
 
@@ -34,12 +37,26 @@ struct Space {
 
 impl Shares {
     pub fn new(requests_per_second: f64) -> Self {
-        Self { spaces: HashMap::new(), rate: parts(requests_per_second), asked: 0, outdated: false }
+        Self { spaces: HashMap::new(), rate: parts(requests_per_second), asked: 0, reserved: 0, outdated: false }
     }
 
     pub fn change(&mut self, requests_per_second: f64) {
         self.rate = parts(requests_per_second);
         self.outdated = true;
+    }
+
+    /// So many calls per second serve all namespaces together, and are not divided.
+    pub fn reserve(&mut self, calls_per_second: f64) {
+        let reserved = whole(calls_per_second * PER_SECOND);
+        self.outdated |= reserved != self.reserved;
+        self.reserved = reserved;
+    }
+
+    /// Calls per second for what is routine.
+    pub fn rate(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
+        let parts = self.rate as f64;
+        parts / PER_SECOND
     }
 
     pub fn joined(&mut self, namespace: &Arc<str>) {
@@ -110,7 +127,8 @@ impl Shares {
         if !std::mem::take(&mut self.outdated) {
             return false;
         }
-        if self.asked <= self.rate {
+        let rate = self.rate.saturating_sub(self.reserved).max(1);
+        if self.asked <= rate {
             for space in self.spaces.values_mut() {
                 space.floor = Duration::ZERO;
             }
@@ -118,7 +136,7 @@ impl Shares {
         }
         let mut asking: Vec<u64> = self.spaces.values().map(|space| space.asked).filter(|asked| *asked > 0).collect();
         asking.sort_unstable();
-        let (mut rest, mut others) = (self.rate, asking.len() as u64);
+        let (mut rest, mut others) = (rate, asking.len() as u64);
         let mut share = rest / others.max(1);
         for asked in asking {
             share = rest / others.max(1);
@@ -162,13 +180,12 @@ impl Space {
 
 /// Three quarters of the rate serve routine checks; the rest is kept for what people wait for.
 fn parts(requests_per_second: f64) -> u64 {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a rate is positive and far below 2^32"
-    )]
-    let parts = (requests_per_second.max(0.1) * 750_000_000.0) as u64;
-    parts
+    whole(requests_per_second.max(0.1) * 0.75 * PER_SECOND)
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is positive and far below 2^32")]
+fn whole(parts: f64) -> u64 {
+    parts as u64
 }
 
 fn cost(interval: Duration) -> u64 {

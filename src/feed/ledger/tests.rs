@@ -9,12 +9,14 @@ use crate::model::{StoreTroubleKind, TroubleKind, Value, Verdict, VersionFacts, 
 
 mod failures;
 mod fairness;
+mod list;
 mod liveness;
 mod orders;
 mod rest;
 mod room;
 mod several;
 mod town;
+mod unruly;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
@@ -122,6 +124,8 @@ impl World {
     fn reply(&self, call: &Call) -> Outcome {
         let key = match call {
             Call::Root => String::new(),
+            // Worlds of a few paths: where there are many, the list is refused.
+            Call::Page(_) => return Outcome::Failed(fault(FaultKind::Refused)),
             Call::Metadata(path) | Call::Data(path, _) => path.to_string(),
         };
         let of_data = matches!(call, Call::Data(..)).then(|| format!("data of {key}"));
@@ -131,6 +135,7 @@ impl World {
         }
         match call {
             Call::Root => Outcome::Root,
+            Call::Page(_) => unreachable!("answered above"),
             Call::Metadata(path) => match self.okms.get(path) {
                 Some(facts) => Outcome::Metadata(facts.clone()),
                 None => Outcome::Failed(fault(FaultKind::NotFound)),

@@ -26,6 +26,13 @@ pub struct Timing {
     pub backoff_cap: Duration,
     /// A `Retry-After` is obeyed up to this, whether it is the store's or one path's.
     pub retry_after_cap: Duration,
+    /// A list of secrets is believed about a version that was checked by path so long after it was made: twice as long as the clock of
+    /// OKMS may differ from ours before its store says so.
+    pub list_after: Duration,
+    /// After a walk of the list that was in vain, another is tried after this, then doubling …
+    pub walk_first: Duration,
+    /// … up to this.
+    pub walk_cap: Duration,
 }
 
 impl Default for Timing {
@@ -39,6 +46,9 @@ impl Default for Timing {
             backoff_first: Duration::from_secs(1),
             backoff_cap: Duration::from_mins(1),
             retry_after_cap: Duration::from_mins(15),
+            list_after: Duration::from_mins(10),
+            walk_first: Duration::from_mins(1),
+            walk_cap: Duration::from_hours(1),
         }
     }
 }
@@ -47,6 +57,11 @@ impl Timing {
     /// How long to wait after the n-th failure in a row (the first is 1) of something that may mend by itself.
     pub fn backoff(&self, failures: u32) -> Duration {
         jittered(doubled(self.backoff_first, failures).min(self.backoff_cap))
+    }
+
+    /// How long no walk is tried after the n-th in a row that was in vain.
+    pub fn without_walks(&self, failures: u32) -> Duration {
+        jittered(doubled(self.walk_first, failures).min(self.walk_cap))
     }
 
     /// How long OKMS itself asked to wait: never shorter, and a little longer, so that not everybody comes back at one moment.

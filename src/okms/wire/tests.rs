@@ -240,6 +240,53 @@ fn a_list_is_an_object_with_or_without_keys() {
 }
 
 /// JSON made of the names and values that answers are made of, put together in any way.
+/// What a list shows, as path, version and whether it ends.
+fn rows(body: &serde_json::Value) -> Vec<(String, u32, bool)> {
+    let listed = secrets(body.to_string().as_bytes()).unwrap();
+    listed.into_iter().map(|it| (it.path.to_string(), it.version.get(), it.deactivates_at.is_some())).collect()
+}
+
+fn row(path: &str, current: u32, version: &serde_json::Value) -> serde_json::Value {
+    json!({ "path": path, "metadata": { "currentVersion": current, "createdAt": "2026-01-01T00:00:00Z" }, "version": version })
+}
+
+#[test]
+fn a_list_shows_what_is_active_at_its_current_version_and_nothing_else() {
+    let version = |id: u32, state: &str| json!({ "id": id, "state": state, "createdAt": "2026-01-02T05:04:05+02:00" });
+    let ends = json!({ "id": 1, "state": "active", "createdAt": "2026-01-02T03:04:05Z", "deactivatedAt": "2027-01-01T00:00:00Z" });
+    let endless = json!({ "id": 1, "state": "active", "createdAt": "2026-01-02T03:04:05Z", "deactivatedAt": "" });
+    let body = json!([
+        row("lower", 3, &version(3, "active")),
+        row("upper", 3, &version(3, "ACTIVE")),
+        row("ends", 1, &ends),
+        row("endless", 1, &endless),
+        row("deactivated", 3, &version(3, "deactivated")),
+        row("deleted", 3, &version(3, "deleted")),
+        row("unheard-of", 3, &version(3, "archived")),
+        row("older", 4, &version(3, "active")),
+        row("none", 3, &json!(null)),
+        row("timeless", 3, &json!({ "id": 3, "state": "active", "createdAt": null })),
+        row("never", 3, &json!({ "id": 3, "state": "active", "createdAt": "0001-01-01T00:00:00Z" })),
+        row("odd time", 3, &json!({ "id": 3, "state": "active", "createdAt": "yesterday" })),
+        row("a/../b", 3, &version(3, "active")),
+        json!({ "path": "no-version", "metadata": { "currentVersion": 1 } }),
+        json!({ "path": "no-metadata", "version": version(1, "active") }),
+        json!("text"),
+        json!(null),
+    ]);
+    let shown = [("lower", 3, false), ("upper", 3, false), ("ends", 1, true), ("endless", 1, false)];
+    assert_eq!(rows(&body), shown.map(|(path, version, ends)| (path.to_owned(), version, ends)));
+    assert_eq!(secrets(body.to_string().as_bytes()).unwrap()[0].created_at, at("2026-01-02T03:04:05Z"));
+}
+
+#[test]
+fn what_is_no_list_of_secrets_is_not_taken_for_an_empty_one() {
+    assert!(secrets(b"[]").unwrap().is_empty());
+    for body in ["", "{}", "null", "\"\"", r#"{"data":{"keys":[]}}"#, "[{}"] {
+        assert_eq!(secrets(body.as_bytes()), Err(Malformed::NotList), "{body}");
+    }
+}
+
 fn answers() -> impl Strategy<Value = serde_json::Value> {
     let leaf = prop_oneof![
         Just(json!(null)),
@@ -296,6 +343,7 @@ fn check(body: &[u8], asked: Option<Version>) {
 proptest! {
     #[test]
     fn any_bytes_are_parsed_without_a_panic(body: Vec<u8>, number in 1u32..=24_000) {
+        let _ = secrets(&body);
         check(&body, None);
         check(&body, Some(version(number)));
     }

@@ -1,7 +1,7 @@
 //! What OKMS holds, as the client tells it.
 
 use okms_operator::{
-    model::{Reading, State, VersionFacts},
+    model::{Mark, Page, Reading, State, VersionFacts},
     okms::{ErrorKind, Operation, Outcome},
 };
 use okms_sim::{Action, EmptyList, Fault, Grants, Metadata};
@@ -66,6 +66,54 @@ async fn requests_share_a_connection_and_are_counted() {
     let meta = ok(Operation::Metadata);
     assert_eq!(seen, [meta, meta, meta, ok(Operation::Data), ok(Operation::List), missing]);
     assert_eq!((stage.seen.handshakes(), stage.sim.counters().handshakes), (1, 1));
+}
+
+#[tokio::test]
+async fn all_secrets_are_listed_page_by_page() {
+    for http2 in [true, false] {
+        let stage = Stage::with(http2, PATIENCE).await;
+        stage.sim.with_switches(|switches| switches.list_versions = true);
+        stage.domain.seed(250, |n| (format!("prod/{n:03}"), json!({ "v": "1" })));
+        stage.domain.put("prod/007", json!({ "v": "2" }));
+        stage.domain.deactivate("prod/008", 1).unwrap();
+        let (mut listed, mut cursor, mut sizes) = (Vec::new(), None, Vec::new());
+        loop {
+            let page = stage.client.page(cursor.as_ref()).await.unwrap();
+            sizes.push(page.secrets.len());
+            listed.extend(page.secrets);
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(sizes, [99, 100, 50], "the deactivated one proves nothing");
+        let seventh = listed.iter().find(|it| it.path == path("prod/007")).unwrap();
+        assert_eq!(seventh.version, version(2));
+        let facts = metadata(&stage.client, "prod/007").await.unwrap().versions.unwrap()[&version(2)];
+        let by_path = Mark { version: version(2), created_at: facts.created_at };
+        assert!(seventh.shows(&by_path) && seventh.ends_at(facts.deletion_time));
+        assert_eq!((stage.sim.counters().of("ListSecretV2"), stage.sim.counters().data_reads), (3, 0));
+        let seen = stage.seen.requests.lock().unwrap().clone();
+        assert!(seen.starts_with(&[(Operation::Page, Outcome::Answered); 3]));
+    }
+}
+
+#[tokio::test]
+async fn a_list_without_versions_shows_nothing_and_one_that_is_none_is_an_error() {
+    let stage = Stage::new().await;
+    stage.domain.put("a", json!({}));
+    assert_eq!(stage.client.page(None).await.unwrap(), Page::default());
+    for (fault, kind) in [
+        (Fault::status(403), ErrorKind::Refused),
+        (Fault::status(404), ErrorKind::Unexpected),
+        (Fault::status(429), ErrorKind::RateLimited),
+        (Fault::status(503), ErrorKind::Unavailable),
+        (Fault::answer(200, "application/json", "{}"), ErrorKind::Unexpected),
+        (Fault::answer(200, "text/html", "[]"), ErrorKind::Unexpected),
+    ] {
+        stage.sim.fault(fault.on(&[okms_sim::Operation::ListSecretV2]).times(1));
+        assert_eq!(stage.client.page(None).await.unwrap_err().kind(), kind);
+    }
 }
 
 #[tokio::test]

@@ -128,6 +128,9 @@ pub struct Switches {
     /// Cut pages first and leave out what the identity may not `get` then, so that a page may be short or even empty and
     /// still have a next one. Off, because the official Go SDK stops at an empty page.
     pub filter_after_paging: bool,
+    /// Send the current version with each secret of REST v2's list. The specification's type has it; whether it is sent is unknown.
+    /// Off, which is less for a client to go by.
+    pub list_versions: bool,
     /// Leave out null fields instead of sending them.
     pub omit_nulls: bool,
     /// Show the future end of a version with a pending `delete_version_after`, as HashiCorp Vault does.
@@ -179,6 +182,7 @@ impl Default for Switches {
             empty_list: EmptyList::default(),
             list_order: ListOrder::default(),
             filter_after_paging: false,
+            list_versions: false,
             omit_nulls: false,
             show_pending_deletion: true,
             merge_null_removes: true,

@@ -171,6 +171,7 @@ fn a_path_that_several_read_is_asked_in_the_turn_of_whoever_comes_first() {
     for n in 0..10_000 {
         town.applied(&format!("busy/new-{n}"), MINUTE * 60);
     }
+    town.secret(&path("busy/shared"));
     // It waits in the crowd of one, and then in the other as well.
     let shared = |namespace: &str| ObjectId { namespace: namespace.into(), ..super::town::id_of("busy/shared") };
     let wish = Wish { source: Source { path: path("busy/shared"), pin: None }, held: None, optional: false };

@@ -102,6 +102,7 @@ impl Shelf {
         let facts = VersionFacts { created_at: Some(self.created), ..VersionFacts::default() };
         let mark = Mark { version: version(1), created_at: Some(self.created) };
         let outcome = match &request.call {
+            Call::Page(_) => Outcome::Failed(fault(FaultKind::Refused)),
             Call::Root => Outcome::Root,
             Call::Metadata(_) => Outcome::Metadata(Facts {
                 current: Some(version(1)),

@@ -3,6 +3,7 @@
 use std::{cmp::Reverse, collections::BinaryHeap};
 
 use super::*;
+use crate::model::Listed;
 
 /// What the client gives up after.
 pub(super) const LIMIT: Duration = Duration::from_secs(30);
@@ -19,10 +20,41 @@ pub(super) struct Town {
     pub hanging: Vec<String>,
     /// Who asked for what and when, data or not.
     pub log: Vec<(Duration, Path)>,
+    /// When pages of the list were asked for.
+    pub pages: Vec<Duration>,
+    pub list: List,
+    /// Every secret of the domain, in the order of the list.
+    pub secrets: BTreeMap<Path, Secret>,
+    /// Whether the store's status was to be written, since this was last looked at.
+    pub store_changed: bool,
     created: Timestamp,
     answers: BinaryHeap<Reverse<(Instant, u64)>>,
     under_way: HashMap<u64, Request>,
     asks: HashMap<ObjectId, Ask>,
+}
+
+/// What the domain's list is like. As it is by default, it is refused.
+pub(super) struct List {
+    /// Rows have their versions.
+    pub versions: bool,
+    /// What pages end with instead, from the n-th of all pages on.
+    pub fails: Option<(usize, Fault)>,
+    /// Only rows below these prefixes are left out.
+    pub hidden: Vec<String>,
+    /// How long a page takes.
+    pub latency: Duration,
+    /// Every third page is empty, and has a next one.
+    pub holes: bool,
+    /// The second page names itself as the next one.
+    pub circle: bool,
+}
+
+/// A secret with one version, or the current one of some.
+#[derive(Clone, Copy)]
+pub(super) struct Secret {
+    pub mark: Mark,
+    pub deactivated: bool,
+    pub deactivates_at: Option<Timestamp>,
 }
 
 pub(super) fn id_of(text: &str) -> ObjectId {
@@ -41,7 +73,18 @@ impl Town {
             latency: Duration::from_millis(50),
             hanging: Vec::new(),
             log: Vec::new(),
-            created: now.wall,
+            pages: Vec::new(),
+            list: List {
+                versions: true,
+                fails: Some((0, fault(FaultKind::Refused))),
+                hidden: Vec::new(),
+                latency: Duration::from_millis(50),
+                holes: false,
+                circle: false,
+            },
+            secrets: BTreeMap::new(),
+            store_changed: false,
+            created: now.wall - Duration::from_hours(24) + Duration::from_nanos(123_456_789),
             answers: BinaryHeap::new(),
             under_way: HashMap::new(),
             asks: HashMap::new(),
@@ -53,13 +96,47 @@ impl Town {
         town
     }
 
-    fn mark(&self) -> Mark {
-        Mark { version: version(1), created_at: Some(self.created) }
+    /// The secret at a path, which is made if it is not there.
+    pub fn secret(&mut self, path: &Path) -> &mut Secret {
+        let mark = Mark { version: version(1), created_at: Some(self.created) };
+        let secret = Secret { mark, deactivated: false, deactivates_at: None };
+        self.secrets.entry(path.clone()).or_insert(secret)
+    }
+
+    /// Somebody puts a new version.
+    pub fn put(&mut self, text: &str) {
+        let now = self.now.wall;
+        let secret = self.secret(&path(text));
+        secret.mark = Mark { version: version(secret.mark.version.get() + 1), created_at: Some(now) };
+    }
+
+    /// The version in the target of an object.
+    pub fn held(&self, text: &str) -> Option<u32> {
+        self.asks[&id_of(text)].sources[0].held.map(|mark| mark.version.get())
+    }
+
+    /// What the object was last told.
+    pub fn verdict(&mut self, text: &str) -> Verdict {
+        let ask = self.asks[&id_of(text)].clone();
+        match self.ledger.ask(self.now, ask) {
+            Answer::Known { findings, .. } => findings[0].verdict.clone(),
+            _ => panic!("{text} is not known"),
+        }
+    }
+
+    /// Somebody applies an object that has its target, with another source than its path.
+    pub fn ask_for(&mut self, text: &str, source: Source, interval: Option<Duration>) {
+        let held = Some(self.secret(&source.path).mark);
+        let sources = vec![Wish { source, held, optional: false }];
+        let (object, need, lane) = (id_of(text), Need::Check, Lane::Verify);
+        let ask = Ask { object: object.clone(), generation: 1, refresh: 0, sources, need, interval, lane };
+        self.ledger.ask(self.now, ask.clone());
+        self.asks.insert(object, ask);
     }
 
     /// An object that has its target already, as after a start.
     pub fn synced(&mut self, text: &str, interval: Duration) {
-        let held = Some(self.mark());
+        let held = Some(self.secret(&path(text)).mark);
         self.ask(text, held, Need::Check, Some(interval), Lane::Verify);
     }
 
@@ -70,6 +147,7 @@ impl Town {
 
     fn ask(&mut self, text: &str, held: Option<Mark>, need: Need, interval: Option<Duration>, lane: Lane) {
         let source = Source { path: path(text), pin: None };
+        self.secret(&source.path);
         let sources = vec![Wish { source, held, optional: false }];
         let object = id_of(text);
         let ask = Ask { object: object.clone(), generation: 1, refresh: 0, sources, need, interval, lane };
@@ -95,6 +173,7 @@ impl Town {
             for id in todo.wakes {
                 self.reconcile(&id);
             }
+            self.store_changed |= todo.store_changed;
             let answer = self.answers.peek().map(|Reverse((at, _))| *at);
             let next = [answer, todo.next].into_iter().flatten().min().unwrap_or(end).min(end);
             let step = next.saturating_duration_since(self.now.mono);
@@ -122,13 +201,20 @@ impl Town {
             }
             self.log.push((self.now.mono - self.start, path.clone()));
         }
+        if let Call::Page(_) = &request.call {
+            took = self.list.latency;
+            self.pages.push(self.now.mono - self.start);
+        }
         self.answers.push(Reverse((self.now.mono + took, request.ticket)));
         self.under_way.insert(request.ticket, request);
     }
 
     fn end(&mut self, ticket: u64) {
         let request = self.under_way.remove(&ticket).unwrap();
-        let facts = VersionFacts { created_at: Some(self.created), ..VersionFacts::default() };
+        let secret = match &request.call {
+            Call::Metadata(path) | Call::Data(path, _) => self.secrets.get(path).copied(),
+            Call::Root | Call::Page(_) => None,
+        };
         let outcome = match &request.call {
             Call::Metadata(path) | Call::Data(path, _)
                 if self.hanging.iter().any(|prefix| path.as_str().starts_with(prefix.as_str())) =>
@@ -136,17 +222,61 @@ impl Town {
                 Outcome::Failed(fault(FaultKind::Unavailable))
             }
             Call::Root => Outcome::Root,
-            Call::Metadata(_) => Outcome::Metadata(Facts {
-                current: Some(version(1)),
-                versions: Some([(version(1), facts)].into()),
-                ..Facts::default()
-            }),
-            Call::Data(..) => {
-                let value = Value::from_json_object(Zeroizing::new(br#"{"v":1}"#.to_vec()));
-                Outcome::Data(Reading::Data { mark: self.mark(), facts, value })
-            }
+            Call::Page(cursor) => self.page(cursor.as_ref()),
+            Call::Metadata(_) | Call::Data(..) => match secret {
+                None => Outcome::Failed(fault(FaultKind::NotFound)),
+                Some(secret) => self.tell(secret, matches!(request.call, Call::Data(..))),
+            },
         };
         self.ledger.answer(self.now, &request, outcome);
+    }
+
+    fn tell(&self, secret: Secret, data: bool) -> Outcome {
+        let Secret { mark, deactivated, deactivates_at } = secret;
+        let deletion_time = if deactivated { Some(self.now.wall - SECOND) } else { deactivates_at };
+        let facts = VersionFacts { created_at: mark.created_at, deletion_time, destroyed: false };
+        if data && deactivated {
+            return Outcome::Data(Reading::Unreadable { version: mark.version, facts });
+        }
+        if data {
+            let value = Value::from_json_object(Zeroizing::new(br#"{"v":1}"#.to_vec()));
+            return Outcome::Data(Reading::Data { mark, facts, value });
+        }
+        let versions = Some([(mark.version, facts)].into());
+        Outcome::Metadata(Facts { current: Some(mark.version), versions, ..Facts::default() })
+    }
+
+    /// A hundred secrets after a cursor, as the list shows them: times in whole seconds, and nothing of what is hidden.
+    fn page(&self, cursor: Option<&Cursor>) -> Outcome {
+        if let Some((from, fault)) = &self.list.fails
+            && self.pages.len() > *from
+        {
+            return Outcome::Failed(fault.clone());
+        }
+        let after = cursor.map(|cursor| cursor.as_str().split('#').next().unwrap().to_owned()).unwrap_or_default();
+        if self.list.holes && self.pages.len() % 3 == 1 {
+            return Outcome::Page(Page {
+                next: Cursor::new(&format!("{after}#{}", self.pages.len())),
+                secrets: vec![],
+            });
+        }
+        let mut rows = self.secrets.iter().filter(|(path, _)| path.as_str() > after.as_str());
+        let page: Vec<_> = rows.by_ref().take(100).collect();
+        let next = self.list.circle.then(|| Cursor::new("circle").unwrap()).or_else(|| {
+            let (last, _) = rows.next().and(page.last())?;
+            Cursor::new(last.as_str())
+        });
+        let hidden = |path: &Path| self.list.hidden.iter().any(|prefix| path.as_str().starts_with(prefix));
+        let shown =
+            page.into_iter().filter(|(path, secret)| self.list.versions && !secret.deactivated && !hidden(path));
+        let second = |time: Timestamp| Timestamp::from_second(time.as_second()).unwrap();
+        let secrets = shown.map(|(path, secret)| Listed {
+            path: path.clone(),
+            version: secret.mark.version,
+            created_at: second(secret.mark.created_at.unwrap()),
+            deactivates_at: secret.deactivates_at.map(second),
+        });
+        Outcome::Page(Page { secrets: secrets.collect(), next })
     }
 
     fn reconcile(&mut self, id: &ObjectId) {

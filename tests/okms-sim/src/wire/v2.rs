@@ -36,14 +36,21 @@ pub(super) fn answer(context: &mut Context<'_>, call: &Call, payload: &Payload<'
     }
 }
 
-/// All secrets that the identity may `get`, whatever their folder. A row has no version.
+/// All secrets that the identity may `get`, whatever their folder. A row has its current version by switch only, and never its data.
 fn list(context: &Context<'_>, payload: &Payload<'_>) -> Result<Answer, Refusal> {
     let all = |visible: Visible<'_>| context.store.paths().filter(|path| visible(path)).map(str::to_owned).collect();
     let (paths, cursor) = context.page(payload, all)?;
     let rows: Vec<_> = paths
         .iter()
         .filter_map(|path| Some((path, context.store.get(path).ok()?)))
-        .map(|(path, secret)| context.object().with("path", path).with("metadata", context.metadata_v2(path, secret)))
+        .map(|(path, secret)| {
+            let row = context.object().with("path", path).with("metadata", context.metadata_v2(path, secret));
+            if !context.switches.list_versions {
+                return row;
+            }
+            let current = secret.version(None).ok().map(|(number, version)| context.version_v2(number, version, None));
+            row.with("version", current)
+        })
         .collect();
     Ok(Answer::json(200, &rows).with_next_cursor(cursor))
 }

@@ -82,6 +82,29 @@ async fn lists_can_run_backwards_over_pages() {
 }
 
 #[tokio::test]
+async fn rows_of_a_list_can_have_their_current_version() {
+    let (sim, domain, client) = started().await;
+    for path in ["active", "active", "ended"] {
+        domain.put(path, json!({"k": "v"}));
+    }
+    domain.deactivate("ended", 1).unwrap();
+    domain.set_metadata("empty", Metadata::default()).unwrap();
+    let rows = client.get("v2/secret").await.json();
+    assert!(rows.as_array().unwrap().iter().all(|row| row.get("version").is_none()), "{rows}");
+
+    sim.with_switches(|switches| switches.list_versions = true);
+    let rows = client.get("v2/secret").await.json();
+    let alone = client.get("v2/secret/active").await.json();
+    assert_eq!(rows[0], alone);
+    assert_eq!((&rows[0]["version"]["id"], &rows[0]["version"]["state"]), (&json!(2), &json!("active")));
+    assert!(rows[0]["version"].get("data").is_none());
+    assert_eq!((&rows[1]["path"], &rows[1]["version"]), (&json!("empty"), &Value::Null));
+    assert_eq!(rows[2]["version"]["state"], "deactivated");
+    assert_eq!(sim.counters().of("ListSecretV2"), 2);
+    assert_eq!(sim.counters().data_reads, 0);
+}
+
+#[tokio::test]
 async fn odd_slashes_can_be_dropped() {
     let (sim, domain, client) = started().await;
     domain.put("a/b", json!({}));
