@@ -14,6 +14,9 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
+/// Where kubectl keeps what it last applied to an object.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 /// Where namespaced objects are watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
@@ -79,8 +82,12 @@ where
         mut tell: impl FnMut(Seen<'_, K>) + Send,
     ) {
         let slim = events.default_backoff().modify(|object| {
-            // Nobody looks at them here, and they are most of an object's size.
-            object.meta_mut().managed_fields = None;
+            // Nobody looks at them here, and they are most of an object's size. What kubectl last applied to a Secret may hold its values.
+            let meta = object.meta_mut();
+            meta.managed_fields = None;
+            if let Some(annotations) = &mut meta.annotations {
+                annotations.remove(LAST_APPLIED);
+            }
         });
         let (store, mut writer) = (self.store, self.writer);
         let mut stream = std::pin::pin!(slim);
