@@ -13,11 +13,11 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
+use loopback::Connection;
 use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::body::Body;
-use crate::connection::Connection;
 use crate::fault::{Canned, Plan, Reset};
 use crate::pki::Subject;
 use crate::switches::{CertificateRefusal, Switches};

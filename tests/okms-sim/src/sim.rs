@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use loopback::{Port, Server};
 use uuid::Uuid;
 
 use crate::counters::Counters;
 use crate::domain::Domain;
 use crate::fault::{Fault, FaultId};
 use crate::pki::Authority;
-use crate::server::{Port, Server};
+use crate::server;
 use crate::switches::Switches;
 use crate::tls::ServerConfigs;
 use crate::world::{DomainState, World, locked};
@@ -183,7 +184,7 @@ impl Sim {
     pub async fn restart(&self) -> Result<()> {
         self.stop().await;
         let listener = self.port.listen().with_context(|| format!("listening on {}", self.port.address()))?;
-        let server = Server::start(&self.world, &self.tls, listener);
+        let server = server::start(&self.world, &self.tls, listener);
         *locked(&self.server) = Some(server);
         Ok(())
     }
