@@ -122,7 +122,7 @@ impl Exchange<'_> {
             Asked::Secrets(Ok(call)) => (Some(call.okms_id), call.operation, call.path()),
             Asked::Secrets(Err(_)) => (None, Operation::Unknown, Some(raw_path)),
         };
-        self.world.count(|counters| counters.request(operation, path, &identity));
+        self.world.arrived(operation, path, &identity);
         self.world.faults().take(okms_id, operation, path)
     }
 

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use loopback::{Port, Server};
 use uuid::Uuid;
 
-use crate::counters::Counters;
+use crate::counters::{Arrival, Counters};
 use crate::domain::Domain;
 use crate::fault::{Fault, FaultId};
 use crate::pki::Authority;
@@ -146,6 +146,11 @@ impl Sim {
         counters
     }
 
+    /// The last requests, in the order of their arrival, since the counters were reset.
+    pub fn arrivals(&self) -> Vec<Arrival> {
+        self.world.arrivals()
+    }
+
     /// Waits until the counters meet a condition. It has no deadline of its own: wrap it in one.
     pub async fn wait_until(&self, mut condition: impl FnMut(&Counters) -> bool) {
         loop {
@@ -163,6 +168,7 @@ impl Sim {
     pub fn reset_counters(&self) {
         let traffic = &self.world.connections.traffic;
         self.world.count(|counters| *counters = Counters::default());
+        self.world.forget_arrivals();
         traffic.bytes_in.store(0, Ordering::Relaxed);
         traffic.bytes_out.store(0, Ordering::Relaxed);
     }
