@@ -44,6 +44,9 @@ impl Run<'_> {
         if answered && !withdraws {
             self.context.feed.clear_withdrawal(&access.name, self.id);
         }
+        if let Decision::Write { drops: true, .. } = &decision {
+            self.still_in_force(access).await?;
+        }
         let again = match decision {
             Decision::Keep => {
                 self.context.feed.settle(&access.name, self.id, &found.marks);
@@ -285,7 +288,7 @@ impl Run<'_> {
             self.observe_latency(change, &held);
         }
         for old in self.context.other_targets(&self.id.namespace, &claim.owner, name) {
-            if self.leave(claim, &old).await? {
+            if self.leave(access, claim, &old).await? {
                 self.tell_change(TargetChange::Deleted, &format!("Secret {old} was replaced by {name}"));
             }
         }
@@ -340,6 +343,7 @@ impl Run<'_> {
             return Ok(None);
         }
         if let Some(secret) = &found.secret {
+            self.still_in_force(access).await?;
             match self.take_away(claim, secret).await {
                 Ok(()) => {}
                 Err(WriteError::Refused(words)) => {
@@ -378,10 +382,14 @@ impl Run<'_> {
     }
 
     /// Leaves a target of a former name; answers whether something was deleted.
-    async fn leave(&self, claim: &Claim, name: &str) -> Result<bool, WriteError> {
+    async fn leave(&self, access: &Access, claim: &Claim, name: &str) -> Result<bool, WriteError> {
         let (targets, term, namespace) = (&self.context.targets, &self.context.term, &self.id.namespace);
         let Some(secret) = targets.read(namespace, name).await? else { return Ok(false) };
-        let left = match claim.leftover(&secret) {
+        let leftover = claim.leftover(&secret);
+        if let Leftover::Delete | Leftover::TakeOut = leftover {
+            self.still_in_force(access).await?;
+        }
+        let left = match leftover {
             Leftover::NotOurs => return Ok(false),
             Leftover::Delete => targets.delete(term, namespace, &secret).await,
             Leftover::Release(free) => {
