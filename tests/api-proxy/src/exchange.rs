@@ -35,18 +35,22 @@ pub(crate) async fn exchange(
 ) -> Result<Response<Body>, Infallible> {
     let (head, body) = request.into_parts();
     let agent = head.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default().to_owned();
-    let asked = Asked::parse(&head.method, head.uri.path(), head.uri.query().unwrap_or_default());
-    let now = Instant::now();
-    let plan = locked(&state.faults).take(&asked, &agent, now);
-    let id = locked(&state.log).arrived(asked.clone(), agent.clone(), &plan, now);
-    state.logged.notify_waiters();
-
+    let mut asked = Asked::parse(&head.method, head.uri.path(), head.uri.query().unwrap_or_default());
     let vanish = || {
         connection.reset();
         // It cannot be sent any more.
         Response::new(whole(Bytes::new()))
     };
     let Ok(body) = Limited::new(body, MAX_BODY).collect().await else { return Ok(vanish()) };
+    let body = body.to_bytes();
+    if asked.verb == Verb::Create {
+        asked.name_from(&body);
+    }
+    let now = Instant::now();
+    let plan = locked(&state.faults).take(&asked, &agent, now);
+    let id = locked(&state.log).arrived(asked.clone(), agent.clone(), &plan, now);
+    state.logged.notify_waiters();
+
     match plan.instead {
         Some(Instead::Hang) => pending().await,
         Some(Instead::ResetBeforeEffect) => {
@@ -61,7 +65,7 @@ pub(crate) async fn exchange(
         }
         Some(Instead::ResetAfterEffect) | None => {}
     }
-    let request = Request::from_parts(head, kube::client::Body::from(body.to_bytes()));
+    let request = Request::from_parts(head, kube::client::Body::from(body));
     let forwarded = forward(Arc::clone(&state), id, request, plan.delay);
     let response = if asked.verb == Verb::Watch {
         forwarded.await

@@ -19,7 +19,7 @@ pub struct Record {
     pub resource: String,
     /// Empty: none.
     pub namespace: String,
-    /// Empty: none. The path, for what is no resource.
+    /// Empty: none. That in the body, for what is created; the path, for what is no resource.
     pub name: String,
     pub dry_run: bool,
     pub agent: String,

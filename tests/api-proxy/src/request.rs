@@ -1,6 +1,7 @@
 //! What a request asks for, in the words of RBAC: a verb, a resource, a namespace, a name.
 
 use http::Method;
+use serde_json::Value;
 
 /// What is to be done with a resource.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -76,6 +77,14 @@ impl Asked {
             _ => Verb::Get,
         };
         Self { verb, resource, namespace: namespace.to_owned(), name: name.to_owned(), dry_run }
+    }
+
+    /// What is created is named in its body, if the caller chooses the name.
+    pub(crate) fn name_from(&mut self, body: &[u8]) {
+        let object: Value = serde_json::from_slice(body).unwrap_or_default();
+        if let Some(name) = object.pointer("/metadata/name").and_then(Value::as_str).filter(|_| self.name.is_empty()) {
+            name.clone_into(&mut self.name);
+        }
     }
 }
 

@@ -122,7 +122,10 @@ async fn requests_go_on_as_they_are_and_are_written_down() {
     );
     let records = scene.proxy.records();
     let told = records.iter().map(|record| (record.verb, record.name.as_str(), record.upstream, record.took_effect()));
-    assert_eq!(told.collect::<Vec<_>>(), [(Verb::Get, "it-1", Some(200), false), (Verb::Create, "", Some(200), true)]);
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [(Verb::Get, "it-1", Some(200), false), (Verb::Create, "it-1", Some(200), true)]
+    );
     let of_it = Matching::default().of("configmaps").in_namespace("shop").by("test/");
     assert!(records.iter().all(|record| record.is(&of_it) && record.answered.is_some_and(|(status, _)| status == 200)));
 }
