@@ -3,6 +3,8 @@
 //!
 //! With `--nocapture` it prints what it measured, as a table.
 
+#![allow(clippy::print_stdout)] // The table is for people.
+
 mod cell;
 mod rows;
 mod truth;

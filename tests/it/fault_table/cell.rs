@@ -1,12 +1,21 @@
 //! One cell of the table: a world of its own in which a fault meets a phase.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use api_proxy::{Matching, Record};
 use futures::future::join_all;
 use jiff::Timestamp;
 use kube::Config as KubeConfig;
-use okms_operator::controller::{self, health::Health};
+use okms_operator::{
+    controller::{self, health::Health},
+    election::{self, Timing},
+};
 use okms_sim::{ClientCertificate, Validity};
 use serde_json::json;
 
@@ -17,7 +26,7 @@ use super::{
 use crate::{
     kept::Kept,
     proxied::Proxied,
-    world::{World, eventually, holds, ready_of},
+    world::{Operator, World, client_config, eventually, holds, ready_of},
 };
 
 /// What the phase happens to.
@@ -37,6 +46,10 @@ pub(crate) struct Cell {
     phase: Phase,
     /// For messages.
     what: String,
+    /// The operator that leads, where another one stands by.
+    leader: Mutex<Option<Operator>>,
+    /// How often the steady one was checked when that was killed.
+    checked: AtomicU64,
     /// The Secrets of the subjects, where there are any, and of what is steady.
     kept: Vec<Kept>,
     steady: Kept,
@@ -75,11 +88,22 @@ fn config(world: &World, row: &Row) -> controller::Config {
     config
 }
 
+/// Short ones; a lease is in whole seconds.
+fn timing() -> Timing {
+    Timing::new(Duration::from_secs(3), Duration::from_secs(2), Duration::from_millis(400)).unwrap()
+}
+
+fn election(identity: &str) -> election::Config {
+    election::Config { id: "table".to_owned(), identity: identity.to_owned(), timing: timing() }
+}
+
 impl Cell {
     /// A world at rest before the fault: but for the first synchronisation, everything is synced.
     pub(crate) async fn prepare(row: &Row, phase: Phase, cluster: Option<&KubeConfig>) -> Self {
         let mut of = match cluster {
             Some(config) => Proxied::on(config.clone(), "table").await,
+            // The chart grants a Lease in the namespace of its installation alone.
+            None if phase == Phase::Failover => Proxied::on(client_config().await, "table").await,
             None => Proxied::new("table").await,
         };
         let limits = json!({"limits": {"timeout": row.timeout(), "requestsPerSecond": 100, "concurrentRequests": 16}});
@@ -87,13 +111,26 @@ impl Cell {
         for name in SUBJECTS.into_iter().chain([STEADY]) {
             of.world.domain.put(name, json!({"v": "1"}));
         }
-        of.start(config(&of.world, row), Health::default());
+        let mut settings = config(&of.world, row);
+        settings.election = (phase == Phase::Failover).then(|| election("first"));
+        of.start(settings.clone(), Health::default());
         let before: &[&str] = if phase == Phase::FirstSync { &[] } else { &SUBJECTS };
         join_all(before.iter().chain([&STEADY]).map(async |name| {
             of.world.apply(name, json!({"path": name})).await;
             of.world.synced(name, &[("v", "1")]).await;
         }))
         .await;
+        let mut leader = None;
+        if phase == Phase::Failover {
+            settings.election = Some(election("second"));
+            leader = of.world.operator.take();
+            of.start(settings, Health::default());
+            let standby = of.world.operator.as_ref().unwrap();
+            eventually("the standby has seen what there is", async || {
+                if standby.health.is_ready() { Ok(()) } else { Err(standby.health.waits_for()) }
+            })
+            .await;
+        }
         let kept = join_all(before.iter().map(|name| Kept::of(&of.world, name))).await;
         let steady = Kept::of(&of.world, STEADY).await;
         let renewed = of.world.domain.issue_client_certificate(Validity::days(60)).unwrap();
@@ -101,7 +138,21 @@ impl Cell {
         of.world.sim.reset_counters();
         let (truth, now) = (Truth::of(&of.world), Instant::now());
         let what = format!("{}, {}", row.name, phase.name());
-        Self { of, phase, what, kept, steady, truth, renewed, began: now, ended: now, happened: Timestamp::now() }
+        let (leader, checked) = (Mutex::new(leader), AtomicU64::new(0));
+        Self {
+            of,
+            phase,
+            what,
+            leader,
+            checked,
+            kept,
+            steady,
+            truth,
+            renewed,
+            began: now,
+            ended: now,
+            happened: Timestamp::now(),
+        }
     }
 
     /// The fault begins now.
@@ -125,9 +176,16 @@ impl Cell {
             }
             Phase::Withdrawal => {
                 self.truth.may_go();
-                SUBJECTS.iter().for_each(|name| world.domain.deactivate(name, 1).unwrap());
+                for name in SUBJECTS {
+                    world.domain.deactivate(name, 1).unwrap();
+                }
             }
             Phase::Rotation => world.mount(&self.renewed),
+            Phase::Failover => {
+                let leader = self.leader.lock().unwrap().take();
+                leader.unwrap().kill().await;
+                self.checked.store(world.sim.counters().on(STEADY), Ordering::SeqCst);
+            }
         }
     }
 
@@ -149,9 +207,10 @@ impl Cell {
                 }))
                 .await;
             }
+            Meanwhile::Leaderless => self.lease_has_run_out().await,
             Meanwhile::Silent | Meanwhile::Unseen => {}
         }
-        if row.okms_answers() {
+        if row.okms_answers() && meanwhile != Meanwhile::Leaderless {
             self.some_checks().await;
         }
         if let Meanwhile::Waits(_) | Meanwhile::Silent = meanwhile {
@@ -217,10 +276,28 @@ impl Cell {
             other => return Err(format!("{other:?}")),
         }
         self.target_follows(name).await?;
+        if self.phase == Phase::Failover && !self.is_led() {
+            return Err("nobody has taken over".to_owned());
+        }
         if self.phase == Phase::Rotation && world.sim.counters().by(&self.renewed.serial) == 0 {
             return Err("the new certificate is not used".to_owned());
         }
         Ok(())
+    }
+
+    /// The time of the Lease has passed since it was last renewed: only the fault is in the way of the standby.
+    async fn lease_has_run_out(&self) {
+        eventually(&format!("{}: the lease has run out", self.what), async || {
+            let left = timing().lease_duration().saturating_sub(self.began.elapsed());
+            if left.is_zero() { Ok(()) } else { Err(left) }
+        })
+        .await;
+        assert!(!self.is_led(), "{}: somebody leads", self.what);
+    }
+
+    /// Whether OKMS was asked after the death of the first leader, but for what that had sent.
+    fn is_led(&self) -> bool {
+        self.of.world.sim.counters().on(STEADY) > self.checked.load(Ordering::SeqCst) + 1
     }
 
     async fn target_follows(&self, name: &str) -> Result<(), String> {
@@ -293,12 +370,14 @@ impl Cell {
             // Attempts are apart by a backoff that doubles from a tenth of a second to two seconds, with jitter.
             let tried = Matching::writes().of("secrets").in_namespace(&self.of.world.name).named(name);
             let tried = self.of.count(&tried, |_| true);
-            let lasted = self.ended.duration_since(self.began).as_secs_f64();
-            assert!(tried as f64 <= 8.0 + lasted / 1.6, "{what}: {tried} writes of {name} in {lasted} s");
+            let lasted = self.ended.duration_since(self.began);
+            let most = 8 + usize::try_from(lasted.as_millis() / 1600).unwrap();
+            assert!(tried <= most, "{what}: {tried} writes of {name} in {lasted:?}");
             let asked = self.of.world.sim.counters().on(name);
-            let whole = self.began.elapsed().as_secs_f64();
+            let whole = self.began.elapsed();
             // A probe of the credential in use and one of the next, each a second apart at least, with jitter.
-            assert!(asked as f64 <= 12.0 + whole / 0.9 * 2.0, "{what}: OKMS was asked {asked} times in {whole} s");
+            let most = 12 + 2 * u64::try_from(whole.as_millis() / 900).unwrap();
+            assert!(asked <= most, "{what}: OKMS was asked {asked} times in {whole:?}");
         }
     }
 

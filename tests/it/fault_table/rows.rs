@@ -17,10 +17,13 @@ pub(crate) enum Phase {
     Change,
     Withdrawal,
     Rotation,
+    /// The replica that leads is killed, and another one is there.
+    Failover,
 }
 
 impl Phase {
-    pub(crate) const ALL: [Self; 5] = [Self::FirstSync, Self::Rest, Self::Change, Self::Withdrawal, Self::Rotation];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::FirstSync, Self::Rest, Self::Change, Self::Withdrawal, Self::Rotation, Self::Failover];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -29,6 +32,7 @@ impl Phase {
             Self::Change => "change",
             Self::Withdrawal => "withdrawal",
             Self::Rotation => "rotation",
+            Self::Failover => "failover",
         }
     }
 
@@ -36,7 +40,7 @@ impl Phase {
     pub(crate) const fn writes(self) -> usize {
         match self {
             Self::FirstSync | Self::Change | Self::Withdrawal => 1,
-            Self::Rest | Self::Rotation => 0,
+            Self::Rest | Self::Rotation | Self::Failover => 0,
         }
     }
 }
@@ -55,6 +59,8 @@ pub(crate) enum Meanwhile {
     Untold,
     /// It cannot be looked at either.
     Unseen,
+    /// Nobody leads, and OKMS is not asked.
+    Leaderless,
 }
 
 /// What goes wrong.
@@ -83,7 +89,7 @@ pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) cause: Cause,
     /// In the order of [`Phase::ALL`].
-    pub(crate) meanwhile: [Meanwhile; 5],
+    pub(crate) meanwhile: [Meanwhile; 6],
     /// What the store says meanwhile; empty: that it works.
     pub(crate) store: &'static str,
 }
@@ -113,10 +119,10 @@ impl Row {
 const LONG: Duration = Duration::from_secs(4);
 
 pub(crate) fn rows() -> Vec<Row> {
-    use Meanwhile::{GoesOn, Silent, Untold, Waits};
-    let always = [GoesOn; 5];
-    let unwritten = [Waits("Progressing"), GoesOn, Waits("TargetDrifted"), Waits("TargetDrifted"), GoesOn];
-    let mute = [Silent, GoesOn, Silent, Silent, GoesOn];
+    use Meanwhile::{GoesOn, Leaderless, Silent, Untold, Waits};
+    let always = [GoesOn; 6];
+    let unwritten = [Waits("Progressing"), GoesOn, Waits("TargetDrifted"), Waits("TargetDrifted"), GoesOn, GoesOn];
+    let mute = [Silent, GoesOn, Silent, Silent, GoesOn, Leaderless];
     let targets = |fault: ApiFault| vec![fault.hitting(Matching::writes().of("secrets"))];
     let statuses = |fault: ApiFault| vec![fault.hitting(Matching::writes().of("okmssecrets/status"))];
     let api = |name, faults, watches, meanwhile| Row { name, cause: Cause::Api(faults, watches), meanwhile, store: "" };
@@ -130,7 +136,12 @@ pub(crate) fn rows() -> Vec<Row> {
         api("410 to watches and their lists", relists.to_vec(), Watches::Expire, always),
         api("429, Retry-After, to target writes", targets(ApiFault::status_retry_after(429, 1)), stay, unwritten),
         api("500 to target writes", targets(ApiFault::status(500)), stay, unwritten),
-        api("500 to status writes", statuses(ApiFault::status(500)), stay, [Untold, GoesOn, Untold, Untold, GoesOn]),
+        api(
+            "500 to status writes",
+            statuses(ApiFault::status(500)),
+            stay,
+            [Untold, GoesOn, Untold, Untold, GoesOn, GoesOn],
+        ),
         api("503 to everything", vec![ApiFault::status(503)], stay, mute),
         api("hang of target writes", targets(ApiFault::new(ApiFaultKind::Hang)), stay, unwritten),
         api("hang of everything", vec![ApiFault::new(ApiFaultKind::Hang)], stay, mute),
@@ -140,7 +151,7 @@ pub(crate) fn rows() -> Vec<Row> {
         api("reset after status writes", statuses(ApiFault::new(ApiFaultKind::ResetAfterEffect)), stay, always),
         Row { name: "API server unreachable", cause: Cause::ApiDown, meanwhile: mute, store: "" },
     ];
-    let of_okms = |name, cause, store| Row { name, cause, meanwhile: [Waits("StoreNotReady"); 5], store };
+    let of_okms = |name, cause, store| Row { name, cause, meanwhile: [Waits("StoreNotReady"); 6], store };
     let down = "OkmsUnavailable";
     for (name, case) in [
         ("OKMS: 429", "s429"),
@@ -161,10 +172,12 @@ pub(crate) fn rows() -> Vec<Row> {
 
 /// Those for which a control plane is needed that nobody else uses.
 pub(crate) fn killed() -> [Row; 2] {
+    let mut meanwhile = [Meanwhile::Unseen; 6];
+    meanwhile[5] = Meanwhile::Leaderless;
     [("API server killed", Component::ApiServer), ("etcd killed", Component::Etcd)].map(|(name, component)| Row {
         name,
         cause: Cause::Killed(component),
-        meanwhile: [Meanwhile::Unseen; 5],
+        meanwhile,
         store: "",
     })
 }
