@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 
 use super::{
@@ -44,6 +45,9 @@ impl Run<'_> {
         if answered && !withdraws {
             self.context.feed.clear_withdrawal(&access.name, self.id);
         }
+        if let Decision::Write { drops: true, .. } = &decision {
+            self.still_in_force(access).await?;
+        }
         let again = match decision {
             Decision::Keep => {
                 self.context.feed.settle(&access.name, self.id, &found.marks);
@@ -52,6 +56,9 @@ impl Run<'_> {
             }
             Decision::Read { .. } => self.keep(access, claim, found, findings).await?,
             Decision::Report { reason, message } => {
+                if found.secret.is_none() && reason.is_withdrawal() {
+                    self.row.is_in_step(None);
+                }
                 if answered {
                     self.context.feed.settle(&access.name, self.id, &found.marks);
                 }
@@ -168,7 +175,7 @@ impl Run<'_> {
                     first_ten(&managers)
                 ),
             ),
-            error => return Err(error),
+            error => return Err(self.in_doubt(error)),
         };
         let config = &self.context.config;
         let name = &claim.wanted.target.name;
@@ -182,6 +189,14 @@ impl Run<'_> {
         self.context.feed.settle(&access.name, self.id, &found.marks);
         self.say(Said::new(reason, message).about(findings, &found.marks)).await?;
         Ok(config.retry_refused)
+    }
+
+    /// A write that was not answered may have been made.
+    fn in_doubt(&mut self, error: WriteError) -> WriteError {
+        if let WriteError::Unavailable(_) = error {
+            self.row.perhaps_changed = Some(Timestamp::now());
+        }
+        error
     }
 
     /// Makes the target what it shall be. Answers what it is now, and what was done where its content changed.
@@ -270,6 +285,7 @@ impl Run<'_> {
     ) -> Result<(), WriteError> {
         self.row.unrenderable = None;
         self.row.refused = None;
+        self.row.is_in_step(change.map(|_| Timestamp::now()));
         self.context.feed.settle(&access.name, self.id, &held);
         let name = &claim.wanted.target.name;
         let sources: Vec<String> = claim
@@ -285,20 +301,18 @@ impl Run<'_> {
             self.observe_latency(change, &held);
         }
         for old in self.context.other_targets(&self.id.namespace, &claim.owner, name) {
-            if self.leave(claim, &old).await? {
+            if self.leave(access, claim, &old).await? {
                 self.tell_change(TargetChange::Deleted, &format!("Secret {old} was replaced by {name}"));
             }
         }
-        let mut said = Said::new(Reason::Synced, format!("Secret {name} holds {sources}")).about(findings, &held);
-        said.content_changed = change.is_some();
-        self.say(said).await
+        self.say(Said::new(Reason::Synced, format!("Secret {name} holds {sources}")).about(findings, &held)).await
     }
 
     /// New content that the operator saw happen reached its Secret.
     fn observe_latency(&self, change: TargetChange, held: &[Option<Mark>]) {
         let newest = held.iter().flatten().filter_map(|mark| mark.created_at).max();
         if let (TargetChange::Updated, Some(created)) = (change, newest)
-            && let Ok(after) = Duration::try_from(jiff::Timestamp::now().duration_since(created))
+            && let Ok(after) = Duration::try_from(Timestamp::now().duration_since(created))
         {
             self.context.metrics.change_reached_secret(after);
         }
@@ -340,6 +354,7 @@ impl Run<'_> {
             return Ok(None);
         }
         if let Some(secret) = &found.secret {
+            self.still_in_force(access).await?;
             match self.take_away(claim, secret).await {
                 Ok(()) => {}
                 Err(WriteError::Refused(words)) => {
@@ -349,16 +364,16 @@ impl Run<'_> {
                     self.say(Said::new(Reason::TargetRefused, message).about(findings, &found.marks)).await?;
                     return Ok(Some(self.context.config.retry_refused));
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(self.in_doubt(error)),
             }
             self.count_withdrawal(access);
             self.tell_change(TargetChange::Deleted, &message);
         }
         self.row.target = None;
+        self.row.is_in_step(found.secret.as_ref().map(|_| Timestamp::now()));
         self.context.feed.settle(&access.name, self.id, &vec![None; found.marks.len()]);
         let mut said = Said::new(reason, message).about(findings, &found.marks);
         said.target_is_gone = true;
-        said.content_changed = true;
         self.say(said).await?;
         Ok(None)
     }
@@ -378,10 +393,14 @@ impl Run<'_> {
     }
 
     /// Leaves a target of a former name; answers whether something was deleted.
-    async fn leave(&self, claim: &Claim, name: &str) -> Result<bool, WriteError> {
+    async fn leave(&self, access: &Access, claim: &Claim, name: &str) -> Result<bool, WriteError> {
         let (targets, term, namespace) = (&self.context.targets, &self.context.term, &self.id.namespace);
         let Some(secret) = targets.read(namespace, name).await? else { return Ok(false) };
-        let left = match claim.leftover(&secret) {
+        let leftover = claim.leftover(&secret);
+        if let Leftover::Delete | Leftover::TakeOut = leftover {
+            self.still_in_force(access).await?;
+        }
+        let left = match leftover {
             Leftover::NotOurs => return Ok(false),
             Leftover::Delete => targets.delete(term, namespace, &secret).await,
             Leftover::Release(free) => {

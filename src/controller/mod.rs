@@ -11,6 +11,7 @@ mod config;
 mod context;
 mod gather;
 pub mod health;
+mod in_force;
 pub mod metrics;
 mod named;
 mod refresh;

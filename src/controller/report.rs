@@ -20,7 +20,6 @@ pub(super) struct Said {
     message: String,
     /// What is known of the sources now; absent: nothing newer than what the status says.
     sources: Option<Vec<SourceStatus>>,
-    pub content_changed: bool,
     pub target_is_gone: bool,
     /// Said while something is still going on: what somebody asked for is not done yet.
     meanwhile: bool,
@@ -29,7 +28,7 @@ pub(super) struct Said {
 impl Said {
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { reason, message, sources: None, content_changed: false, target_is_gone: false, meanwhile: false }
+        Self { reason, message, sources: None, target_is_gone: false, meanwhile: false }
     }
 
     /// What is said while something is still going on.
@@ -66,6 +65,9 @@ fn source_status(finding: &Finding, held: Option<&Mark>) -> SourceStatus {
 impl Run<'_> {
     /// Writes the status, if it changes, and an event where something begins to fail.
     pub(super) async fn say(&mut self, said: Said) -> Result<(), WriteError> {
+        if self.row.attempted.is_some() && self.row.attempted == self.object.status {
+            self.row.status = self.row.attempted.take();
+        }
         let old = self.row.status.clone().or_else(|| self.object.status.clone());
         let new = self.status(old.clone().unwrap_or_default(), &said);
         if old.as_ref() == Some(&new) {
@@ -88,9 +90,24 @@ impl Run<'_> {
         new: OkmsSecretStatus,
     ) -> Result<(), WriteError> {
         let api: Api<OkmsSecret> = Api::namespaced(self.context.client.clone(), &self.id.namespace);
-        patch_status(&self.context.term, &api, self.object, old, &new).await?;
-        self.row.status = Some(new);
-        Ok(())
+        self.row.attempted = Some(new.clone());
+        let shown = self.row.status.is_none() || self.row.status == self.object.status;
+        let version = if shown { &self.object.metadata.resource_version } else { &self.row.status_version };
+        match patch_status(&self.context.term, &api, self.object, version.as_deref(), old, &new).await {
+            Ok(version) => {
+                self.row.status_version = version;
+                self.row.status = Some(new);
+                self.row.attempted = None;
+                Ok(())
+            }
+            Err(error) => {
+                if let WriteError::Conflict = error {
+                    // It has another one by now, which the watch will show.
+                    self.row.status = None;
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Tells people what was done to the target.
@@ -118,8 +135,8 @@ impl Run<'_> {
         };
         status.target =
             Some(TargetStatus { name: self.object.target_name(), keys: i32::try_from(keys).unwrap_or(i32::MAX) });
-        if said.content_changed {
-            status.last_sync_time = Some(condition::time(now));
+        if let Some(changed) = self.row.changed {
+            status.last_sync_time = Some(condition::time(changed));
         }
         if let Some(refresh) = self.row.refresh.as_ref().filter(|_| !said.meanwhile) {
             status.last_handled_refresh = Some(refresh.value.clone());

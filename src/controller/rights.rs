@@ -10,12 +10,12 @@ pub const GROUP_VERSION: &str = "okms-operator.io/v1alpha1";
 
 /// Everything that the operator cannot work without.
 pub const RIGHTS: &[Right] = &[
-    Right { group: GROUP, resource: "okmssecrets", verbs: &["list", "watch"], scope: Scope::Watched },
+    Right { group: GROUP, resource: "okmssecrets", verbs: &["get", "list", "watch"], scope: Scope::Watched },
     Right { group: GROUP, resource: "okmssecrets/status", verbs: &["patch"], scope: Scope::Watched },
     // Where they are not served, that has to be told.
-    Right { group: GROUP, resource: "okmsstores", verbs: &["list", "watch"], scope: Scope::Watched },
+    Right { group: GROUP, resource: "okmsstores", verbs: &["get", "list", "watch"], scope: Scope::Watched },
     Right { group: GROUP, resource: "okmsstores/status", verbs: &["patch"], scope: Scope::Watched },
-    Right { group: GROUP, resource: "clusterokmsstores", verbs: &["list", "watch"], scope: Scope::Cluster },
+    Right { group: GROUP, resource: "clusterokmsstores", verbs: &["get", "list", "watch"], scope: Scope::Cluster },
     Right { group: GROUP, resource: "clusterokmsstores/status", verbs: &["patch"], scope: Scope::Cluster },
     Right { group: "", resource: "namespaces", verbs: &["list", "watch"], scope: Scope::Cluster },
     Right {

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use rand::RngExt;
 
 use super::{Config, named::Follow};
@@ -22,8 +23,15 @@ pub(super) struct Row {
     pub target: Option<KnownTarget>,
     /// A Secret that the watch does not show was there when the target was created.
     pub in_the_way: bool,
-    /// The status as it was last written: the watch may still show an older one.
+    /// The status as it was last written, and the version of the object that has it: the watch may still show an older one.
     pub status: Option<OkmsSecretStatus>,
+    pub status_version: Option<String>,
+    /// A status whose write was not answered well: if the watch shows it, it was written.
+    pub attempted: Option<OkmsSecretStatus>,
+    /// When the content of the target was changed from here. A status that has to be written again says the same.
+    pub changed: Option<Timestamp>,
+    /// The same for a write whose answer was lost: if the target is found as it was to be, it was changed then.
+    pub perhaps_changed: Option<Timestamp>,
     /// What was found not to render: it is read again when that changes, not to find out the same.
     pub unrenderable: Option<(MadeBy, Vec<Option<Mark>>)>,
     /// The last write was refused.
@@ -152,6 +160,12 @@ impl Row {
         self.wait_until = None;
     }
 
+    /// The target was found as it shall be; `now` if it was changed for that in this run.
+    pub fn is_in_step(&mut self, now: Option<Timestamp>) {
+        let before = self.perhaps_changed.take();
+        self.changed = now.or(before).or(self.changed);
+    }
+
     /// Since when the given generation waits for OKMS.
     pub fn pending_since(&mut self, generation: i64, now: Instant) -> Instant {
         match self.pending {
@@ -257,6 +271,19 @@ mod tests {
         }
         let refused = |fight: &mut Fight| (0..50).filter(|_| !fight.may_repair(start, &config)).count();
         assert_eq!(refused(&mut Fight::default()), 0, "what is not written is no repair");
+    }
+
+    #[test]
+    fn a_change_is_dated_by_its_write_though_its_answer_was_lost() {
+        let at = |second| Some(Timestamp::from_second(second).unwrap());
+        let mut row = Row { changed: at(1), perhaps_changed: at(2), ..Row::default() };
+        row.is_in_step(None);
+        assert_eq!((row.changed, row.perhaps_changed), (at(2), None), "it was made");
+        row.is_in_step(None);
+        assert_eq!(row.changed, at(2), "nothing happened since");
+        row.perhaps_changed = at(3);
+        row.is_in_step(at(4));
+        assert_eq!((row.changed, row.perhaps_changed), (at(4), None), "it was not made, but the next one was");
     }
 
     #[test]

@@ -89,7 +89,10 @@ pub(super) async fn reconcile(object: Arc<OkmsSecret>, context: &Context) -> End
         }
         match result {
             Ok(ended) => {
-                run.row.succeeded();
+                // One that only waits for OKMS proves nothing about the Kubernetes API.
+                if !matches!(ended.outcome, ReconcileOutcome::Pending) {
+                    run.row.succeeded();
+                }
                 ended.within(refresh).within(run.look_again)
             }
             // Whoever leads now does what is left, and this process starts anew when it leads again.
@@ -338,7 +341,13 @@ impl Run<'_> {
     async fn cannot_tell(&mut self, error: &WriteError) {
         // What was taken back, or is held, is known by that after a restart.
         let lasts = self.previous().is_some_and(Reason::is_withdrawal);
-        if lasts || self.row.failures < 2 || !matches!(error, WriteError::Unavailable(_)) {
+        // Somebody else's write may be in the way once or twice.
+        let told_after = match error {
+            WriteError::Unavailable(_) => 2,
+            WriteError::Conflict => 3,
+            WriteError::Contested { .. } | WriteError::Refused(_) | WriteError::NotLeading => return,
+        };
+        if lasts || self.row.failures < told_after {
             return;
         }
         let reason = if self.was_synced() { Reason::TargetDrifted } else { Reason::Progressing };

@@ -29,21 +29,29 @@ impl Stated for crate::api::OkmsStore {
     type Status = crate::api::StoreStatus;
 }
 
-/// Changes a status from `old` to `new`. The object's uid goes with it, so that an object that was made again under the same name is
-/// not told what its predecessor was.
+/// Changes a status from `old` to `new`; answers the version of the object that has it. The object's uid goes with it, so that an
+/// object that was made again under the same name is not told what its predecessor was. So does `version`, where it is given, the one
+/// that has the old status: a write that was given up, and arrives after a later one, must not take that back.
 pub async fn patch_status<K: Stated>(
     term: &Term,
     api: &Api<K>,
     object: &K,
+    version: Option<&str>,
     old: Option<&K::Status>,
     new: &K::Status,
-) -> Result<(), WriteError> {
-    let Some(name) = &object.meta().name else { return Ok(()) };
+) -> Result<Option<String>, WriteError> {
+    let Some(name) = &object.meta().name else { return Ok(None) };
+    let mut metadata = json!({"uid": object.meta().uid});
+    if let (Some(version), Value::Object(metadata)) = (version, &mut metadata) {
+        metadata.insert("resourceVersion".to_owned(), version.into());
+    }
     let patch = json!({
-        "metadata": {"uid": object.meta().uid},
+        "metadata": metadata,
         "status": with_removals(old.map(to_value), to_value(new)),
     });
-    term.send(api.patch_status(name, &PatchParams::apply(names::FIELD_MANAGER), &Patch::Merge(&patch))).await.map(drop)
+    let params = PatchParams::apply(names::FIELD_MANAGER);
+    let written = term.send(api.patch_status(name, &params, &Patch::Merge(&patch))).await?;
+    Ok(written.meta().resource_version.clone())
 }
 
 fn to_value(status: &impl Serialize) -> Value {

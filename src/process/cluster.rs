@@ -50,18 +50,23 @@ impl Cluster {
             let options = KubeConfigOptions::default();
             Config::from_kubeconfig(&options).await.map_err(|error| Error::NoCluster(error.into()))?
         };
-        Self::new(config, ANSWER)
+        Self::new(config)
     }
 
-    fn new(mut config: Config, answer: Duration) -> Result<Self, Error> {
-        config.connect_timeout = Some(CONNECT);
-        config.default_retry = false;
-        let user_agent = HeaderValue::from_static(concat!("okms-operator/", env!("CARGO_PKG_VERSION")));
-        config.headers.push((USER_AGENT, user_agent));
+    fn new(config: Config) -> Result<Self, Error> {
         let server = address(&config.cluster_url);
-        let builder = ClientBuilder::try_from(config).map_err(|error| Error::NoCluster(error.into()))?;
-        Ok(Self { client: builder.with_layer(&Deadline(answer)).build(), server })
+        Ok(Self { client: client(config, ANSWER)?, server })
     }
+}
+
+/// A client with the manners of the operator: every answer comes within this time or is given up, and nothing is retried.
+pub fn client(mut config: Config, answer: Duration) -> Result<Client, Error> {
+    config.connect_timeout = Some(CONNECT);
+    config.default_retry = false;
+    let user_agent = HeaderValue::from_static(concat!("okms-operator/", env!("CARGO_PKG_VERSION")));
+    config.headers.push((USER_AGENT, user_agent));
+    let builder = ClientBuilder::try_from(config).map_err(|error| Error::NoCluster(error.into()))?;
+    Ok(builder.with_layer(&Deadline(answer)).build())
 }
 
 /// The address alone: a URL may hold a user and a password.
@@ -143,7 +148,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
         tokio::spawn(axum::serve(listener, router).into_future());
-        Cluster::new(Config::new(url), SHORT).unwrap().client
+        super::client(Config::new(url), SHORT).unwrap()
     }
 
     fn endless_body(first: &'static str) -> axum::body::Body {

@@ -13,7 +13,7 @@ mod work;
 use std::sync::OnceLock;
 
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
-use kube::{Api, Client, config::AuthInfo};
+use kube::{Api, Client, Config, config::AuthInfo};
 use serde_json::{Value, json};
 
 use crate::{
@@ -97,10 +97,15 @@ impl Installation {
 
 /// A client of the shared control plane that proves itself with a token.
 async fn client_with(token: String) -> Client {
+    Client::try_from(config_with(token).await).unwrap()
+}
+
+/// What it is made from.
+async fn config_with(token: String) -> Config {
     let cluster = tokio::task::spawn_blocking(cluster::shared).await.unwrap();
     let mut config = config_of(cluster).await;
     config.auth_info = AuthInfo { token: Some(token.into()), ..AuthInfo::default() };
-    Client::try_from(config).unwrap()
+    config
 }
 
 /// An installation of its own for a test: called after its world, in its namespace.
@@ -112,12 +117,17 @@ async fn installed(world: &World, value: &str) -> Installation {
 /// A client for the operators of worlds on the shared control plane: the `ServiceAccount` of an installation for all namespaces, under its
 /// policies.
 pub(crate) async fn operator() -> Client {
+    Client::try_from(operator_config().await).unwrap()
+}
+
+/// What that client is made from.
+pub(crate) async fn operator_config() -> Config {
     static TOKEN: OnceLock<String> = OnceLock::new();
     let make = || {
         kubectl(cluster::shared(), &["create", "namespace", "okms-system"], "").succeeded();
         Installation::make("guarded", "okms-system", ALL_NAMESPACES).token()
     };
-    client_with(tokio::task::spawn_blocking(move || TOKEN.get_or_init(make).clone()).await.unwrap()).await
+    config_with(tokio::task::spawn_blocking(move || TOKEN.get_or_init(make).clone()).await.unwrap()).await
 }
 
 const ALL_NAMESPACES: &str = "watchNamespaces=[]";

@@ -10,7 +10,10 @@ use k8s_openapi::api::core::v1::{ResourceQuota, Secret};
 use kube::{
     Api, Resource, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
-    runtime::watcher::{self, Event, watcher},
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event, watcher},
+    },
 };
 use serde::de::DeserializeOwned;
 use tokio_util::task::AbortOnDropHandle;
@@ -49,7 +52,7 @@ where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     AbortOnDropHandle::new(tokio::spawn(async move {
-        let mut events = std::pin::pin!(watcher(api, watcher::Config::default()));
+        let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
         while let Some(event) = events.next().await {
             // A failed watch starts anew by itself.
             if let Ok(Event::Apply(object) | Event::InitApply(object)) = event {

@@ -68,6 +68,11 @@ impl Operator {
         self.task.await.unwrap().unwrap();
     }
 
+    /// Whether it has not ended by itself.
+    pub(crate) fn is_running(&self) -> bool {
+        !self.task.is_finished()
+    }
+
     /// Ends it as a SIGKILL would: nothing is finished.
     pub(crate) async fn kill(self) {
         self.task.abort();

@@ -70,11 +70,12 @@ pub(super) async fn write(context: &Context, store: &Store, looked: bool) -> Res
     let client = context.client.clone();
     match store {
         Store::Cluster(store) => {
-            patch_status(&context.term, &Api::all(client), &**store, old.as_ref(), &new).await?;
+            patch_status(&context.term, &Api::all(client), &**store, None, old.as_ref(), &new).await?;
         }
         Store::Namespaced(store) => {
             let namespace = store.metadata.namespace.as_deref().unwrap_or_default();
-            patch_status(&context.term, &Api::namespaced(client, namespace), &**store, old.as_ref(), &new).await?;
+            patch_status(&context.term, &Api::namespaced(client, namespace), &**store, None, old.as_ref(), &new)
+                .await?;
         }
     }
     context.stores.with(&name, |row| row.status = Some(new.clone()));

@@ -15,12 +15,17 @@ impl Ledger {
     pub(super) fn evaluate(&self, now: Now, id: &ObjectId) -> Answer {
         let Some(object) = self.objects.get(id) else { return Answer::Pending };
         let stale = self.stale_at(object).is_some_and(|moment| moment <= now.mono);
+        let at_rest = object.open_round().is_none();
         let verdicts: Option<Vec<Finding>> =
             object.wishes.iter().map(|wish| self.finding(now, object, wish, stale)).collect();
         let known = verdicts.and_then(|findings| self.with_values(object, findings));
         match (&self.breaker.health, known) {
             (Health::Down { trouble }, None) => Answer::Down { trouble: trouble.clone(), stale },
             (Health::Down { trouble }, Some(_)) if stale => Answer::Down { trouble: trouble.clone(), stale },
+            // The store is back, but nothing was checked yet: the object hears of it when it was.
+            (_, Some(findings)) if stale && object.was_told_down() && at_rest && !has_trouble(&findings) => {
+                Answer::Pending
+            }
             (_, Some(findings)) => Answer::Known { findings, stale },
             (_, None) => Answer::Pending,
         }
@@ -99,8 +104,6 @@ impl Ledger {
         let wake = match &answer {
             Answer::Pending => false,
             Answer::Known { findings, .. } if object.open_round().is_some() && !has_trouble(findings) => true,
-            // The store is back, but nothing was checked yet: the object hears of it when it was.
-            Answer::Known { findings, stale: true } if !has_trouble(findings) && object.was_told_down() => false,
             _ => object.told != told,
         };
         if wake {

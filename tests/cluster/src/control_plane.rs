@@ -1,4 +1,4 @@
-//! Starts a control plane and waits until it serves.
+//! Starts a control plane and waits until it serves; kills one of its processes and starts it again.
 //!
 //! What ends it is [`crate::supervise`]; where its programs come from is [`crate::binaries`]. Never uses a cluster that
 //! somebody else runs, and never a port that others on the network can reach.
@@ -31,6 +31,9 @@ const POLL: Duration = Duration::from_millis(200);
 /// A free port is found by binding it and letting it go, so another process may be faster. That is rare: few tries do.
 const TRIES: u32 = 3;
 
+/// What a process says that does not get its port.
+const IN_USE: &str = "address already in use";
+
 /// The controllers that tests need: garbage collection and namespace deletion, service accounts with tokens, Deployments
 /// (their objects, no pods run), aggregated roles.
 const CONTROLLERS: &str = "garbage-collector-controller,namespace-controller,serviceaccount-controller,\
@@ -55,16 +58,11 @@ rules:
 /// A running control plane, ended when it is dropped or its owner is gone.
 #[derive(Debug)]
 pub struct ControlPlane {
-    // Ended in this order: the folder last.
-    controller_manager: Process,
-    apiserver: Process,
-    etcd: Process,
-    kubectl: PathBuf,
-    kubeconfig: PathBuf,
-    server_url: String,
-    ca_pem: String,
-    kubeconfig_yaml: String,
-    folder: Folder,
+    // Ended in this order: the folder, which is the site's, last. Absent: killed.
+    controller_manager: Option<Process>,
+    apiserver: Option<Process>,
+    etcd: Option<Process>,
+    site: Site,
 }
 
 /// The processes of a control plane.
@@ -73,6 +71,16 @@ pub enum Component {
     Etcd,
     ApiServer,
     ControllerManager,
+}
+
+impl Component {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::ApiServer => "kube-apiserver",
+            Self::ControllerManager => "kube-controller-manager",
+        }
+    }
 }
 
 impl ControlPlane {
@@ -90,13 +98,22 @@ impl ControlPlane {
         let binaries = Binaries::find()?;
         let mut tries = 1;
         loop {
-            match Starting::new(&binaries, audited)?.finish(&binaries) {
-                Err(error) if tries < TRIES && error.to_string().contains("address already in use") => {
-                    tries += 1;
-                }
+            match Self::at(Site::new(binaries.clone(), audited)?) {
+                Err(error) if tries < TRIES && error.to_string().contains(IN_USE) => tries += 1,
                 outcome => return outcome.context("starting a Kubernetes control plane"),
             }
         }
+    }
+
+    fn at(site: Site) -> Result<Self> {
+        let mut plane = Self { controller_manager: None, apiserver: None, etcd: None, site };
+        // Both at once: the API server waits for etcd by itself, and restarts nothing.
+        plane.launch(Component::Etcd)?;
+        plane.launch(Component::ApiServer)?;
+        plane.wait(Component::ApiServer)?;
+        plane.launch(Component::ControllerManager)?;
+        plane.wait(Component::ControllerManager)?;
+        Ok(plane)
     }
 
     /// The one that a whole process shares, started at the first call and ended with the process.
@@ -109,27 +126,27 @@ impl ControlPlane {
 
     /// A file with the administrator's kubeconfig. It stands alone: keys and certificates are inside.
     pub fn kubeconfig(&self) -> &Path {
-        &self.kubeconfig
+        &self.site.kubeconfig
     }
 
     /// The content of [`ControlPlane::kubeconfig`].
     pub fn kubeconfig_yaml(&self) -> &str {
-        &self.kubeconfig_yaml
+        &self.site.kubeconfig_yaml
     }
 
     /// `https://127.0.0.1:<port>`
     pub fn server_url(&self) -> &str {
-        &self.server_url
+        &self.site.server_url
     }
 
     /// The authority that the API server's certificate is checked with.
     pub fn ca_pem(&self) -> &str {
-        &self.ca_pem
+        &self.site.ca_pem
     }
 
     /// The kubectl of the same version.
     pub fn kubectl(&self) -> PathBuf {
-        self.kubectl.clone()
+        self.site.binaries.kubectl.clone()
     }
 
     /// A command (kubectl, Helm) that talks to this control plane as its administrator.
@@ -138,8 +155,8 @@ impl ControlPlane {
     /// the same port would be taken for this one.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new(program.as_ref());
-        let home = self.folder.path().join("home");
-        command.env("KUBECONFIG", &self.kubeconfig).env("KUBECACHEDIR", home.join("kube"));
+        let home = self.site.file("home");
+        command.env("KUBECONFIG", &self.site.kubeconfig).env("KUBECACHEDIR", home.join("kube"));
         for name in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
             command.env(name, home.join(name));
         }
@@ -149,37 +166,95 @@ impl ControlPlane {
     /// The file of an audited control plane with every request that changes something, one audit event in each line. A request is in it
     /// before it is answered.
     pub fn audit_log(&self) -> PathBuf {
-        self.folder.path().join(AUDIT_LOG)
+        self.site.file(AUDIT_LOG)
     }
 
     /// The file that receives a process's output.
-    pub fn log(&self, of: Component) -> &Path {
-        let process = match of {
-            Component::Etcd => &self.etcd,
-            Component::ApiServer => &self.apiserver,
-            Component::ControllerManager => &self.controller_manager,
+    pub fn log(&self, of: Component) -> PathBuf {
+        self.site.folder.log(of.name())
+    }
+
+    /// Ends a process as SIGKILL does, and returns when it is gone. What it stored stays.
+    pub fn kill(&mut self, component: Component) {
+        drop(self.process(component).take());
+    }
+
+    /// Starts a process that was killed, at the same port and with the same data, and waits until it serves. Blocks.
+    ///
+    /// An API server that runs while etcd is away is waited for with etcd.
+    pub fn revive(&mut self, component: Component) -> Result<()> {
+        let mut tries = 1;
+        let what = || format!("starting {} again", component.name());
+        loop {
+            self.launch(component).with_context(what)?;
+            let serves = match self.wait(component) {
+                Ok(()) if component == Component::Etcd && self.apiserver.is_some() => self.wait(Component::ApiServer),
+                outcome => outcome,
+            };
+            match serves {
+                // Somebody's outgoing connection had the port meanwhile.
+                Err(error) if tries < TRIES && error.to_string().contains(IN_USE) => tries += 1,
+                outcome => return outcome.with_context(what),
+            }
+        }
+    }
+
+    fn process(&mut self, component: Component) -> &mut Option<Process> {
+        match component {
+            Component::Etcd => &mut self.etcd,
+            Component::ApiServer => &mut self.apiserver,
+            Component::ControllerManager => &mut self.controller_manager,
+        }
+    }
+
+    fn launch(&mut self, component: Component) -> Result<()> {
+        let command = match component {
+            Component::Etcd => self.site.etcd(),
+            Component::ApiServer => self.site.apiserver(),
+            Component::ControllerManager => self.site.controller_manager(),
         };
-        process.log()
+        let process = self.site.folder.run(component.name(), &command)?;
+        *self.process(component) = Some(process);
+        Ok(())
+    }
+
+    /// Waits until a process serves, or one of those that run ended, or it is too late.
+    fn wait(&mut self, for_which: Component) -> Result<()> {
+        let deadline = Instant::now() + DEADLINE;
+        let mut running = [&mut self.etcd, &mut self.apiserver, &mut self.controller_manager];
+        loop {
+            running.iter_mut().filter_map(|process| process.as_mut()).try_for_each(Process::check)?;
+            let Err(answer) = self.site.is_ready(for_which)? else { return Ok(()) };
+            if Instant::now() >= deadline {
+                let minutes = DEADLINE.as_secs() / 60;
+                bail!("{} was not ready within {minutes} minutes: {}", for_which.name(), answer.trim());
+            }
+            thread::sleep(POLL);
+        }
     }
 }
 
-/// A control plane whose processes are not all up.
-struct Starting {
+/// Where a control plane is: its folder, with what its processes read, and its ports.
+#[derive(Debug)]
+struct Site {
+    binaries: Binaries,
     folder: Folder,
     ports: Ports,
+    server_url: String,
     ca_pem: String,
+    kubeconfig: PathBuf,
     kubeconfig_yaml: String,
     audited: bool,
-    deadline: Instant,
 }
 
-impl Starting {
+impl Site {
     /// Writes what the processes read.
-    fn new(binaries: &Binaries, audited: bool) -> Result<Self> {
+    fn new(binaries: Binaries, audited: bool) -> Result<Self> {
         let folder = Folder::create("test-cluster-")?;
         let ports = Ports::free()?;
         let pki = Pki::generate().context("making the keys of the control plane")?;
-        let kubeconfig_yaml = kubeconfig(&ports.server_url(), &pki);
+        let server_url = format!("https://127.0.0.1:{}", ports.apiserver);
+        let kubeconfig_yaml = kubeconfig(&server_url, &pki);
         for (name, content) in [
             ("ca.crt", &pki.ca),
             ("server.crt", &pki.server.certificate),
@@ -197,46 +272,25 @@ impl Starting {
                 bail!("{} is not there", binary.display());
             }
         }
-        let deadline = Instant::now() + DEADLINE;
-        Ok(Self { folder, ports, ca_pem: pki.ca, kubeconfig_yaml, audited, deadline })
+        let kubeconfig = folder.path().join("kubeconfig");
+        Ok(Self { binaries, folder, ports, server_url, ca_pem: pki.ca, kubeconfig, kubeconfig_yaml, audited })
     }
 
-    /// Starts the processes and waits for each. (The API server waits for etcd by itself, and restarts nothing.)
-    fn finish(self, binaries: &Binaries) -> Result<ControlPlane> {
-        let mut etcd = self.folder.run("etcd", &self.etcd(binaries))?;
-        let mut apiserver = self.folder.run("kube-apiserver", &self.apiserver(binaries))?;
-        self.wait("the API server", self.ports.apiserver, "/readyz", binaries, &mut [&mut etcd, &mut apiserver])?;
-        let mut manager = self.folder.run("kube-controller-manager", &self.controller_manager(binaries))?;
-        let all = &mut [&mut etcd, &mut apiserver, &mut manager];
-        self.wait("the controller manager", self.ports.controller_manager, "/healthz", binaries, all)?;
-        Ok(ControlPlane {
-            controller_manager: manager,
-            apiserver,
-            etcd,
-            kubectl: binaries.kubectl.clone(),
-            kubeconfig: self.file("kubeconfig"),
-            server_url: self.ports.server_url(),
-            ca_pem: self.ca_pem,
-            kubeconfig_yaml: self.kubeconfig_yaml,
-            folder: self.folder,
-        })
-    }
-
-    fn etcd(&self, binaries: &Binaries) -> Command {
+    fn etcd(&self) -> Command {
         let clients = format!("http://127.0.0.1:{}", self.ports.etcd);
         let peers = format!("http://127.0.0.1:{}", self.ports.etcd_peers);
-        let mut command = Command::new(&binaries.etcd);
+        let mut command = Command::new(&self.binaries.etcd);
         command.arg("--data-dir").arg(self.file("etcd"));
         command.args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients]);
         command.args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers]);
         command.args(["--initial-cluster", &format!("default={peers}")]);
-        // Nobody reads the data after a crash.
+        // Nobody reads the data after a crash of the machine; after one of the process, all that was written is there.
         command.arg("--unsafe-no-fsync");
         command
     }
 
-    fn apiserver(&self, binaries: &Binaries) -> Command {
-        let mut command = Command::new(&binaries.apiserver);
+    fn apiserver(&self) -> Command {
+        let mut command = Command::new(&self.binaries.apiserver);
         command.args(["--etcd-servers", &format!("http://127.0.0.1:{}", self.ports.etcd)]);
         command.args(["--bind-address", "127.0.0.1", "--advertise-address", "127.0.0.1"]);
         command.args(["--secure-port", &self.ports.apiserver.to_string()]);
@@ -257,8 +311,8 @@ impl Starting {
         command
     }
 
-    fn controller_manager(&self, binaries: &Binaries) -> Command {
-        let mut command = Command::new(&binaries.controller_manager);
+    fn controller_manager(&self) -> Command {
+        let mut command = Command::new(&self.binaries.controller_manager);
         command.arg("--kubeconfig").arg(self.file("kubeconfig"));
         command.arg("--service-account-private-key-file").arg(self.file("tokens.key"));
         command.arg("--root-ca-file").arg(self.file("ca.crt"));
@@ -271,35 +325,27 @@ impl Starting {
         command
     }
 
-    /// Waits until a path answers well, or one of the processes ended, or it is too late.
-    fn wait(
-        &self,
-        what: &str,
-        port: u16,
-        path: &str,
-        binaries: &Binaries,
-        processes: &mut [&mut Process],
-    ) -> Result<()> {
+    /// Whether a process answers well; else, what it says.
+    fn is_ready(&self, component: Component) -> Result<Result<(), String>> {
+        let (port, path) = match component {
+            // It listens once it serves.
+            Component::Etcd => (self.ports.etcd, None),
+            Component::ApiServer => (self.ports.apiserver, Some("/readyz")),
+            Component::ControllerManager => (self.ports.controller_manager, Some("/healthz")),
+        };
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let server = format!("https://{address}");
-        let mut answer = "it does not listen".to_owned();
-        while Instant::now() < self.deadline {
-            processes.iter_mut().try_for_each(|process| process.check())?;
-            // Cheaper to ask than a kubectl is to start.
-            if TcpStream::connect_timeout(&address, POLL).is_ok() {
-                let output = Command::new(&binaries.kubectl)
-                    .args(["get", "--raw", path, "--server", &server, "--request-timeout", "5s", "--kubeconfig"])
-                    .arg(self.file("kubeconfig"))
-                    .output()
-                    .context("running kubectl")?;
-                if output.status.success() {
-                    return Ok(());
-                }
-                answer = String::from_utf8_lossy(&output.stderr).into_owned();
-            }
-            thread::sleep(POLL);
+        // Cheaper to ask than a kubectl is to start.
+        if TcpStream::connect_timeout(&address, POLL).is_err() {
+            return Ok(Err("it does not listen".to_owned()));
         }
-        bail!("{what} was not ready within {} minutes: {}", DEADLINE.as_secs() / 60, answer.trim())
+        let Some(path) = path else { return Ok(Ok(())) };
+        let output = Command::new(&self.binaries.kubectl)
+            .args(["get", "--raw", path, "--server", &format!("https://{address}"), "--request-timeout", "5s"])
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .output()
+            .context("running kubectl")?;
+        Ok(if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) })
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -308,6 +354,7 @@ impl Starting {
 }
 
 /// The loopback ports of one control plane.
+#[derive(Debug)]
 struct Ports {
     etcd: u16,
     etcd_peers: u16,
@@ -328,10 +375,6 @@ impl Ports {
             apiserver: port(apiserver)?,
             controller_manager: port(controller_manager)?,
         })
-    }
-
-    fn server_url(&self) -> String {
-        format!("https://127.0.0.1:{}", self.apiserver)
     }
 }
 

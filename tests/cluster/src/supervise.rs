@@ -21,13 +21,13 @@ use anyhow::{Context, Result, bail};
 /// How much of a log is repeated when its process ended early.
 const LINES_OF_A_LOG: usize = 15;
 
-/// Runs `"$@"` with its output in file `$1` until it ends or standard input does.
+/// Runs `"$@"` with its output added to file `$1` until it ends or standard input does.
 ///
 /// Standard output is held and never written to: it is the folder's pipe. SIGKILL, because the data is thrown away.
 const WATCHDOG: &str = r#"
 log=$1; shift
 exec 3<&0
-"$@" </dev/null >"$log" 2>&1 3<&- & process=$!
+"$@" </dev/null >>"$log" 2>&1 3<&- & process=$!
 trap 'kill -9 "$process"' HUP INT TERM
 { read -r _; kill -9 "$process"; } <&3 >/dev/null 2>&1 & owner=$!
 wait "$process"; status=$?
@@ -66,11 +66,16 @@ impl Folder {
         &self.path
     }
 
-    /// Starts a process, its output in the folder as `<name>.log`.
+    /// The file with the output of the processes of this name.
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.path.join(name).with_extension("log")
+    }
+
+    /// Starts a process, its output added to `<name>.log` in the folder.
     ///
     /// Of the command count the program, its arguments, the variables set or removed and the working folder.
     pub fn run(&self, name: &'static str, command: &Command) -> Result<Process> {
-        let log = self.path.join(name).with_extension("log");
+        let log = self.log(name);
         let pipe = self.janitor.stdin.as_ref().context("the folder is being removed")?;
         let pipe = pipe.as_fd().try_clone_to_owned().context("sharing the folder's pipe")?;
         let mut shell = shell(WATCHDOG);

@@ -54,6 +54,25 @@ fn helm_reaches_the_api_server() {
 }
 
 #[test]
+fn what_was_stored_outlives_the_death_of_a_process() {
+    let mut cluster = ControlPlane::start().unwrap();
+    kubectl(&cluster, &["create", "namespace", "first"]);
+
+    cluster.kill(Component::ApiServer);
+    let get = ["get", "namespace", "first", "--request-timeout=10s"];
+    assert!(!cluster.command(cluster.kubectl()).args(get).output().unwrap().status.success());
+    cluster.revive(Component::ApiServer).unwrap();
+    kubectl(&cluster, &["get", "namespace", "first"]);
+
+    kubectl(&cluster, &["create", "namespace", "second"]);
+    cluster.kill(Component::Etcd);
+    let create = ["create", "namespace", "third", "--request-timeout=2s"];
+    assert!(!cluster.command(cluster.kubectl()).args(create).output().unwrap().status.success());
+    cluster.revive(Component::Etcd).unwrap();
+    kubectl(&cluster, &["get", "namespace", "first", "second"]);
+}
+
+#[test]
 fn an_owner_that_panics_leaves_nothing() {
     let (send, folder) = std::sync::mpsc::channel();
     let owner = thread::spawn(move || {

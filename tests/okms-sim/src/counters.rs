@@ -1,8 +1,9 @@
-//! Counters: what clients asked for and what it cost.
+//! Counters and the log: what clients asked for, when, and what it cost.
 //!
 //! Only ever grow, until reset. Nothing in here is a value of a secret; paths are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
 
 use serde::Serialize;
 
@@ -67,6 +68,40 @@ impl Counters {
     pub(crate) fn answer(&mut self, status: u16, has_data: bool) {
         *self.statuses.entry(status).or_default() += 1;
         self.data_reads += u64::from(has_data);
+    }
+}
+
+/// How many arrivals are remembered; the oldest are forgotten first.
+const REMEMBERED: usize = 1 << 16;
+
+/// One request, as it arrived, faults or not.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    pub at: Instant,
+    pub operation: Operation,
+    /// Empty: no path.
+    pub path: String,
+}
+
+/// The last requests, in the order of their arrival.
+#[derive(Default)]
+pub(crate) struct Arrivals(VecDeque<Arrival>);
+
+impl Arrivals {
+    pub(crate) fn add(&mut self, operation: Operation, path: Option<&str>) {
+        if self.0.len() == REMEMBERED {
+            self.0.pop_front();
+        }
+        let path = path.unwrap_or_default().to_owned();
+        self.0.push_back(Arrival { at: Instant::now(), operation, path });
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arrival> {
+        self.0.iter().cloned().collect()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
     }
 }
 

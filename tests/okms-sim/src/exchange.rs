@@ -13,11 +13,11 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
+use loopback::Connection;
 use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::body::Body;
-use crate::connection::Connection;
 use crate::fault::{Canned, Plan, Reset};
 use crate::pki::Subject;
 use crate::switches::{CertificateRefusal, Switches};
@@ -122,7 +122,7 @@ impl Exchange<'_> {
             Asked::Secrets(Ok(call)) => (Some(call.okms_id), call.operation, call.path()),
             Asked::Secrets(Err(_)) => (None, Operation::Unknown, Some(raw_path)),
         };
-        self.world.count(|counters| counters.request(operation, path, &identity));
+        self.world.arrived(operation, path, &identity);
         self.world.faults().take(okms_id, operation, path)
     }
 

@@ -48,7 +48,7 @@ mod wire;
 mod world;
 
 pub use self::admin::Admin;
-pub use self::counters::Counters;
+pub use self::counters::{Arrival, Counters};
 pub use self::domain::{Domain, DomainError, Metadata, ServiceAccount};
 pub use self::fault::{Fault, FaultId, FaultKind};
 pub use self::grants::{Action, Grant, Grants};

@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use loopback::{Port, Server};
 use uuid::Uuid;
 
-use crate::counters::Counters;
+use crate::counters::{Arrival, Counters};
 use crate::domain::Domain;
 use crate::fault::{Fault, FaultId};
 use crate::pki::Authority;
-use crate::server::{Port, Server};
+use crate::server;
 use crate::switches::Switches;
 use crate::tls::ServerConfigs;
 use crate::world::{DomainState, World, locked};
@@ -145,6 +146,11 @@ impl Sim {
         counters
     }
 
+    /// The last requests, in the order of their arrival, since the counters were reset.
+    pub fn arrivals(&self) -> Vec<Arrival> {
+        self.world.arrivals()
+    }
+
     /// Waits until the counters meet a condition. It has no deadline of its own: wrap it in one.
     pub async fn wait_until(&self, mut condition: impl FnMut(&Counters) -> bool) {
         loop {
@@ -162,6 +168,7 @@ impl Sim {
     pub fn reset_counters(&self) {
         let traffic = &self.world.connections.traffic;
         self.world.count(|counters| *counters = Counters::default());
+        self.world.forget_arrivals();
         traffic.bytes_in.store(0, Ordering::Relaxed);
         traffic.bytes_out.store(0, Ordering::Relaxed);
     }
@@ -183,7 +190,7 @@ impl Sim {
     pub async fn restart(&self) -> Result<()> {
         self.stop().await;
         let listener = self.port.listen().with_context(|| format!("listening on {}", self.port.address()))?;
-        let server = Server::start(&self.world, &self.tls, listener);
+        let server = server::start(&self.world, &self.tls, listener);
         *locked(&self.server) = Some(server);
         Ok(())
     }

@@ -11,12 +11,13 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::connection::Connections;
-use crate::counters::Counters;
+use crate::counters::{Arrival, Arrivals, Counters};
 use crate::fault::{Fault, FaultId, FaultKind, Faults, Snapshot};
 use crate::grants::Grants;
 use crate::pki::Authority;
 use crate::store::Store;
 use crate::switches::Switches;
+use crate::wire::Operation;
 
 /// A certificate (by serial), a token (by itself) or a service account (by its client id) that was issued.
 #[derive(Clone)]
@@ -71,6 +72,7 @@ pub(crate) struct World {
     switches: RwLock<Arc<Switches>>,
     faults: Mutex<Faults>,
     counters: Mutex<Counters>,
+    arrivals: Mutex<Arrivals>,
     pub(crate) counted: Notify,
 }
 
@@ -84,6 +86,7 @@ impl World {
             switches: RwLock::new(Arc::new(switches)),
             faults: Mutex::default(),
             counters: Mutex::default(),
+            arrivals: Mutex::default(),
             counted: Notify::new(),
         }
     }
@@ -154,6 +157,20 @@ impl World {
 
     pub(crate) fn counters(&self) -> Counters {
         locked(&self.counters).clone()
+    }
+
+    /// Counts a request, and writes down when it came.
+    pub(crate) fn arrived(&self, operation: Operation, path: Option<&str>, identity: &str) {
+        locked(&self.arrivals).add(operation, path);
+        self.count(|counters| counters.request(operation, path, identity));
+    }
+
+    pub(crate) fn arrivals(&self) -> Vec<Arrival> {
+        locked(&self.arrivals).all()
+    }
+
+    pub(crate) fn forget_arrivals(&self) {
+        locked(&self.arrivals).clear();
     }
 
     /// Changes the counters, and wakes who waits for them.

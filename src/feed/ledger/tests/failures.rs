@@ -93,6 +93,33 @@ fn when_the_probe_fails_too_it_is_the_store_and_nothing_else_is_asked() {
 }
 
 #[test]
+fn an_object_that_asks_before_it_was_checked_again_is_not_told_that_the_store_is_back() {
+    let mut world = World::new();
+    for text in ["db", "other"] {
+        world.put(text);
+    }
+    let held = [world.sync("a", "db"), world.sync("b", "other")];
+    world.faults.insert("*".into(), fault(FaultKind::Unavailable));
+    world.pass(MINUTE * 10);
+    let down = |answer| matches!(answer, Answer::Down { stale: true, .. });
+    assert!(down(world.ask("a", "db", Some(held[0]), Need::Check)));
+    assert!(down(world.ask("b", "other", Some(held[1]), Need::Check)));
+    world.faults.clear();
+    world.wakes.clear();
+    while world.wakes.is_empty() {
+        // Whatever wakes it, its own status for one, it has nothing to say until it was checked.
+        for (name, text, held) in [("a", "db", held[0]), ("b", "other", held[1])] {
+            let answer = world.ask(name, text, Some(held), Need::Check);
+            assert!(!matches!(answer, Answer::Known { stale: true, .. }), "{name} is told that it was not checked");
+        }
+        world.pass(SECOND / 10);
+    }
+    world.pass(MINUTE * 2);
+    assert!(matches!(world.verdict("a", "db", Some(held[0])), Verdict::Active { .. }));
+    assert!(matches!(world.verdict("b", "other", Some(held[1])), Verdict::Active { .. }));
+}
+
+#[test]
 fn a_new_object_hears_of_a_broken_store_at_once() {
     let mut world = World::new();
     world.put("db");

@@ -1,0 +1,84 @@
+//! Whether what the statuses say is so: each that says Ready is held against the Secret that there is.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
+};
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+use okms_operator::api::OkmsSecret;
+use tokio::sync::mpsc::unbounded_channel;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::{
+    kept::watched,
+    world::{World, ready_of},
+};
+
+/// Watches the objects of a world, whose sources hold in `v` the number of their version, for as long as it is kept.
+pub(crate) struct Truth {
+    lies: Arc<Mutex<Vec<String>>>,
+    said: Arc<Mutex<Vec<String>>>,
+    /// The versions are withdrawn, so that what was there may go.
+    withdrawn: Arc<AtomicBool>,
+    _watch: AbortOnDropHandle<()>,
+    _judge: AbortOnDropHandle<()>,
+}
+
+impl Truth {
+    pub(crate) fn of(world: &World) -> Self {
+        let (lies, withdrawn) = (Arc::<Mutex<Vec<String>>>::default(), Arc::new(AtomicBool::new(false)));
+        let (say, mut to_judge) = unbounded_channel();
+        let said = Arc::<Mutex<Vec<String>>>::default();
+        let written = said.clone();
+        let watch = watched(world.objects(), move |object| {
+            let ready = ready_of(&object);
+            written.lock().unwrap().push(format!("{}: {ready:?}", object.name_any()));
+            drop(say.send(object));
+        });
+        let (found, secrets, may_go) = (lies.clone(), world.secrets(), withdrawn.clone());
+        let judge = tokio::spawn(async move {
+            while let Some(object) = to_judge.recv().await {
+                // An API server that is away is looked at when it is back.
+                let Ok(secret) = secrets.get_opt(&object.target_name()).await else { continue };
+                if let Some(lie) = lie(&object, secret.as_ref(), may_go.load(Ordering::SeqCst)) {
+                    found.lock().unwrap().push(format!("{}: {lie}", object.name_any()));
+                }
+            }
+        });
+        Self { lies, said, withdrawn, _watch: watch, _judge: AbortOnDropHandle::new(judge) }
+    }
+
+    pub(crate) fn may_go(&self) {
+        self.withdrawn.store(true, Ordering::SeqCst);
+    }
+
+    /// Everything that was said of an object, in order.
+    pub(crate) fn said_of(&self, name: &str) -> Vec<String> {
+        let said = self.said.lock().unwrap();
+        said.iter().filter(|line| line.starts_with(&format!("{name}: "))).cloned().collect()
+    }
+
+    #[track_caller]
+    pub(crate) fn assert(&self, what: &str) {
+        let lies = self.lies.lock().unwrap();
+        assert!(lies.is_empty(), "{what}: {lies:?}");
+    }
+}
+
+/// What was said before the Secret was read: it may hold something newer, but nothing older.
+fn lie(object: &OkmsSecret, secret: Option<&Secret>, may_go: bool) -> Option<String> {
+    let (status, reason, _) = ready_of(object)?;
+    let version = object.status.as_ref()?.sources.as_ref()?.first()?.version?;
+    let held = secret.and_then(|secret| secret.data.as_ref()?.get("v")).map(|value| String::from_utf8_lossy(&value.0));
+    match (status.as_str(), held) {
+        ("True", None) if may_go => None,
+        ("True", None) => Some(format!("Ready at version {version}, and there is no Secret")),
+        ("True", Some(held)) if held.parse::<i32>().ok()? < version => {
+            Some(format!("Ready at version {version}, and the Secret holds {held}"))
+        }
+        ("False", Some(_)) if reason == "VersionDeactivated" => Some("withdrawn, and the Secret is there".to_owned()),
+        _ => None,
+    }
+}

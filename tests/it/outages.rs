@@ -1,0 +1,244 @@
+//! Outages that last: an hour without OKMS and ten minutes without the API server, with every duration of the operator shortened alike.
+
+use std::time::{Duration, Instant};
+
+use api_proxy::{Fault, Matching, Record, Verb};
+use futures::{StreamExt, future::join_all, stream};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    ResourceExt,
+    api::{ListParams, Patch, PatchParams},
+};
+use okms_operator::controller::{self, health::Health};
+use okms_sim::{Arrival, Fault as OkmsFault, Operation};
+use serde_json::json;
+
+use crate::{
+    kept::Kept,
+    proxied::{ANSWER, Proxied},
+    world::{World, eventually, ready_of},
+};
+
+/// How many objects live through an hour without OKMS.
+const OBJECTS: usize = 120;
+
+/// A minute in production.
+const INTERVAL: Duration = Duration::from_secs(3);
+
+/// A minute in production, and so many of them are an hour.
+const PROBES_APART: Duration = Duration::from_millis(400);
+const PROBES: u64 = 60;
+
+/// What the checks of all objects need, but for a tenth, is three quarters of this.
+const REQUESTS_PER_SECOND: usize = 60;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_hour_without_okms_costs_two_statuses_an_object_and_ends_without_a_rush() {
+    let mut of = Proxied::new("hour").await;
+    of.world.create_store(json!({"limits": {"requestsPerSecond": REQUESTS_PER_SECOND, "concurrentRequests": 8}})).await;
+    let mut config = of.world.config();
+    config.refresh_interval = INTERVAL;
+    config.timing.staleness_floor = INTERVAL * 5;
+    config.timing.backoff_cap = PROBES_APART;
+    of.start(config, Health::default());
+    let names: Vec<String> = (0..OBJECTS).map(|n| format!("o{n}")).collect();
+    stream::iter(&names)
+        .for_each_concurrent(16, async |name| {
+            of.world.domain.put(name, json!({"v": "1"}));
+            of.world.apply(name, json!({"path": name})).await;
+        })
+        .await;
+    all_ready(&of.world, "True", "Synced").await;
+    let before = all_secrets(&of.world).await;
+    assert_eq!(before.len(), OBJECTS);
+    of.proxy.clear_log();
+    of.world.sim.reset_counters();
+
+    let down = of.world.sim.fault(OkmsFault::status(503));
+    all_ready(&of.world, "False", "StoreNotReady").await;
+    eventually("an hour has passed", async || {
+        let probes = of.world.sim.counters().total();
+        if probes >= PROBES { Ok(()) } else { Err(probes) }
+    })
+    .await;
+    let asked = of.world.sim.counters().total();
+    // At first everybody whose turn it was, before it was known that it is the store; then its probe.
+    assert!(asked < PROBES + 30, "OKMS was asked {asked} times while it was down");
+    assert!(all_secrets(&of.world).await == before, "a Secret changed while OKMS was down");
+
+    of.world.sim.clear_fault(down);
+    let back = Instant::now();
+    all_ready(&of.world, "True", "Synced").await;
+    // A whole round of checks later nothing more is to come.
+    of.world.after_checks(OBJECTS as u64).await;
+    assert!(all_secrets(&of.world).await == before, "a Secret changed when OKMS was back");
+    assert_eq!(of.count(&Matching::writes().of("secrets"), |_| true), 0, "a Secret was written");
+    let written = names.iter().map(|name| (of.effects("okmssecrets/status", name), name));
+    let too_often: Vec<_> = written.filter(|(count, _)| *count > 2).collect();
+    assert!(too_often.is_empty(), "statuses written: {too_often:?}");
+    assert_eq!(of.world.sim.counters().data_reads, 0, "data was read again");
+
+    let caught_up = first_checks(&of.world.sim.arrivals(), &names, back);
+    assert_eq!(caught_up.len(), OBJECTS);
+    let tenths = busiest(&caught_up, INTERVAL / 10);
+    let took = caught_up[OBJECTS - 1] - caught_up[0];
+    println!(
+        "caught up with {OBJECTS} in {took:?} of an interval of {INTERVAL:?}, {tenths} of them in its busiest tenth"
+    );
+    assert!(took > INTERVAL * 7 / 10, "all were asked within {took:?}");
+    assert!(tenths < OBJECTS / 4, "{tenths} of {OBJECTS} were asked within a tenth of an interval");
+}
+
+async fn all_ready(world: &World, status: &str, reason: &str) {
+    eventually(&format!("all are Ready={status} {reason}"), async || {
+        let objects = world.objects().list(&ListParams::default()).await.unwrap().items;
+        let is = |(is, why, _): (String, String, String)| is == status && why == reason;
+        let others = objects.iter().filter(|object| !ready_of(object).is_some_and(is)).count();
+        if others == 0 { Ok(()) } else { Err(format!("{others} are not")) }
+    })
+    .await;
+}
+
+async fn all_secrets(world: &World) -> Vec<Secret> {
+    let mut secrets = world.secrets().list(&ListParams::default()).await.unwrap().items;
+    secrets.sort_by_key(ResourceExt::name_any);
+    secrets
+}
+
+/// When each path was first checked after a moment, in order.
+fn first_checks(arrivals: &[Arrival], names: &[String], after: Instant) -> Vec<Instant> {
+    let checks = |name: &str| {
+        let mut checks = arrivals.iter().filter(|arrival| arrival.at >= after && arrival.path == name);
+        checks.find(|arrival| arrival.operation == Operation::GetSecretsMetadata).map(|arrival| arrival.at)
+    };
+    let mut firsts: Vec<_> = names.iter().filter_map(|name| checks(name)).collect();
+    firsts.sort();
+    firsts
+}
+
+/// The most that fall into a window of this length.
+fn busiest(moments: &[Instant], window: Duration) -> usize {
+    let in_window = |from: &Instant| moments.iter().filter(|at| **at >= *from && **at < *from + window).count();
+    moments.iter().map(in_window).max().unwrap_or_default()
+}
+
+/// How long nothing may be served, here.
+const LIVENESS: Duration = Duration::from_secs(10);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_minutes_without_the_api_server_leave_nothing_that_is_done_too_late() {
+    let mut of = Proxied::new("away").await;
+    of.world.create_store(json!({})).await;
+    let config = controller::Config {
+        heartbeat: Duration::from_millis(200),
+        backoff_cap: Duration::from_secs(1),
+        ..of.world.config()
+    };
+    of.start(config, Health::new(LIVENESS));
+    let names = ["kept", "changed", "withdrawn", "back", "edited", "suspended", "retained", "deleted"];
+    join_all(names.map(async |name| {
+        of.world.domain.put(name, json!({"v": "1"}));
+        of.world.apply(name, json!({"path": name})).await;
+        of.world.synced(name, &[("v", "1")]).await;
+    }))
+    .await;
+    let [kept, back, suspended, retained] = [
+        Kept::of(&of.world, "kept").await,
+        Kept::of(&of.world, "back").await,
+        Kept::of(&of.world, "suspended").await,
+        Kept::of(&of.world, "retained").await,
+    ];
+    of.proxy.clear_log();
+
+    of.proxy.stop().await;
+    let (world, domain) = (&of.world, &of.world.domain);
+    domain.put("changed", json!({"v": "2"}));
+    for name in ["withdrawn", "back", "suspended", "retained"] {
+        domain.deactivate(name, 1).unwrap();
+    }
+    // It has seen all that, and tried.
+    some_rounds(&of).await;
+    domain.put("changed", json!({"v": "3"}));
+    domain.activate("back", 1).unwrap();
+    // Others still reach the API server.
+    let edit = Patch::Merge(json!({"stringData": {"v": "theirs"}}));
+    world.secrets().patch("edited", &PatchParams::apply("somebody"), &edit).await.unwrap();
+    spec(world, "suspended", json!({"suspend": true})).await;
+    spec(world, "retained", json!({"withdrawalPolicy": "Retain"})).await;
+    world.delete("deleted").await;
+    some_rounds(&of).await;
+    assert_eq!(of.proxy.records().len(), 0, "something passed");
+
+    // It may write again before it hears what became of its objects.
+    let deaf =
+        of.proxy.fault(Fault::status(503).hitting(Matching::verbs(&[Verb::List, Verb::Watch]).of("okmssecrets")));
+    of.proxy.restart().await.unwrap();
+    world.gone("withdrawn").await;
+    some_rounds(&of).await;
+    of.proxy.clear_fault(deaf);
+    world.synced("changed", &[("v", "3")]).await;
+    world.synced("back", &[("v", "1")]).await;
+    world.synced("edited", &[("v", "1")]).await;
+    world.synced("kept", &[("v", "1")]).await;
+    world.ready("withdrawn", "False", "VersionDeactivated").await;
+    world.gone("withdrawn").await;
+    world.ready("suspended", "Unknown", "Suspended").await;
+    world.ready("retained", "False", "VersionDeactivated").await;
+    some_rounds(&of).await;
+    for kept in [kept, back, suspended, retained] {
+        kept.assert(world, "the API server was away").await;
+    }
+    let expected =
+        [("changed", 1), ("withdrawn", 1), ("edited", 1), ("kept", 0), ("back", 0), ("suspended", 0), ("retained", 0)];
+    for (name, writes) in expected {
+        assert_eq!(of.effects("secrets", name), writes, "writes of Secret {name}");
+    }
+    let statuses = of.count(&Matching::writes().of("okmssecrets/status").named("kept"), Record::took_effect);
+    assert_eq!(statuses, 0, "what was in step all the time");
+    world.domain.put("kept", json!({"v": "2"}));
+    world.synced("kept", &[("v", "2")]).await;
+}
+
+async fn spec(world: &World, name: &str, changes: serde_json::Value) {
+    let patch = Patch::Merge(json!({"spec": changes}));
+    world.objects().patch(name, &PatchParams::default(), &patch).await.unwrap();
+}
+
+/// Lets everything be checked some more times, by an operator that is alive all the while.
+async fn some_rounds(of: &Proxied) {
+    let before = of.world.sim.counters().on("kept");
+    eventually("the checks go on", async || {
+        let operator = of.world.operator.as_ref().unwrap();
+        assert!(operator.is_running(), "the operator has ended");
+        assert!(operator.health.is_live(), "the operator would be restarted");
+        let made = of.world.sim.counters().on("kept") - before;
+        if made >= 5 { Ok(()) } else { Err(made) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_that_arrives_late_takes_nothing_back() {
+    let mut of = Proxied::new("late").await;
+    of.world.create_store(json!({})).await;
+    of.start(of.world.config(), Health::default());
+    let (world, domain) = (&of.world, &of.world.domain);
+    domain.put("db", json!({"v": "1"}));
+    world.apply("db", json!({"path": "db"})).await;
+    world.synced("db", &[("v", "1")]).await;
+
+    let of_status = Matching::verbs(&[Verb::Patch]).of("okmssecrets/status").in_namespace(&world.name);
+    let late = of.proxy.fault(Fault::delay(ANSWER * 3).hitting(of_status).times(1));
+    domain.deactivate("db", 1).unwrap();
+    world.gone("db").await;
+    world.ready("db", "False", "VersionDeactivated").await;
+    domain.activate("db", 1).unwrap();
+    world.synced("db", &[("v", "1")]).await;
+    eventually("what was said first has arrived", async || {
+        let said = of.proxy.log(|log| log.iter().find(|record| record.faults.contains(&late)).cloned());
+        said.ok_or("it was not sent")?.upstream.ok_or("it is on its way")
+    })
+    .await;
+    of.world.after_checks(5).await;
+    world.ready("db", "True", "Synced").await;
+}
