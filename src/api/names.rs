@@ -44,3 +44,8 @@ pub const MANAGED_BY_VALUE: &str = "okms-operator";
 
 /// The name of the store that is used where none is named.
 pub const DEFAULT_STORE: &str = "default";
+
+/// Whether an annotation, or a label, is one of the operator's own.
+pub fn is_ours(name: &str) -> bool {
+    name.split_once('/').is_some_and(|(prefix, _)| prefix == GROUP || prefix.ends_with(".okms-operator.io"))
+}

@@ -18,6 +18,7 @@ use kube::{
 
 use super::{
     Config,
+    claims::Claims,
     health::Health,
     metrics::Metrics,
     named::{Follow, Named, Reference},
@@ -51,6 +52,7 @@ pub(super) struct Sight {
 pub(super) struct ScopeSight {
     pub secrets: reflector::Store<OkmsSecret>,
     pub targets: reflector::Store<TargetMeta>,
+    pub claims: Arc<Claims>,
     pub stores: reflector::Store<OkmsStore>,
 }
 
@@ -104,6 +106,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Queue<K> {
 pub(super) struct Known {
     pub secrets: Queue<OkmsSecret>,
     pub targets: reflector::Store<TargetMeta>,
+    pub claims: Arc<Claims>,
     pub stores: Queue<OkmsStore>,
 }
 
@@ -263,14 +266,21 @@ impl Context {
     /// Targets, but for `except`, that say they belong to an `OkmsSecret` of this name: what a renamed target leaves behind.
     pub fn other_targets(&self, namespace: &str, owner: &Owner, except: &str) -> Vec<String> {
         let Some(known) = self.known(namespace) else { return Vec::new() };
+        let names = |meta: &TargetMeta| {
+            let annotations = meta.annotations();
+            annotations.get(names::OWNER_ANNOTATION) == Some(&owner.name)
+                || annotations.contains_key(&owner.merged_annotation())
+        };
+        let itself = known.targets.get(&ObjectRef::new(except).within(namespace)).is_some_and(|meta| names(&meta));
+        if known.claims.of(namespace, &owner.name) <= u32::from(itself) {
+            return Vec::new();
+        }
         known
             .targets
             .state_filter(|meta| {
-                let annotations = meta.annotations();
                 meta.metadata.namespace.as_deref() == Some(namespace)
                     && meta.metadata.name.as_deref() != Some(except)
-                    && (annotations.get(names::OWNER_ANNOTATION) == Some(&owner.name)
-                        || annotations.contains_key(&owner.merged_annotation()))
+                    && names(meta)
             })
             .iter()
             .map(|meta| meta.name_any())

@@ -239,7 +239,7 @@ impl Run<'_> {
 
     /// How many keys the status says that the target has, if it shows this generation as synced.
     fn told_keys(&self) -> Option<usize> {
-        let status = self.row.status.as_ref().or(self.object.status.as_ref())?;
+        let status = self.row.status.as_deref().or(self.object.status.as_ref())?;
         let synced = self.previous() == Some(Reason::Synced);
         status.target.as_ref().filter(|_| synced).and_then(|target| usize::try_from(target.keys).ok())
     }

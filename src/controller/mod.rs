@@ -6,6 +6,7 @@
 
 mod apply;
 pub mod check;
+mod claims;
 pub mod clock;
 mod config;
 mod context;
@@ -38,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::config::{Config, NamespacedStores};
 use self::{
+    claims::Claims,
     context::{Context, Incumbent, ScopeSight, Sight},
     health::{Health, ReadyHandle},
     metrics::{Metrics, Snapshot},
@@ -170,13 +172,19 @@ impl<'a> Watches<'a> {
         };
         let (secrets, targets) = (Watch::<OkmsSecret>::default(), Watch::default());
         let stores = self.stores::<OkmsStore>(scope.api(self.client.clone()));
-        let sight = ScopeSight { secrets: secrets.store.clone(), targets: targets.store.clone(), stores };
+        let claims = Arc::<Claims>::default();
+        let sight = ScopeSight {
+            secrets: secrets.store.clone(),
+            targets: targets.store.clone(),
+            claims: claims.clone(),
+            stores,
+        };
         let held = self.hold(&secrets, "the watch of OkmsSecrets");
         let (incumbent, client) = (self.incumbent.clone(), self.client.clone());
         self.watching.spawn(watches::secrets(incumbent, client, scope.clone(), secrets, held));
         let held = self.hold(&targets, "the watch of target Secrets");
         let (incumbent, client) = (self.incumbent.clone(), self.client.clone());
-        self.watching.spawn(watches::targets(incumbent, client, scope.clone(), targets, held));
+        self.watching.spawn(watches::targets(incumbent, client, scope.clone(), targets, claims, held));
         (name, sight)
     }
 

@@ -65,10 +65,10 @@ fn source_status(finding: &Finding, held: Option<&Mark>) -> SourceStatus {
 impl Run<'_> {
     /// Writes the status, if it changes, and an event where something begins to fail.
     pub(super) async fn say(&mut self, said: Said) -> Result<(), WriteError> {
-        if self.row.attempted.is_some() && self.row.attempted == self.object.status {
+        if self.row.attempted.is_some() && self.row.attempted.as_deref() == self.object.status.as_ref() {
             self.row.status = self.row.attempted.take();
         }
-        let old = self.row.status.clone().or_else(|| self.object.status.clone());
+        let old = self.row.status.as_deref().or(self.object.status.as_ref()).cloned();
         let new = self.status(old.clone().unwrap_or_default(), &said);
         if old.as_ref() == Some(&new) {
             return Ok(());
@@ -90,13 +90,13 @@ impl Run<'_> {
         new: OkmsSecretStatus,
     ) -> Result<(), WriteError> {
         let api: Api<OkmsSecret> = Api::namespaced(self.context.client.clone(), &self.id.namespace);
-        self.row.attempted = Some(new.clone());
-        let shown = self.row.status.is_none() || self.row.status == self.object.status;
+        self.row.attempted = Some(Box::new(new.clone()));
+        let shown = self.row.status.is_none() || self.row.status.as_deref() == self.object.status.as_ref();
         let version = if shown { &self.object.metadata.resource_version } else { &self.row.status_version };
         match patch_status(&self.context.term, &api, self.object, version.as_deref(), old, &new).await {
             Ok(version) => {
                 self.row.status_version = version;
-                self.row.status = Some(new);
+                self.row.status = Some(Box::new(new));
                 self.row.attempted = None;
                 Ok(())
             }

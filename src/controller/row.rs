@@ -24,10 +24,10 @@ pub(super) struct Row {
     /// A Secret that the watch does not show was there when the target was created.
     pub in_the_way: bool,
     /// The status as it was last written, and the version of the object that has it: the watch may still show an older one.
-    pub status: Option<OkmsSecretStatus>,
+    pub status: Option<Box<OkmsSecretStatus>>,
     pub status_version: Option<String>,
     /// A status whose write was not answered well: if the watch shows it, it was written.
-    pub attempted: Option<OkmsSecretStatus>,
+    pub attempted: Option<Box<OkmsSecretStatus>>,
     /// When the content of the target was changed from here. A status that has to be written again says the same.
     pub changed: Option<Timestamp>,
     /// The same for a write whose answer was lost: if the target is found as it was to be, it was changed then.

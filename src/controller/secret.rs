@@ -74,7 +74,7 @@ pub(super) async fn reconcile(object: Arc<OkmsSecret>, context: &Context) -> End
         Ended::failed(wait)
     } else {
         let generation = object.metadata.generation.unwrap_or(0);
-        if row.status == object.status {
+        if row.status.as_deref() == object.status.as_ref() {
             // The watch has caught up: there is no need to remember it as well.
             row.status = None;
         }
@@ -207,7 +207,7 @@ impl Run<'_> {
 
     /// What the status says of this generation.
     fn ready(&self) -> Option<&meta::v1::Condition> {
-        let status = self.row.status.as_ref().or(self.object.status.as_ref())?;
+        let status = self.row.status.as_deref().or(self.object.status.as_ref())?;
         let ready = condition::find(&status.conditions, condition::kind::READY)?;
         (ready.observed_generation == Some(self.generation)).then_some(ready)
     }

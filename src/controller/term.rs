@@ -95,7 +95,7 @@ fn begin(base: &Base, term: Term, reading: CancellationToken) -> (Arc<Context>, 
     let scopes = base.sight.scopes.iter().map(|(name, sight)| {
         let (secrets, woken_secrets) = Queue::of(&sight.secrets);
         let (stores, woken_stores) = Queue::of(&sight.stores);
-        let known = Known { secrets, targets: sight.targets.clone(), stores };
+        let known = Known { secrets, targets: sight.targets.clone(), claims: sight.claims.clone(), stores };
         ((name.clone(), known), (woken_secrets, woken_stores))
     });
     let (known, scopes): (HashMap<_, _>, Vec<_>) = scopes.unzip();

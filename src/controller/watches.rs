@@ -14,6 +14,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 
 use super::{
+    claims::Claims,
     context::{Context, Incumbent, NamespaceMeta, TargetMeta, object_id},
     health::ReadyHandle,
     store,
@@ -38,7 +39,9 @@ where
         Seen::Gone(store) => store::gone(context, &store.store_name()),
         Seen::Listed => store::sweep(context),
     };
-    watch.follow("stores", watcher(api, Selection::default()), |seen| to(&incumbent, &mut held, seen, tell)).await;
+    watch
+        .follow("stores", watcher(api, Selection::default()), |_| {}, |seen| to(&incumbent, &mut held, seen, tell))
+        .await;
     "the watch of stores"
 }
 
@@ -59,7 +62,9 @@ pub(super) async fn namespaces(
         }
         Seen::Gone(_) | Seen::Listed => {}
     };
-    watch.follow("Namespaces", watcher(api, Selection::default()), |seen| to(&incumbent, &mut held, seen, tell)).await;
+    watch
+        .follow("Namespaces", watcher(api, Selection::default()), |_| {}, |seen| to(&incumbent, &mut held, seen, tell))
+        .await;
     "the watch of Namespaces"
 }
 
@@ -82,7 +87,7 @@ pub(super) async fn secrets(
         // A watch that was interrupted has missed deletions.
         Seen::Listed => sweep(context),
     };
-    watch.follow("OkmsSecrets", events, |seen| to(&incumbent, &mut held, seen, tell)).await;
+    watch.follow("OkmsSecrets", events, slim_secret, |seen| to(&incumbent, &mut held, seen, tell)).await;
     "the watch of OkmsSecrets"
 }
 
@@ -98,6 +103,7 @@ pub(super) async fn targets(
     client: Client,
     scope: Scope,
     watch: Watch<TargetMeta>,
+    claims: Arc<Claims>,
     held: ReadyHandle,
 ) -> &'static str {
     let mut held = Some(held);
@@ -114,8 +120,35 @@ pub(super) async fn targets(
         Seen::Gone(meta) => wake_claimants(context, meta),
         Seen::Listed => {}
     };
-    watch.follow("target Secrets", watcher(api, selection), |seen| to(&incumbent, &mut held, seen, tell)).await;
+    let all = watch.store.clone();
+    let seen = |seen: Seen<'_, TargetMeta>| {
+        claims.see(&seen, &all);
+        to(&incumbent, &mut held, seen, tell);
+    };
+    watch.follow("target Secrets", watcher(api, selection), slim_target, seen).await;
     "the watch of target Secrets"
+}
+
+/// Of an `OkmsSecret` nobody looks at the labels, and what was read from JSON has room to grow that is never used.
+fn slim_secret(object: &mut OkmsSecret) {
+    object.metadata.labels = None;
+    if let Some(status) = &mut object.status {
+        status.conditions.shrink_to_fit();
+        if let Some(sources) = &mut status.sources {
+            sources.shrink_to_fit();
+        }
+    }
+}
+
+/// Of a target only whom it names is looked at; what it was made from is read with the whole.
+fn slim_target(target: &mut TargetMeta) {
+    target.metadata.labels = None;
+    if let Some(annotations) = &mut target.metadata.annotations {
+        annotations.remove(names::SOURCE_ANNOTATION);
+    }
+    if let Some(owners) = &mut target.metadata.owner_references {
+        owners.shrink_to_fit();
+    }
 }
 
 /// Tells whoever leads here of what was seen, and lets go of readiness when all was.

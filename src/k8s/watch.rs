@@ -14,8 +14,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-/// Where kubectl keeps what it last applied to an object.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+use crate::api::names;
 
 /// Where namespaced objects are watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,23 +73,26 @@ where
     K: Resource + Clone + Debug + Send + Sync + 'static,
     K::DynamicType: Hash + Eq + Clone + Default,
 {
-    /// Follows a stream of watch events for ever, telling of each what it means.
+    /// Follows a stream of watch events for ever, telling of each what it means. `slim` takes off what nobody looks at: thousands of
+    /// objects are kept.
     pub async fn follow(
         self,
         what: &'static str,
         events: impl Stream<Item = Result<Event<K>, watcher::Error>> + Send,
+        slim: fn(&mut K),
         mut tell: impl FnMut(Seen<'_, K>) + Send,
     ) {
-        let slim = events.default_backoff().modify(|object| {
-            // Nobody looks at them here, and they are most of an object's size. What kubectl last applied to a Secret may hold its values.
+        let events = events.default_backoff().modify(|object| {
             let meta = object.meta_mut();
             meta.managed_fields = None;
+            // Others' may be large, and what kubectl last applied to a Secret holds its values.
             if let Some(annotations) = &mut meta.annotations {
-                annotations.remove(LAST_APPLIED);
+                annotations.retain(|name, _| names::is_ours(name));
             }
+            slim(object);
         });
         let (store, mut writer) = (self.store, self.writer);
-        let mut stream = std::pin::pin!(slim);
+        let mut stream = std::pin::pin!(events);
         while let Some(event) = stream.next().await {
             let event = match event {
                 Ok(event) => event,
