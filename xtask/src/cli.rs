@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{bench, cluster, codegen, demo, sim, test};
+use crate::{bench, chaos, cluster, codegen, demo, sim, test};
 
 /// The project's own tasks.
 ///
@@ -18,6 +18,7 @@ pub(crate) struct Cli {
 #[derive(Subcommand)]
 enum Task {
     Bench(bench::Args),
+    Chaos(chaos::Args),
     #[command(subcommand)]
     Cluster(cluster::Task),
     Codegen(codegen::Args),
@@ -30,6 +31,7 @@ impl Cli {
     pub(crate) fn run(self) -> Result<()> {
         match self.task {
             Task::Bench(args) => bench::run(&args),
+            Task::Chaos(args) => chaos::run(&args),
             Task::Cluster(task) => task.run(),
             Task::Codegen(args) => codegen::run(&args),
             Task::Demo(args) => demo::run(&args),

@@ -2,6 +2,7 @@
 
 mod bench;
 mod cargo;
+mod chaos;
 mod cli;
 mod cluster;
 mod codegen;

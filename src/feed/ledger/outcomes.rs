@@ -368,7 +368,13 @@ impl Ledger {
             Some(Seen::NoVersion | Seen::VersionNotFound) => true,
             _ => false,
         };
-        entry.slow = if needs_a_person { entry.slow + 1 } else { 0 };
+        // A check that somebody had made before its time does not show that it lasts.
+        let in_turn = entry.due.is_none_or(|due| due <= started);
+        entry.slow = match (needs_a_person, in_turn) {
+            (false, _) => 0,
+            (true, true) => entry.slow + 1,
+            (true, false) => entry.slow.max(1),
+        };
         // Where nothing need be there, nobody is called: it is checked like any other.
         let usual = interval.filter(|_| optional);
         let slow = usual.unwrap_or_else(|| timing.slow(entry.slow, interval));

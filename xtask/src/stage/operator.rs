@@ -102,11 +102,22 @@ impl Operator {
         token: &str,
         mounts: &Path,
     ) -> Result<Self> {
+        let kubeconfig = cluster.kubeconfig_with(token, NAMESPACE).await?;
+        Self::start_with(folder, &kubeconfig, binary, &arguments(cluster, mounts).await?).await
+    }
+
+    /// The same with another way to the cluster.
+    pub(crate) async fn start_with(
+        folder: &Folder,
+        kubeconfig_text: &str,
+        binary: &Path,
+        arguments: &[String],
+    ) -> Result<Self> {
         let kubeconfig = folder.path().join("operator.kubeconfig");
-        fs::write(&kubeconfig, cluster.kubeconfig_with(token, NAMESPACE).await?).context("writing a kubeconfig")?;
+        fs::write(&kubeconfig, kubeconfig_text).context("writing a kubeconfig")?;
         let id_file = folder.path().join("operator.pid");
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", TELL_ID]).arg(&id_file).arg(binary).args(arguments(cluster, mounts).await?);
+        command.args(["-c", TELL_ID]).arg(&id_file).arg(binary).args(arguments);
         command.env("KUBECONFIG", kubeconfig);
         for name in ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"] {
             command.env_remove(name);
@@ -164,7 +175,7 @@ impl Operator {
 }
 
 /// Those of the Deployment, but for what differs outside a pod: where it listens, where the credentials are, which namespace is its own.
-async fn arguments(cluster: &Cluster, mounts: &Path) -> Result<Vec<String>> {
+pub(crate) async fn arguments(cluster: &Cluster, mounts: &Path) -> Result<Vec<String>> {
     let deployment = cluster.get(&format!("deployment {NAME} -n {NAMESPACE}")).await?;
     let deployment = deployment.context("the chart made no Deployment")?;
     let arguments = deployment.pointer("/spec/template/spec/containers/0/args").and_then(Value::as_array);

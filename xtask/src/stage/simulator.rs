@@ -114,7 +114,7 @@ impl Simulator {
     }
 
     pub(crate) async fn calls(&self) -> Result<Calls> {
-        let counters = self.send(self.http.get(format!("{}/counters", self.admin))).await?;
+        let counters = self.get("/counters").await?;
         let rows = counters.get("requests").and_then(Value::as_array).context("the simulator counts no requests")?;
         let all = rows.iter().filter_map(|row| row.get("count")?.as_u64()).sum();
         let count = |name: &str| {
@@ -124,12 +124,34 @@ impl Simulator {
         Ok(Calls { all, with_data: count("dataReads")?, handshakes: count("handshakes")? })
     }
 
-    pub(crate) async fn delete_json(&self, path: &str) -> Result<()> {
-        self.send(self.http.delete(format!("{}{path}", self.admin))).await.map(drop)
+    /// The secret and all its versions are gone; what is written there afterwards begins at version 1.
+    pub(crate) async fn delete(&self, path: &str) -> Result<()> {
+        self.post("/domains/first/secrets/delete", &json!({"path": path})).await.map(drop)
     }
 
+    /// Asks the admin port, whose routes the simulator's documentation lists.
+    pub(crate) async fn get(&self, path: &str) -> Result<Value> {
+        self.send(self.http.get(format!("{}{path}", self.admin))).await
+    }
+
+    /// The same with the method POST.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Value> {
         self.send(self.http.post(format!("{}{path}", self.admin)).json(body)).await
+    }
+
+    /// The same with the method PUT.
+    pub(crate) async fn put_json(&self, path: &str, body: &Value) -> Result<()> {
+        self.send(self.http.put(format!("{}{path}", self.admin)).json(body)).await.map(drop)
+    }
+
+    /// The same with the method PATCH.
+    pub(crate) async fn patch_json(&self, path: &str, body: &Value) -> Result<()> {
+        self.send(self.http.patch(format!("{}{path}", self.admin)).json(body)).await.map(drop)
+    }
+
+    /// The same with the method DELETE.
+    pub(crate) async fn delete_json(&self, path: &str) -> Result<()> {
+        self.send(self.http.delete(format!("{}{path}", self.admin))).await.map(drop)
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Value> {

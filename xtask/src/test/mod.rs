@@ -15,7 +15,7 @@ use anyhow::{Result, bail};
 use clap::builder::PossibleValuesParser;
 use test_cluster::binaries;
 
-use crate::{cargo::cargo, codegen, run::run as run_command};
+use crate::{cargo::cargo, chaos, codegen, run::run as run_command};
 
 /// Runs everything that CI runs, and stops at the first failure.
 ///
@@ -38,12 +38,13 @@ struct Step {
     run: fn() -> Result<()>,
 }
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     Step { name: "fmt", proves: "the code is formatted", run: fmt },
     Step { name: "clippy", proves: "clippy has no complaint", run: clippy },
     Step { name: "codegen", proves: "generated files are what the code generates", run: codegen },
     Step { name: "programs", proves: "etcd, Kubernetes, Helm and kstatus are built", run: programs },
     Step { name: "tests", proves: "unit and integration tests pass", run: tests },
+    Step { name: "chaos", proves: "a short run of noise leaves nothing wrong behind", run: chaos },
     Step { name: "chart", proves: "the Helm chart renders, without a warning", run: chart::run },
     Step { name: "conformance", proves: "OVHcloud's own SDK accepts the simulator", run: conformance::run },
     Step { name: "musl", proves: "the static binary starts in an empty root", run: musl::run },
@@ -71,6 +72,11 @@ fn programs() -> Result<()> {
 
 fn tests() -> Result<()> {
     run_command(cargo().args(["test", "--workspace"]))
+}
+
+/// Always the same noise: what fails here is to be found again.
+fn chaos() -> Result<()> {
+    chaos::run(&chaos::Args::short())
 }
 
 #[expect(clippy::print_stdout, reason = "the list and the summary are what was asked for")]

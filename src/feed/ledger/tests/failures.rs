@@ -211,3 +211,25 @@ fn a_path_that_answered_well_before_and_fails_now_does_not_take_the_store_with_i
         assert_eq!(*world.ledger.health(), Health::Ready);
     }
 }
+
+#[test]
+fn who_asks_in_a_row_does_not_put_the_next_check_off() {
+    let mut world = World::new();
+    world.faults.insert("forbidden".to_owned(), fault(FaultKind::Refused));
+    for path in ["missing", "forbidden"] {
+        for _ in 0..6 {
+            world.pass(Duration::from_millis(100));
+            world.ask(path, path, None, Need::Data);
+            world.run();
+            world.ask(path, path, None, Need::Data);
+            world.ledger.settle(&object(path), &[None]);
+        }
+    }
+    world.faults.clear();
+    world.put("missing");
+    world.put("forbidden");
+    world.wakes.clear();
+    world.pass(40 * SECOND);
+    let woken = |name: &str| world.wakes.iter().any(|id| &*id.name == name);
+    assert!(woken("missing") && woken("forbidden"), "{:?}", world.wakes);
+}
