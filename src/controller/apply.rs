@@ -239,6 +239,11 @@ impl Run<'_> {
         let (targets, term, namespace) = (&self.context.targets, &self.context.term, &self.id.namespace);
         let desired = claim.afresh(desired);
         targets.would_create(term, namespace, &desired).await?;
+        if !term.lasts(REPLACED) {
+            return Err(WriteError::Unavailable(
+                "its Lease is not renewed, and a Secret is not deleted that may not be made again".to_owned(),
+            ));
+        }
         targets.delete(term, namespace, existing).await?;
         let result = targets.create(term, namespace, &desired).await;
         if let Err(WriteError::Refused(_)) = &result {
@@ -418,6 +423,9 @@ impl Run<'_> {
         })
     }
 }
+
+/// How long leadership has to last at least where something is deleted to be made again: longer than both take where the API server works.
+const REPLACED: Duration = Duration::from_secs(5);
 
 /// The first ten, and how many more there are.
 fn first_ten(names: &[String]) -> String {

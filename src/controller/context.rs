@@ -29,7 +29,7 @@ use super::{
 use crate::{
     api::{ClusterOkmsStore, OkmsSecret, OkmsStore, Store, names},
     feed::{Feed, ObjectId},
-    k8s::{ConfigMaps, Events, Targets, Term},
+    k8s::{ConfigMaps, Events, Scope, Targets, Term},
     model::StoreName,
     plan::{Fingerprinter, Owner},
 };
@@ -171,6 +171,17 @@ impl Context {
     pub fn wake(&self, namespace: &str, name: &str) {
         if let Some(known) = self.known(namespace) {
             known.secrets.wake(ObjectRef::new(name).within(namespace));
+        }
+    }
+
+    /// Has every `OkmsSecret` of a scope looked at.
+    pub fn wake_scope(&self, scope: &Scope) {
+        let namespace = match scope {
+            Scope::Cluster => "",
+            Scope::Namespace(namespace) => namespace,
+        };
+        if let Some(known) = self.known(namespace) {
+            known.secrets.wake_all();
         }
     }
 

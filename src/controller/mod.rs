@@ -84,13 +84,13 @@ pub async fn run(
         move || incumbent.context().map_or_else(Snapshot::default, |context| snapshot(&context))
     });
     let base = Base { config: Arc::new(config), client, metrics, health, sight, incumbent };
-    let stop = cancel.child_token();
-    let mut terms = pin!(serve_terms(&base, filled, &stop));
+    let mut terms = pin!(serve_terms(&base, filled, &cancel));
     let result = tokio::select! {
         biased;
         result = &mut terms => result,
         Some(ended) = watching.join_next() => {
-            stop.cancel();
+            // So the drain has an end, as that of a stop has.
+            cancel.cancel();
             terms.await.and(Err(Error(name_of(ended))))
         }
     };

@@ -180,16 +180,16 @@ impl Row {
 
 /// The rows of all objects.
 #[derive(Default)]
-pub(super) struct Rows(Mutex<HashMap<Arc<str>, Row>>);
+pub(super) struct Rows(Mutex<HashMap<Arc<str>, Box<Row>>>);
 
 impl Rows {
     /// Takes a row out for as long as its object is reconciled, which no two tasks do at once. A reconcile that panics loses it, and
     /// the next one starts from what the cluster shows.
-    pub fn take(&self, uid: &str) -> Row {
+    pub fn take(&self, uid: &str) -> Box<Row> {
         self.lock().remove(uid).unwrap_or_default()
     }
 
-    pub fn put(&self, uid: Arc<str>, row: Row) {
+    pub fn put(&self, uid: Arc<str>, row: Box<Row>) {
         self.lock().insert(uid, row);
     }
 
@@ -207,7 +207,7 @@ impl Rows {
         self.lock().len()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Row>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Box<Row>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -298,8 +298,8 @@ mod tests {
     #[test]
     fn rows_of_objects_that_are_gone_are_swept() {
         let rows = Rows::default();
-        rows.put("a".into(), Row::default());
-        rows.put("b".into(), Row::default());
+        rows.put("a".into(), Box::default());
+        rows.put("b".into(), Box::default());
         rows.retain(&["b".into()].into());
         assert_eq!(rows.len(), 1);
     }

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta;
 use kube::runtime::controller::Action;
 
@@ -266,6 +267,7 @@ impl Run<'_> {
         let ask = Ask {
             object: self.id.clone(),
             generation: self.generation,
+            unchanged_for: self.unchanged_for(),
             refresh: self.row.refreshes,
             sources: wishes.collect(),
             need,
@@ -273,6 +275,14 @@ impl Run<'_> {
             lane,
         };
         self.context.feed.ask(&access.name, &access.okms_id, ask).unwrap_or(Answer::Pending)
+    }
+
+    /// How long the object has certainly been as it is, by the API server's clock, which tells whole seconds. Only of a spec that was
+    /// never changed it is known when it was written.
+    fn unchanged_for(&self) -> Duration {
+        let created = self.object.metadata.creation_timestamp.as_ref().filter(|_| self.generation == 1);
+        let age = created.and_then(|created| Duration::try_from(Timestamp::now().duration_since(created.0)).ok());
+        age.unwrap_or_default().saturating_sub(Duration::from_secs(1))
     }
 
     /// The interval in force; absent: only when asked.

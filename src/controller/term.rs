@@ -9,6 +9,7 @@ use std::{
     fmt::Debug,
     panic::AssertUnwindSafe,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use futures::{FutureExt, StreamExt};
@@ -19,7 +20,7 @@ use kube::{
         reflector::ObjectRef,
     },
 };
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::Instrument;
 
@@ -69,19 +70,27 @@ pub(super) async fn serve(base: &Base, term: Term, cancel: &CancellationToken) -
     };
     drop(heartbeat);
     reading.cancel();
+    if let End::Broken(_) = end {
+        // So the drain has an end, as that of a stop has.
+        cancel.cancel();
+    }
     if matches!(end, End::Lost) {
         serving.shutdown().await;
     } else {
         // What is under way ends with its write.
         drain.cancel();
         while serving.join_next().await.is_some() {}
-        context.events.drained().await;
+        // Whoever leads next is worth more than the last words of this one.
+        let _ = timeout(LAST_WORDS, context.events.drained()).await;
     }
     context.feed.drained().await;
     // Last, so that a drain can be watched.
     base.incumbent.set(Weak::new());
     end
 }
+
+/// For events that still wait when a term has ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The wakes of a term, by kind and namespace.
 struct AllWoken {

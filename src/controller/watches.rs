@@ -107,6 +107,7 @@ pub(super) async fn targets(
     held: ReadyHandle,
 ) -> &'static str {
     let mut held = Some(held);
+    let of = scope.clone();
     let selection = Selection::default().labels(&format!("{}={}", names::MANAGED_LABEL, names::MANAGED_VALUE));
     let api: Api<PartialObjectMeta<Secret>> = scope.api(client);
     let tell = |context: &Context, seen: Seen<'_, TargetMeta>| match seen {
@@ -118,7 +119,8 @@ pub(super) async fn targets(
             }
         }
         Seen::Gone(meta) => wake_claimants(context, meta),
-        Seen::Listed => {}
+        // A watch that was interrupted has missed deletions, and of what is gone nothing says any more whom it named.
+        Seen::Listed => context.wake_scope(&of),
     };
     let all = watch.store.clone();
     let seen = |seen: Seen<'_, TargetMeta>| {

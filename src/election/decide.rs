@@ -35,7 +35,7 @@ pub(super) enum Shown {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Known {
     pub shown: Shown,
-    /// The record that was seen last, and since when it has been the same.
+    /// The record that was seen last and was not emptied by hand, and since when it has been the same.
     record: Option<(LeaseSpec, Moment)>,
     /// Nothing is sent before this, but for a release.
     pub rests_until: Moment,
@@ -70,8 +70,8 @@ pub(super) fn contend(me: &Me, known: &Known, now: Moment) -> Contend {
     }
     match &known.shown {
         Shown::Nothing => Contend::Look,
-        Shown::There(lease) if holder(lease).is_none_or(|holder| holder == me.identity) => Contend::Take,
-        // One that somebody deleted is its holder's all the same, until that could have renewed it.
+        Shown::There(lease) if holder(lease) == Some(&me.identity) => Contend::Take,
+        // One that somebody deleted, or emptied, is its holder's all the same, until that has noticed.
         Shown::There(_) | Shown::Absent => match known.held_by_others_until(me) {
             Some(until) if now < until => Contend::Wait(until),
             _ => Contend::Take,
@@ -102,7 +102,8 @@ impl Known {
             return;
         };
         let record = lease.spec.clone().unwrap_or_default();
-        if self.record.as_ref().is_none_or(|(before, _)| *before != record) {
+        let emptied = holder(&lease).is_none() && record.lease_duration_seconds != Some(RELEASED_FOR);
+        if !emptied && self.record.as_ref().is_none_or(|(before, _)| *before != record) {
             self.record = Some((record, now));
         }
         self.shown = Shown::There(Box::new(lease));
@@ -153,12 +154,15 @@ pub(super) fn claim(me: &Me, shown: &Shown, clock: Timestamp) -> Lease {
     lease
 }
 
+/// How long a released Lease says that it is held, in seconds: what tells it from one that somebody emptied.
+const RELEASED_FOR: i32 = 1;
+
 /// The Lease as nobody's. Like client-go: who waits for it anyhow waits no longer than a second.
 pub(super) fn released(lease: &Lease, clock: Timestamp) -> Lease {
     let mut lease = lease.clone();
     let spec = lease.spec.get_or_insert_default();
     spec.holder_identity = Some(String::new());
-    spec.lease_duration_seconds = Some(1);
+    spec.lease_duration_seconds = Some(RELEASED_FOR);
     spec.acquire_time = Some(MicroTime(clock));
     spec.renew_time = Some(MicroTime(clock));
     lease
@@ -249,6 +253,16 @@ mod tests {
         let mut released = saw(Some(record("", 0)), 100);
         released.saw(None, at(105));
         assert_eq!(contend(&me(), &released, at(105)), Contend::Take);
+    }
+
+    #[test]
+    fn an_emptied_lease_is_its_holders_until_that_has_noticed() {
+        let mut known = saw(Some(record("other", 0)), 100);
+        known.saw(Some(record("", 0)), at(105));
+        assert_eq!(contend(&me(), &known, at(105)), Contend::Wait(at(115)));
+        assert_eq!(contend(&me(), &known, at(115)), Contend::Take);
+        known.saw(Some(released(&record("other", 0), Timestamp::UNIX_EPOCH)), at(106));
+        assert_eq!(contend(&me(), &known, at(106)), Contend::Take, "its holder released it");
     }
 
     #[test]

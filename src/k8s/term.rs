@@ -12,6 +12,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::Poll,
+    time::Duration,
 };
 
 use tokio::time::sleep;
@@ -38,6 +39,11 @@ impl Term {
 
     pub fn is_running(&self) -> bool {
         self.until().is_some()
+    }
+
+    /// Whether it runs for so long, if nothing is renewed.
+    pub fn lasts(&self, time: Duration) -> bool {
+        self.until().is_some_and(|until| Moment::now().until(until) > time)
     }
 
     /// Until when it runs, if nothing is renewed; `None` once it has ended.
@@ -112,10 +118,7 @@ impl Drop for Tenure {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        future::{pending, ready},
-        time::Duration,
-    };
+    use std::future::{pending, ready};
 
     use super::*;
 

@@ -112,7 +112,9 @@ async fn lacking(cluster: &Cluster, right: &Right, place: Place<'_>) -> Result<O
     let group = if right.group.is_empty() { String::new() } else { format!(" of {}", right.group) };
     let place = match (place.namespace, right.scope) {
         (Some(namespace), Scope::Lease) => {
-            format!(" in namespace {namespace} (for its leader election, which --leader-elect=false switches off)")
+            format!(
+                " in namespace {namespace} (for its leader election, which --leader-elect=false switches off where only one process runs)"
+            )
         }
         (Some(namespace), _) => format!(" in namespace {namespace}"),
         (None, Scope::Watched) => " in all namespaces".to_owned(),

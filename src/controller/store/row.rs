@@ -44,6 +44,8 @@ pub(super) struct Row {
     /// The uid and generation that the store's objects last heard of.
     pub heard: Option<(String, i64)>,
     pub status: Option<StoreStatus>,
+    /// The version of the store that has it.
+    pub status_version: Option<String>,
     /// The watches over what the store refers to.
     pub watches: HashMap<Reference, Watch>,
     pub metrics: Option<Arc<StoreMetrics>>,

@@ -67,18 +67,28 @@ pub(super) async fn write(context: &Context, store: &Store, looked: bool) -> Res
     if old.as_ref() == Some(&new) {
         return Ok(());
     }
-    let client = context.client.clone();
-    match store {
+    let version = context.stores.with(&name, |row| {
+        let shown = row.status.is_none() || row.status.as_ref() == store.status();
+        if shown { store.metadata().resource_version.clone() } else { row.status_version.clone() }
+    });
+    let (client, version) = (context.client.clone(), version.as_deref());
+    let written = match store {
         Store::Cluster(store) => {
-            patch_status(&context.term, &Api::all(client), &**store, None, old.as_ref(), &new).await?;
+            patch_status(&context.term, &Api::all(client), &**store, version, old.as_ref(), &new).await
         }
         Store::Namespaced(store) => {
             let namespace = store.metadata.namespace.as_deref().unwrap_or_default();
-            patch_status(&context.term, &Api::namespaced(client, namespace), &**store, None, old.as_ref(), &new)
-                .await?;
+            let api = Api::namespaced(client, namespace);
+            patch_status(&context.term, &api, &**store, version, old.as_ref(), &new).await
         }
-    }
-    context.stores.with(&name, |row| row.status = Some(new.clone()));
+    };
+    context.stores.with(&name, |row| match &written {
+        Ok(version) => (row.status, row.status_version) = (Some(new.clone()), version.clone()),
+        // It has another one by now, which the watch will show.
+        Err(WriteError::Conflict) => row.status = None,
+        Err(_) => {}
+    });
+    written?;
     tell(context, store, old.as_ref(), &new);
     Ok(())
 }

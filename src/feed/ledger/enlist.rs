@@ -50,10 +50,12 @@ impl Ledger {
     }
 
     pub(super) fn enlist(&mut self, now: Now, ask: Ask) {
-        let Ask { object: id, generation, refresh, sources, need, interval, lane } = ask;
+        let Ask { object: id, generation, unchanged_for, refresh, sources, need, interval, lane } = ask;
         let known = self.objects.get(&id);
         let refreshed = known.map_or(refresh > 0, |object| object.refresh != refresh);
         let changed = known.is_none_or(|object| object.generation != generation || !object.same_sources(&sources));
+        // Several sources are read together, so that they are of one moment.
+        let (is_new, alone) = (known.is_none(), sources.len() == 1);
         if changed {
             self.remove(&id);
             let round = Round { since: Some(now.mono), data: need == Need::Data, delivered: None };
@@ -69,8 +71,11 @@ impl Ledger {
                 watched: None,
             };
             self.insert(&id, object);
-            if !refreshed && need == Need::Check {
-                self.accept_recent_checks(now, &id);
+            match need {
+                _ if refreshed => {}
+                Need::Check => self.accept_recent_checks(now, &id, Duration::MAX),
+                Need::Data if is_new && alone => self.accept_recent_checks(now, &id, unchanged_for),
+                Need::Data => {}
             }
         } else if let Some(object) = self.objects.get_mut(&id) {
             let before = object.has_target();
@@ -127,15 +132,15 @@ impl Ledger {
     }
 
     /// What somebody changed is checked anew; what merely starts is content with the check that others on the path got, if that is
-    /// not older than it would itself let one become.
-    fn accept_recent_checks(&mut self, now: Now, id: &ObjectId) {
+    /// not older than it would itself let one become, nor than so long.
+    fn accept_recent_checks(&mut self, now: Now, id: &ObjectId, within: Duration) {
         self.shares.divide();
         let floor = self.timing.staleness_floor;
         let Some(object) = self.objects.get(id) else { return };
         let recent = object.interval.unwrap_or(floor).min(floor);
         let recent = recent.max(self.floor_of(object.wishes.iter().map(|wish| &wish.source)));
         if let Some(round) = self.objects.get_mut(id).and_then(|object| object.round.as_mut()) {
-            round.since = now.mono.checked_sub(recent);
+            round.since = now.mono.checked_sub(recent.min(within));
         }
     }
 

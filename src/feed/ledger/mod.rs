@@ -84,6 +84,8 @@ pub struct Ask {
     pub object: ObjectId,
     /// Changes when the spec changes: everything is then checked anew.
     pub generation: i64,
+    /// How long the object has certainly been as it is.
+    pub unchanged_for: Duration,
     /// Changes when somebody asks for a check: the same.
     pub refresh: u32,
     pub sources: Vec<Wish>,

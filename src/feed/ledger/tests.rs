@@ -196,8 +196,19 @@ impl World {
     fn ask_every(&mut self, name: &str, text: &str, held: Option<Mark>, interval: Option<Duration>) -> Answer {
         let sources = vec![Wish { source: Source { path: path(text), pin: None }, held, optional: false }];
         let (object, need) = (object(name), Need::Check);
-        self.ledger
-            .ask(self.now, Ask { object, generation: 1, refresh: 0, sources, need, interval, lane: Lane::Verify })
+        self.ledger.ask(
+            self.now,
+            Ask {
+                object,
+                generation: 1,
+                unchanged_for: Duration::ZERO,
+                refresh: 0,
+                sources,
+                need,
+                interval,
+                lane: Lane::Verify,
+            },
+        )
     }
 
     fn ask_pinned(&mut self, name: &str, text: &str, pin: Option<u32>, held: Option<Mark>, need: Need) -> Answer {
@@ -207,6 +218,7 @@ impl World {
             Ask {
                 object: object(name),
                 generation: 1,
+                unchanged_for: Duration::ZERO,
                 refresh: 0,
                 sources: vec![Wish { source, held, optional: false }],
                 need,
@@ -389,6 +401,7 @@ fn a_request_for_a_check_forgets_nothing_that_is_known() {
     let ask = |refresh| Ask {
         object: object("a"),
         generation: 1,
+        unchanged_for: Duration::ZERO,
         refresh,
         sources: vec![Wish { source: Source { path: path("db"), pin: None }, held: Some(held), optional: false }],
         need: Need::Check,
@@ -488,6 +501,7 @@ fn an_object_without_an_interval_is_checked_only_when_asked() {
     let ask = Ask {
         object: object("a"),
         generation: 1,
+        unchanged_for: Duration::ZERO,
         refresh: 0,
         sources: vec![Wish { source: Source { path: path("db"), pin: None }, held: Some(mark), optional: false }],
         need: Need::Check,

@@ -178,6 +178,7 @@ fn a_path_that_several_read_is_asked_in_the_turn_of_whoever_comes_first() {
     let ask = |object| Ask {
         object,
         generation: 1,
+        unchanged_for: Duration::ZERO,
         refresh: 0,
         sources: vec![wish.clone()],
         need: Need::Data,

@@ -285,6 +285,7 @@ fn timers_do_not_grow_with_the_generations_of_an_object() {
             Ask {
                 object: object("a"),
                 generation,
+                unchanged_for: Duration::ZERO,
                 refresh: 0,
                 sources: vec![Wish {
                     source: Source { path: path("db"), pin: None },

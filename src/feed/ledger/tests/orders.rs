@@ -60,6 +60,7 @@ impl Cluster {
         let ask = Ask {
             object: id.clone(),
             generation: self.generations.get(&n).copied().unwrap_or(0),
+            unchanged_for: Duration::ZERO,
             refresh: 0,
             sources: vec![Wish { source: Source { path: path(text), pin: pin.map(version) }, held, optional: false }],
             need,

@@ -105,7 +105,10 @@ fn one_path_is_left_alone_as_long_as_it_asks_even_if_somebody_wants_it_checked()
     for refresh in 1..10 {
         let sources = vec![Wish { source: Source { path: path("db"), pin: None }, held, optional: false }];
         let (object, need, interval, lane) = (object("db"), Need::Check, Some(MINUTE), Lane::Verify);
-        let answer = world.ledger.ask(world.now, Ask { object, generation: 1, refresh, sources, need, interval, lane });
+        let answer = world.ledger.ask(
+            world.now,
+            Ask { object, generation: 1, unchanged_for: Duration::ZERO, refresh, sources, need, interval, lane },
+        );
         let Answer::Known { findings, .. } = answer else { panic!("it is known why it cannot be checked") };
         assert!(findings[0].verdict.is_trouble());
         world.pass(MINUTE);

@@ -67,6 +67,7 @@ impl Shelf {
         let ask = Ask {
             object: id.clone(),
             generation: 1,
+            unchanged_for: Duration::ZERO,
             refresh: 0,
             sources: sources.iter().map(wish).collect(),
             need: if *done { Need::Check } else { Need::Data },

@@ -32,6 +32,7 @@ fn two_sources_of_one_rendering_are_both_checked_after_the_trigger() {
     let ask = |sources, need| Ask {
         object: object("tls"),
         generation: 1,
+        unchanged_for: Duration::ZERO,
         refresh: 0,
         sources,
         need,
@@ -69,6 +70,7 @@ fn the_others_are_read_without_an_optional_source_which_is_checked_at_its_interv
     let ask = |optional| Ask {
         object: object("a"),
         generation: 1,
+        unchanged_for: Duration::ZERO,
         refresh: 0,
         sources: vec![
             Wish { source: Source { path: path("db"), pin: None }, held: None, optional: false },
@@ -142,4 +144,37 @@ fn what_is_new_and_may_not_be_read_is_told_so() {
     world.faults.clear();
     world.pass(MINUTE * 11);
     assert!(matches!(world.verdict("b", "second", None), Verdict::Active { value: Some(_), .. }));
+}
+
+#[test]
+fn who_was_there_before_the_last_check_reads_without_another_one() {
+    let mut world = World::new();
+    world.put("db");
+    world.sync("a", "db");
+    world.now.mono += SECOND * 5;
+    let ask = |name: &str, unchanged_for| Ask {
+        object: object(name),
+        generation: 1,
+        unchanged_for,
+        refresh: 0,
+        sources: vec![Wish { source: Source { path: path("db"), pin: None }, held: None, optional: false }],
+        need: Need::Data,
+        interval: Some(MINUTE),
+        lane: Lane::Change,
+    };
+    let mut calls_of = |name: &str, unchanged_for| {
+        world.ledger.ask(world.now, ask(name, unchanged_for));
+        world.run();
+        let mark = world.mark("db", 1);
+        world.ledger.ask(world.now, ask(name, unchanged_for));
+        world.ledger.settle(&object(name), &[Some(mark)]);
+        std::mem::take(&mut world.calls)
+    };
+    let read = Call::Data(path("db"), Some(version(1)));
+    assert_eq!(calls_of("old", SECOND * 10), [read.clone()]);
+    assert_eq!(
+        calls_of("new", SECOND),
+        [Call::Metadata(path("db")), read],
+        "it may be there because of what came since"
+    );
 }

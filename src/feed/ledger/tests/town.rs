@@ -129,7 +129,16 @@ impl Town {
         let held = Some(self.secret(&source.path).mark);
         let sources = vec![Wish { source, held, optional: false }];
         let (object, need, lane) = (id_of(text), Need::Check, Lane::Verify);
-        let ask = Ask { object: object.clone(), generation: 1, refresh: 0, sources, need, interval, lane };
+        let ask = Ask {
+            object: object.clone(),
+            generation: 1,
+            unchanged_for: Duration::ZERO,
+            refresh: 0,
+            sources,
+            need,
+            interval,
+            lane,
+        };
         self.ledger.ask(self.now, ask.clone());
         self.asks.insert(object, ask);
     }
@@ -150,7 +159,16 @@ impl Town {
         self.secret(&source.path);
         let sources = vec![Wish { source, held, optional: false }];
         let object = id_of(text);
-        let ask = Ask { object: object.clone(), generation: 1, refresh: 0, sources, need, interval, lane };
+        let ask = Ask {
+            object: object.clone(),
+            generation: 1,
+            unchanged_for: Duration::ZERO,
+            refresh: 0,
+            sources,
+            need,
+            interval,
+            lane,
+        };
         self.ledger.ask(self.now, ask.clone());
         self.asks.insert(object, ask);
     }
