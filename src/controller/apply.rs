@@ -354,12 +354,15 @@ impl Run<'_> {
         reason: Reason,
         message: String,
     ) -> Result<Option<Duration>, WriteError> {
+        if found.secret.is_some() {
+            // Before the budget, which what is not done is not to use up.
+            self.still_in_force(access).await?;
+        }
         if !self.may_withdraw(access) {
             self.held(access, found, findings).await?;
             return Ok(None);
         }
         if let Some(secret) = &found.secret {
-            self.still_in_force(access).await?;
             match self.take_away(claim, secret).await {
                 Ok(()) => {}
                 Err(WriteError::Refused(words)) => {

@@ -32,10 +32,14 @@ impl Claims {
             Seen::Gone(meta) => self.count(meta, -1),
             // A watch that was interrupted has missed deletions.
             Seen::Listed => {
-                self.counts().clear();
+                let mut counts = HashMap::new();
                 for meta in all.state() {
-                    self.count(&meta, 1);
+                    let namespace = meta.namespace().unwrap_or_default();
+                    for name in plan::claimants(&meta.metadata) {
+                        *counts.entry(self.key(&namespace, &name)).or_default() += 1;
+                    }
                 }
+                *self.counts() = counts;
             }
         }
     }

@@ -1,13 +1,18 @@
 //! What people do to a target, for each policy, while OKMS answers and while it does not: what is ours is made as it was, what is not
 //! ours any more is named, and until then nobody is told that all is well.
 
+use std::time::Duration;
+
+use api_proxy::{Fault, Matching, Verb};
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{ResourceExt, api::DeleteParams};
+use okms_operator::controller::{Config, health::Health};
 use serde_json::{Value, json};
 
 use crate::{
     bad_input::fails,
+    proxied::Proxied,
     targets::{allow, create, edit},
     world::{World, eventually, holds},
 };
@@ -229,4 +234,30 @@ async fn what_is_done_to_a_target_during_an_outage_is_told_and_undone_after_it()
     }
     world.sim.restart().await.unwrap();
     are_mended(&world).await;
+}
+
+/// A list that starts anew shows what there is, and says nothing of what has gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_deleted_while_only_its_watch_was_away_is_made_again() {
+    let mut of = Proxied::new("unseen").await;
+    of.world.create_store(json!({})).await;
+    // Long, so that no check finds it.
+    of.start(Config { refresh_interval: Duration::from_mins(10), ..of.world.config() }, Health::default());
+    of.world.domain.put("db", json!({"v": "1"}));
+    of.world.apply("db", json!({"path": "db"})).await;
+    let before = of.world.synced("db", &[("v", "1")]).await;
+
+    let watch = Matching::verbs(&[Verb::List, Verb::Watch]).of("secrets");
+    let gone = of.proxy.fault(Fault::status(410).hitting(watch.clone()));
+    of.proxy.cut_watches(&watch);
+    of.proxy.clear_log();
+    of.world.secrets().delete("db", &DeleteParams::default()).await.unwrap();
+    of.proxy.wait_until(|records| records.iter().filter(|record| record.is(&watch)).count() >= 2).await;
+    of.proxy.clear_fault(gone);
+    eventually("it is there again", async || match of.world.secret("db").await {
+        Some(secret) if secret.metadata.uid != before.metadata.uid => Ok(()),
+        other => Err(other.map(|secret| secret.metadata.uid)),
+    })
+    .await;
+    of.world.synced("db", &[("v", "1")]).await;
 }

@@ -287,8 +287,13 @@ impl Ledger {
     /// of it as metadata would. Not before the metadata of some path was asked for, since a new credential is proven by that.
     fn mode_of(&self, source: &Source, entry: &Entry) -> Mode {
         let is_new = source.pin.is_none() && entry.checked.is_none() && entry.problem.is_none();
-        let awaited = || entry.users.iter().filter_map(|id| self.objects.get(id)?.open_round()).any(|round| round.data);
-        let asks_metadata = || self.flights.values().any(|flight| matches!(flight.purpose, Purpose::Check(_)));
+        // For who reads several, all are checked first: nothing is read while something beside it cannot be.
+        let awaited = || {
+            let mut objects = entry.users.iter().filter_map(|id| self.objects.get(id));
+            objects.any(|object| object.wishes.len() == 1 && object.open_round().is_some_and(|round| round.data))
+        };
+        let asks_metadata =
+            || self.flights.values().any(|flight| !flight.data && matches!(flight.purpose, Purpose::Check(_)));
         let at_once = is_new
             && awaited()
             && self.held_of(source).next().is_none()

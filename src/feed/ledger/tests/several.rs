@@ -171,10 +171,34 @@ fn who_was_there_before_the_last_check_reads_without_another_one() {
         std::mem::take(&mut world.calls)
     };
     let read = Call::Data(path("db"), Some(version(1)));
-    assert_eq!(calls_of("old", SECOND * 10), [read.clone()]);
+    assert_eq!(calls_of("old", SECOND * 10), std::slice::from_ref(&read));
     assert_eq!(
         calls_of("new", SECOND),
         [Call::Metadata(path("db")), read],
         "it may be there because of what came since"
     );
+}
+
+#[test]
+fn of_several_that_are_new_none_is_read_before_all_are_checked() {
+    let mut world = World::new();
+    for text in ["first", "crt", "key"] {
+        world.put(text);
+    }
+    world.sync("a", "first");
+    let wish = |text| Wish { source: Source { path: path(text), pin: None }, held: None, optional: false };
+    let ask = Ask {
+        object: object("tls"),
+        generation: 1,
+        unchanged_for: Duration::ZERO,
+        refresh: 0,
+        sources: vec![wish("crt"), wish("key")],
+        need: Need::Data,
+        interval: Some(MINUTE),
+        lane: Lane::Change,
+    };
+    world.ledger.ask(world.now, ask);
+    world.run();
+    let kinds: Vec<bool> = world.calls.iter().map(|call| matches!(call, Call::Metadata(_))).collect();
+    assert_eq!(kinds[..2], [true, true], "{:?}", world.calls);
 }
