@@ -317,7 +317,9 @@ async fn a_standby_is_ready_and_asks_okms_nothing() {
     assert_eq!(scene.world.sim.counters().total(), 0);
     assert_eq!(scene.audit().written_by(&replica.credential), Vec::<String>::new());
 
-    lease.spec.as_mut().unwrap().holder_identity = Some(String::new());
+    // As a holder releases it: one that was merely emptied is its holder's for another hour.
+    let spec = lease.spec.as_mut().unwrap();
+    (spec.holder_identity, spec.lease_duration_seconds) = (Some(String::new()), Some(1));
     leases.replace(&scene.name, &PostParams::default(), &lease).await.unwrap();
     scene.led_by(&replica).await;
     scene.synced(1).await;
