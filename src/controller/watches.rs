@@ -144,6 +144,7 @@ fn slim_secret(object: &mut OkmsSecret) {
 
 /// Of a target only whom it names is looked at; what it was made from is read with the whole.
 fn slim_target(target: &mut TargetMeta) {
+    target.types = None;
     target.metadata.labels = None;
     if let Some(annotations) = &mut target.metadata.annotations {
         annotations.remove(names::SOURCE_ANNOTATION);
