@@ -35,7 +35,7 @@ pub(super) struct Breaker {
     proposed: u64,
     /// The number of the credential in use; 0 while there is none.
     in_use: u64,
-    /// The path whose metadata was last told.
+    /// The path whose metadata was last told, by itself or in the list.
     last_good: Option<Path>,
     /// When OKMS last answered well.
     last_answer: Option<Instant>,
@@ -151,6 +151,11 @@ impl Breaker {
         self.heard(now);
     }
 
+    /// The list told the metadata of this path: who may see it there may ask for it.
+    pub fn listed(&mut self, path: &Path) {
+        self.last_good = Some(path.clone());
+    }
+
     /// OKMS answered well.
     pub fn heard(&mut self, now: Now) {
         self.last_answer = Some(now.mono);
@@ -167,6 +172,11 @@ impl Breaker {
             self.last_good = None;
         }
         self.suspects.push(suspect);
+        self.doubt(now);
+    }
+
+    /// Something failed that may be the store's: the probe is to tell.
+    pub fn doubt(&mut self, now: Now) {
         if let Some(probe) = &mut self.current
             && !probe.under_way
         {

@@ -2,8 +2,9 @@
 //!
 //! A page proves one thing only: that a source without a pin is as its last check by path showed it. It shows no other version than
 //! the current one, times in whole seconds, and only what the identity may see; so it never proves that anything is gone, never
-//! brings a mark, and what it does not show unchanged is checked by path at once. When walks are made is decided in
-//! [`super::walks`].
+//! brings a mark, and what it does not show unchanged is checked by path at once. A list may lag, or not move at all, so that what it
+//! does show is audited: checked by path all the same, now and then. When walks are made is decided
+//! in [`super::walks`].
 
 use std::{
     sync::Arc,
@@ -16,9 +17,10 @@ use super::{
     Call, Checks, Fault, FaultKind, Ledger, Now, Outcome, Purpose,
     budget::{Purse, Wants},
     entry::{Entry, Mode, Seen},
-    walks::{After, BEGIN, ByPath, Plan, STAY, Tally},
+    timing::phase,
+    walks::{After, BEGIN, ByPath, Plan, STAY, Tally, count},
 };
-use crate::model::{Listed, Mark, Source};
+use crate::model::{Facts, Listed, Mark, Source};
 
 /// On whose behalf pages are asked for. No namespace is called so.
 const NOBODY: &str = "";
@@ -42,7 +44,10 @@ impl Ledger {
         if let Some(pages) = self.walks.considers(now.mono) {
             let tally = self.tally(|source, entry| self.is_provable(source, entry));
             match Plan::of(&tally, pages, self.shares.rate(), BEGIN) {
-                Some(plan) => self.walks.begin(now.mono, plan),
+                Some(plan) => {
+                    self.pace_audits(&tally);
+                    self.walks.begin(now.mono, plan);
+                }
                 None => self.walks.stay_by_path(),
             }
         }
@@ -86,14 +91,14 @@ impl Ledger {
         }
     }
 
-    /// A list that cannot be had is no fault of the store: the checks by path, which go on, will tell if it is more. What concerns every
-    /// request is the store's all the same.
+    /// A list that cannot be had is no fault of the store: the checks by path, which go on, will tell if it is more. Where it may well
+    /// concern every request, the probe tells first.
     fn page_failed(&mut self, now: Now, fault: &Fault) {
         let asked = self.timing.asked_for(fault.retry_after);
         match fault.kind {
             FaultKind::RateLimited | FaultKind::Tls => {
                 self.give_up_walks(now, ByPath::Failing, asked);
-                self.store_failed(now, fault);
+                self.breaker.doubt(now);
             }
             FaultKind::Unavailable => self.give_up_walks(now, ByPath::Failing, asked),
             FaultKind::Refused | FaultKind::NotFound | FaultKind::TooLarge | FaultKind::Unexpected => {
@@ -113,15 +118,64 @@ impl Ledger {
         }
         // A check by path that is under way, or began later, tells more. But the next one can be a walk.
         let fresher = entry.busy || entry.checked.is_some_and(|checked| checked >= started);
+        let audit_every = self.audit_every();
         if let Some(entry) = self.entries.get_mut(&source)
             && !std::mem::replace(&mut entry.listed, true)
         {
+            entry.audit = now.mono.checked_add(phase(audit_every));
             self.charge(&source, false);
         }
         if !fresher {
+            self.breaker.listed(&source.path);
             // The page may have been made at any moment since it was asked for.
             self.seen(now, &source, started);
+            if self.entries.get(&source).is_some_and(|entry| entry.is_to_be_audited(now.mono)) {
+                self.requeue(now, &source);
+            }
         }
+    }
+
+    /// How often what the list shows unchanged is checked by path.
+    pub(super) fn audit_every(&self) -> Duration {
+        self.walks.audit_every.max(self.timing.audit_every)
+    }
+
+    /// Audits get a fifth of what is routine, as walks do. Answers how many there are in a second.
+    fn pace_audits(&mut self, tally: &Tally) -> f64 {
+        let audited = count(tally.intervals.values().sum());
+        let least = Duration::try_from_secs_f64(audited / (self.shares.rate() / 5.0));
+        self.walks.audit_every = least.unwrap_or_default();
+        audited / self.audit_every().as_secs_f64()
+    }
+
+    /// A check by path brought something else than the list shows, which it ought to have shown when it was last believed: such a list
+    /// is not followed for a while.
+    pub(super) fn distrust_list(&mut self, now: Now) {
+        let rest = self.timing.audit_every;
+        self.give_up_walks(now, ByPath::Unsuitable, Some(rest));
+    }
+
+    /// Whether what a check by path brings for a source was so long before a page was asked for that showed it unchanged.
+    pub(super) fn is_list_belied(&self, now: Now, source: &Source, seen: Option<&Seen>, facts: &Facts) -> bool {
+        let Some((entry, seen)) = self.entries.get(source).zip(seen) else { return false };
+        let since = match (seen, &entry.seen) {
+            (Seen::Active { mark, .. }, Some(Seen::Active { mark: known, .. })) if !mark.is_same_as(known) => {
+                mark.created_at
+            }
+            (Seen::Withdrawn { mark, .. }, Some(Seen::Active { .. })) => {
+                let version = facts.versions.as_ref().and_then(|versions| versions.get(&mark.version));
+                version.and_then(|facts| facts.deletion_time)
+            }
+            _ => None,
+        };
+        let shown = entry.checked.filter(|_| entry.listed).and_then(|checked| wall_of(now, checked));
+        // By so much the two clocks may differ.
+        let (Some(since), Some(shown), Ok(apart)) =
+            (since, shown, SignedDuration::try_from(self.timing.list_after / 2))
+        else {
+            return false;
+        };
+        shown.duration_since(since) > apart
     }
 
     /// The list did not show that a source is unchanged.
@@ -154,7 +208,8 @@ impl Ledger {
             return;
         };
         self.walks.go_on(plan, started);
-        self.shares.reserve(plan.cost());
+        let audits = self.pace_audits(&tally);
+        self.shares.reserve(plan.cost() + audits);
         self.charge_listed();
     }
 
@@ -190,11 +245,11 @@ impl Ledger {
     }
 
     /// Whether a source that fell due is left to the list. If the walk does not show it, or does not come, it is checked by path then.
-    pub(super) fn is_left_to_walk(&mut self, source: &Source) -> bool {
+    pub(super) fn is_left_to_walk(&mut self, now: Now, source: &Source) -> bool {
         let Some(entry) = self.entries.get(source) else { return false };
         let awaited =
             entry.users.iter().filter_map(|id| self.objects.get(id)).any(|object| object.open_round().is_some());
-        if awaited || !self.is_provable(source, entry) {
+        if awaited || entry.is_to_be_audited(now.mono) || !self.is_provable(source, entry) {
             return false;
         }
         let covered = self.is_covered(entry);
@@ -215,6 +270,8 @@ impl Ledger {
         source.pin.is_none()
             && entry.mode == Mode::Metadata
             && entry.settled
+            // Otherwise its checks by path go on as they are.
+            && entry.shortest_interval().is_none_or(|interval| interval < self.timing.audit_every)
             && entry.problem.is_none()
             && entry.disagreed == 0
             && alone()
@@ -233,6 +290,11 @@ impl Ledger {
         }
         tally
     }
+}
+
+/// What the other clock showed at a moment that is past.
+pub(super) fn wall_of(now: Now, moment: Instant) -> Option<Timestamp> {
+    now.wall.checked_sub(now.mono.saturating_duration_since(moment)).ok()
 }
 
 /// Whether a list shows a source as it was last seen.

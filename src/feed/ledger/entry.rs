@@ -32,6 +32,8 @@ pub(super) struct Entry {
     pub settled: bool,
     /// The last walk of the list showed this unchanged.
     pub listed: bool,
+    /// While walks show this unchanged, it is checked by path at this moment all the same.
+    pub audit: Option<Instant>,
     /// When the last good check began.
     pub checked: Option<Instant>,
     pub problem: Option<Problem>,
@@ -44,6 +46,8 @@ pub(super) struct Entry {
     pub awaited_by: Option<ObjectId>,
     pub mode: Mode,
     pub due: Option<Instant>,
+    /// The floor that the next check was scheduled by.
+    pub floor: Duration,
     /// A request for this source is under way.
     pub busy: bool,
     /// How often in a row the answer was one that needs a person.
@@ -155,6 +159,11 @@ impl Entry {
 
     pub fn is_due(&self, now: Instant) -> bool {
         self.due.is_some_and(|due| due <= now)
+    }
+
+    /// Whether it is time to check by path what the list shows unchanged.
+    pub fn is_to_be_audited(&self, now: Instant) -> bool {
+        self.listed && self.audit.is_some_and(|audit| audit <= now)
     }
 
     /// Whether the next check waits for something else than the interval.

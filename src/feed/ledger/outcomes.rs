@@ -1,11 +1,11 @@
 //! What comes back: answers and failures of requests, and what each means for its source, for the store and for who waits.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{
     Call, Fault, FaultKind, Ledger, Now, ObjectId, Outcome, Purpose, Request,
     breaker::{Breaker, Health, Probed, Suspect},
-    bulk::is_settled,
+    bulk::{is_settled, wall_of},
     entry::{Entry, Mode, Seen, withdrawn_among},
     timing::phase,
 };
@@ -279,6 +279,8 @@ impl Ledger {
     fn take_facts(&mut self, now: Now, source: &Source, started: Instant, facts: &Facts) {
         let held: Vec<Mark> = self.held_of(source).collect();
         let seen = Seen::of_facts(source, facts, now.wall);
+        let belied = seen.as_ref().is_ok_and(|seen| self.is_list_belied(now, source, seen.as_ref(), facts));
+        let audit_every = self.audit_every();
         let Some(entry) = self.entries.get_mut(source) else { return };
         match seen {
             Err(message) => self.failed(now, source, started, &unexpected(message), false),
@@ -294,10 +296,14 @@ impl Ledger {
                 let others = held.into_iter().filter(|held| seen.mark().is_none_or(|mark| !mark.is_same_as(held)));
                 entry.withdrawn = withdrawn_among(others, facts, now.wall);
                 entry.current = facts.current;
-                let began = now.wall.checked_sub(now.mono.saturating_duration_since(started)).ok();
+                let began = wall_of(now, started);
                 entry.settled = seen.mark().is_some_and(|mark| is_settled(mark, began, self.timing.list_after));
+                entry.audit = started.checked_add(audit_every);
                 entry.take(seen);
                 self.seen(now, source, started);
+                if belied {
+                    self.distrust_list(now);
+                }
             }
         }
     }
@@ -351,12 +357,14 @@ impl Ledger {
     /// A check ended well: everybody who reads this source hears of what changed for them.
     pub(super) fn seen(&mut self, now: Now, source: &Source, started: Instant) {
         let interval = self.interval_of(source);
+        let floor = self.entries.get(source).map_or(Duration::ZERO, |entry| self.floor_of_entry(entry));
         let evidence = self.held_of(source).next().is_some();
         let optional = self.is_optional(source);
         let timing = self.timing.clone();
         let Some(entry) = self.entries.get_mut(source) else { return };
         let first = entry.checked.is_none();
         entry.checked = Some(started);
+        let hastened = std::mem::replace(&mut entry.floor, floor) > floor;
         if entry.problem.as_ref().is_some_and(|problem| !problem.of_read) {
             entry.problem = None;
         }
@@ -382,6 +390,9 @@ impl Ledger {
         let confirm = if evidence { timing.confirm_after } else { slow };
         let due = entry.next_due(started, interval, slow, confirm);
         self.schedule(source, due);
+        if hastened {
+            self.rearm_users(now, source);
+        }
         self.review_users(now, source, started);
         self.release(source);
     }

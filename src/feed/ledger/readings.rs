@@ -71,10 +71,24 @@ impl Ledger {
     /// When the object may not be believed any more, unless it is checked before.
     pub(super) fn stale_at(&self, object: &Object) -> Option<Instant> {
         let bound = self.staleness_bound(object)?;
-        let checks = object.wishes.iter().filter_map(|wish| self.entries.get(&wish.source)).map(|entry| entry.checked);
+        let entries = object.wishes.iter().filter_map(|wish| self.entries.get(&wish.source));
+        // Where floors have fallen since, the next check comes as late as it was scheduled.
+        let checks = entries.map(|entry| (entry.checked, bound.max(entry.floor * 3)));
         // Good checks do not help while what they showed cannot be read.
-        let unread = object.open_round().filter(|round| round.data).map(|round| round.since);
-        checks.chain(unread).map(|moment| moment.map_or(object.enlisted, |at| at.max(object.enlisted)) + bound).min()
+        let unread = object.open_round().filter(|round| round.data).map(|round| (round.since, bound));
+        let believed = |(moment, bound): (Option<Instant>, Duration)| {
+            moment.map_or(object.enlisted, |at| at.max(object.enlisted)) + bound
+        };
+        checks.chain(unread).map(believed).min()
+    }
+
+    /// Watches for the users of a source becoming stale, which may be sooner than before.
+    pub(super) fn rearm_users(&mut self, now: Now, source: &Source) {
+        let users: Vec<ObjectId> =
+            self.entries.get(source).into_iter().flat_map(|entry| &entry.users).cloned().collect();
+        for id in users {
+            self.rearm_stale(now, &id);
+        }
     }
 
     /// Watches for the object becoming stale.

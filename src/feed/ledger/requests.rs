@@ -73,7 +73,7 @@ impl Ledger {
 
     /// A source waits for its turn, in every namespace that reads it: whichever comes first has it asked for all.
     fn fell_due(&mut self, now: Now, source: &Source) {
-        if self.is_left_to_walk(source) {
+        if self.is_left_to_walk(now, source) {
             return;
         }
         let wanted = |entry: &&Entry| entry.is_due(now.mono) || entry.may_retry(now.mono);

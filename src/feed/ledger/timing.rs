@@ -29,6 +29,9 @@ pub struct Timing {
     /// A list of secrets is believed about a version that was checked by path so long after it was made: twice as long as the clock of
     /// OKMS may differ from ours before its store says so.
     pub list_after: Duration,
+    /// What the list shows unchanged is checked by path this often all the same, or as often as a fifth of the rate allows: so long a
+    /// list that lags may hide something. It is also how long a list is left alone that did.
+    pub audit_every: Duration,
     /// After a walk of the list that was in vain, another is tried after this, then doubling …
     pub walk_first: Duration,
     /// … up to this.
@@ -47,6 +50,7 @@ impl Default for Timing {
             backoff_cap: Duration::from_mins(1),
             retry_after_cap: Duration::from_mins(15),
             list_after: Duration::from_mins(10),
+            audit_every: Duration::from_hours(1),
             walk_first: Duration::from_mins(1),
             walk_cap: Duration::from_hours(1),
         }

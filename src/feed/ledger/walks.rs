@@ -25,6 +25,10 @@ const CONSIDER_EVERY: Duration = Duration::from_secs(5);
 /// How long a list that was too long is taken to be so.
 const REMEMBERED: Duration = Duration::from_hours(1);
 
+/// After so many whole walks in a row it is forgotten how many were in vain before: a list that fails now and then is left alone for
+/// longer each time.
+const WHOLE_AGAIN: u32 = 3;
+
 /// Which way sources without a pin are checked at rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checks {
@@ -125,7 +129,7 @@ impl Plan {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-fn count(number: usize) -> f64 {
+pub(super) fn count(number: usize) -> f64 {
     number as f64
 }
 
@@ -138,6 +142,10 @@ pub(super) struct Walks {
     /// No walk is tried before this.
     rest: Option<Instant>,
     failures: u32,
+    /// How many walks in a row were whole.
+    whole: u32,
+    /// The rate holds no more frequent audits.
+    pub audit_every: Duration,
     /// So many pages the list has at least, as was seen then.
     pages: Option<(usize, Instant)>,
     considered: Option<Instant>,
@@ -187,6 +195,8 @@ impl Default for Walks {
             begun: 0,
             rest: None,
             failures: 0,
+            whole: 0,
+            audit_every: Duration::ZERO,
             pages: None,
             considered: None,
             wanted: false,
@@ -319,7 +329,10 @@ impl Walks {
 
     /// The walk that began then was whole, and it pays to make more.
     pub fn go_on(&mut self, plan: Plan, started: Instant) {
-        self.failures = 0;
+        self.whole = self.whole.saturating_add(1);
+        if self.whole >= WHOLE_AGAIN {
+            self.failures = 0;
+        }
         self.way = Way::List { plan, next: started + plan.every };
     }
 
@@ -332,6 +345,7 @@ impl Walks {
     /// for is over.
     pub fn fall_back(&mut self, now: Instant, why: ByPath, asked: Option<Duration>, timing: &Timing) {
         self.walk = None;
+        self.whole = 0;
         self.way = Way::Path(why);
         self.failures = if why == ByPath::Refused { u32::MAX } else { self.failures.saturating_add(1) };
         let rest = timing.without_walks(self.failures);

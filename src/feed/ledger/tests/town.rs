@@ -18,6 +18,8 @@ pub(super) struct Town {
     /// How long answers take; those of paths below a prefix of `hanging` never come.
     pub latency: Duration,
     pub hanging: Vec<String>,
+    /// What every request ends with.
+    pub fails: Option<Fault>,
     /// Who asked for what and when, data or not.
     pub log: Vec<(Duration, Path)>,
     /// When pages of the list were asked for.
@@ -47,6 +49,8 @@ pub(super) struct List {
     pub holes: bool,
     /// The second page names itself as the next one.
     pub circle: bool,
+    /// It shows what was there then, for ever.
+    pub stuck: Option<BTreeMap<Path, Secret>>,
 }
 
 /// A secret with one version, or the current one of some.
@@ -72,6 +76,7 @@ impl Town {
             ledger: Ledger::new(now, limits, Timing::default(), Before::default(), Account::new(Arc::default(), false)),
             latency: Duration::from_millis(50),
             hanging: Vec::new(),
+            fails: None,
             log: Vec::new(),
             pages: Vec::new(),
             list: List {
@@ -81,6 +86,7 @@ impl Town {
                 latency: Duration::from_millis(50),
                 holes: false,
                 circle: false,
+                stuck: None,
             },
             secrets: BTreeMap::new(),
             store_changed: false,
@@ -234,6 +240,7 @@ impl Town {
             Call::Root | Call::Page(_) => None,
         };
         let outcome = match &request.call {
+            _ if self.fails.is_some() => Outcome::Failed(self.fails.clone().unwrap()),
             Call::Metadata(path) | Call::Data(path, _)
                 if self.hanging.iter().any(|prefix| path.as_str().starts_with(prefix.as_str())) =>
             {
@@ -278,7 +285,8 @@ impl Town {
                 secrets: vec![],
             });
         }
-        let mut rows = self.secrets.iter().filter(|(path, _)| path.as_str() > after.as_str());
+        let secrets = self.list.stuck.as_ref().unwrap_or(&self.secrets);
+        let mut rows = secrets.iter().filter(|(path, _)| path.as_str() > after.as_str());
         let page: Vec<_> = rows.by_ref().take(100).collect();
         let next = self.list.circle.then(|| Cursor::new("circle").unwrap()).or_else(|| {
             let (last, _) = rows.next().and(page.last())?;

@@ -50,19 +50,84 @@ fn a_list_in_a_circle_or_that_hangs_ends() {
 }
 
 #[test]
-fn a_rate_limit_on_the_list_is_one_of_the_store() {
+fn a_rate_limit_on_the_list_alone_closes_the_list_alone() {
+    for kind in [FaultKind::RateLimited, FaultKind::Tls] {
+        let mut town = rested(town_at(2.0, 300, INTERVAL));
+        let limited = Fault { retry_after: Some(MINUTE * 10), ..fault(kind) };
+        town.list.fails = Some((0, limited));
+        while town.ledger.checks() == Checks::List {
+            town.pass(SECOND);
+        }
+        forget_calls(&mut town);
+        for _ in 0..590 {
+            town.pass(SECOND);
+            assert_eq!(town.ledger.health(), &Health::Ready, "{kind:?}");
+        }
+        assert_eq!(town.ledger.checks(), Checks::Path(ByPath::Failing));
+        assert!(town.log.len() > 600 && town.pages.is_empty(), "{} by path, {:?}", town.log.len(), town.pages);
+    }
+}
+
+#[test]
+fn a_rate_limit_on_the_list_has_the_probe_tell_whether_it_is_the_store_s() {
     let mut town = rested(town_at(2.0, 300, INTERVAL));
-    let limited = Fault { retry_after: Some(SECOND * 120), ..fault(FaultKind::RateLimited) };
+    let limited = Fault { retry_after: Some(MINUTE * 2), ..fault(FaultKind::RateLimited) };
+    town.fails = Some(limited.clone());
     town.list.fails = Some((0, limited));
-    while *town.ledger.health() == Health::Ready {
+    while town.ledger.checks() == Checks::List {
         town.pass(SECOND);
     }
+    town.pass(SECOND);
+    assert!(matches!(town.ledger.health(), Health::Down { .. }));
+    assert!(town.log.len() <= 2, "the probe, and one request beside it: {:?}", town.log);
     forget_calls(&mut town);
-    town.pass(SECOND * 115);
+    town.pass(SECOND * 110);
     assert!(town.log.is_empty() && town.pages.is_empty(), "it asked for rest");
-    town.pass(SECOND * 30);
-    assert_eq!((town.ledger.health(), town.ledger.checks()), (&Health::Ready, Checks::Path(ByPath::Failing)));
-    assert!(!town.log.is_empty() && town.pages.is_empty(), "the list is left alone for longer");
+}
+
+#[test]
+fn a_list_that_fails_every_other_time_is_left_alone_for_longer_each_time() {
+    let mut town = rested(town_at(2.0, 300, INTERVAL));
+    let limited = fault(FaultKind::RateLimited);
+    let mut trials = 0;
+    for _ in 0..3 * 360 {
+        town.pass(SECOND * 10);
+        if town.ledger.checks() == Checks::List {
+            trials += 1;
+            town.list.fails = Some((0, limited.clone()));
+            while town.ledger.checks() == Checks::List {
+                town.pass(SECOND);
+            }
+            town.list.fails = None;
+        }
+    }
+    assert!((2..=9).contains(&trials), "{trials} in three hours");
+}
+
+#[test]
+fn what_a_list_that_does_not_move_hides_is_found_within_the_hour() {
+    let mut town = listing(300, INTERVAL);
+    town.list.stuck = Some(town.secrets.clone());
+    let put = [name(3), name(150)];
+    for text in &put {
+        town.put(text);
+    }
+    let gone = path(&name(7));
+    town.secret(&gone).deactivated = true;
+    town.pass(MINUTE * 10);
+    assert_eq!(town.ledger.checks(), Checks::List);
+    while town.ledger.checks() == Checks::List {
+        town.pass(SECOND);
+        assert!(town.now.mono - town.start < MINUTE * 85, "the list is still believed");
+    }
+    assert_eq!(town.ledger.checks(), Checks::Path(ByPath::Unsuitable));
+    // One has belied it: the others are found at once, and the list is left alone.
+    forget_calls(&mut town);
+    town.pass(INTERVAL * 2);
+    assert_eq!(put.map(|text| town.held(&text)), [Some(2), Some(2)]);
+    assert!(matches!(town.verdict(&name(7)), Verdict::Withdrawn { how: Withdrawal::VersionDeactivated, .. }));
+    town.pass(MINUTE * 58);
+    assert_eq!((town.ledger.checks(), town.pages.len()), (Checks::Path(ByPath::Unsuitable), 0));
 }
 
 #[test]
