@@ -427,8 +427,9 @@ impl Run<'_> {
     }
 }
 
-/// How long leadership has to last at least where something is deleted to be made again: longer than both take where the API server works.
-const REPLACED: Duration = Duration::from_secs(5);
+/// How long leadership has to last at least where something is deleted to be made again: longer than both take where the API server works,
+/// and shorter than what is left of any term that is renewed, however short its durations were chosen.
+const REPLACED: Duration = Duration::from_millis(500);
 
 /// The first ten, and how many more there are.
 fn first_ten(names: &[String]) -> String {
