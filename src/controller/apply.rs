@@ -240,8 +240,9 @@ impl Run<'_> {
         let desired = claim.afresh(desired);
         targets.would_create(term, namespace, &desired).await?;
         if !term.lasts(REPLACED) {
-            return Err(WriteError::Unavailable(
-                "its Lease is not renewed, and a Secret is not deleted that may not be made again".to_owned(),
+            return Err(WriteError::Postponed(
+                "the operator's Lease is not renewed, and a Secret is not deleted that may not be made again"
+                    .to_owned(),
             ));
         }
         targets.delete(term, namespace, existing).await?;

@@ -20,7 +20,11 @@ impl Run<'_> {
                 && said.okms_id.as_ref().is_none_or(|named| named.parse() == Ok(domain.okms_id))
         });
         if !named {
-            return Err(WriteError::Conflict);
+            return Err(WriteError::Postponed(format!(
+                "{} names another domain than the one that it is still read from, so nothing is deleted until the new one works \
+                 (spec.endpoint, spec.okmsId)",
+                access.name
+            )));
         }
         let client = || self.context.client.clone();
         let namespace = &self.id.namespace;

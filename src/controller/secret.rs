@@ -353,7 +353,7 @@ impl Run<'_> {
         let lasts = self.previous().is_some_and(Reason::is_withdrawal);
         // Somebody else's write may be in the way once or twice.
         let told_after = match error {
-            WriteError::Unavailable(_) => 2,
+            WriteError::Unavailable(_) | WriteError::Postponed(_) => 2,
             WriteError::Conflict => 3,
             WriteError::Contested { .. } | WriteError::Refused(_) | WriteError::NotLeading => return,
         };

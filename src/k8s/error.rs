@@ -22,6 +22,9 @@ pub enum WriteError {
     /// This process does not lead, or not any more: whoever does looks after it.
     #[error("this process does not lead any more")]
     NotLeading,
+    /// Nothing was sent: what the write follows from is not certain now.
+    #[error("{0}")]
+    Postponed(String),
     /// The API server cannot be reached, or is busy.
     #[error("the API server does not answer: {0}")]
     Unavailable(String),

@@ -14,6 +14,7 @@ use kube::{
     ResourceExt,
     api::{ListParams, Patch, PatchParams},
 };
+use okms_operator::api::condition;
 use okms_sim::Validity;
 use serde_json::json;
 use tokio_util::task::AbortOnDropHandle;
@@ -331,4 +332,29 @@ async fn confirm(world: &World, id: &str) {
         if Some(status.observed_generation) == generation { Ok(()) } else { Err(status.observed_generation) }
     })
     .await;
+}
+
+/// The domain that the store named before takes the source back, while what it names now does not work.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_deleted_on_the_word_of_a_domain_that_its_store_does_not_name_any_more() {
+    let mut world = World::new("elsewhere").await;
+    world.domain.put("db", json!({"v": "1"}));
+    world.apply("db", json!({"path": "db"})).await;
+    let secret = world.synced("db", &[("v", "1")]).await;
+    let elsewhere = world.sim.add_domain().okms_id();
+    world.patch_store(json!({"spec": {"okmsId": elsewhere}})).await;
+    eventually("the store says that it cannot be used as it stands", async || {
+        let status = world.stores().get(&world.name).await.unwrap().status;
+        let ready = status.as_ref().and_then(|status| condition::find(&status.conditions, "Ready"));
+        if ready.is_some_and(|ready| ready.status == "False") { Ok(()) } else { Err(status) }
+    })
+    .await;
+    world.domain.deactivate("db", 1).unwrap();
+    fails(&world, "db", "StoreNotReady", &["provide one of the domain in okmsId"]).await;
+    assert_eq!(world.secret("db").await.unwrap().metadata.uid, secret.metadata.uid);
+
+    world.patch_store(json!({"spec": {"okmsId": null}})).await;
+    world.ready("db", "False", "VersionDeactivated").await;
+    assert!(world.secret("db").await.is_none());
+    world.stop().await;
 }
