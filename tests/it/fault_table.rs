@@ -27,6 +27,9 @@ use crate::{
 /// How many rows are under way at once: each has a world for every phase.
 const ROWS_AT_ONCE: usize = 6;
 
+/// What the cells of a row cost, or what was wrong in one of them.
+type Outcome = Result<Vec<Measured>, String>;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_fault_in_every_phase() {
     // Once, and not by the first of many.
@@ -36,9 +39,8 @@ async fn every_fault_in_every_phase() {
     let outcomes: Vec<_> = stream::iter(&all).map(|row| told(row, across(row))).buffered(ROWS_AT_ONCE).collect().await;
     print(&all, &outcomes);
     println!("{} cells in {:.0} s", all.len() * Phase::ALL.len(), start.elapsed().as_secs_f64());
-    let failed: Vec<_> =
-        all.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_none()).map(|(row, _)| row.name).collect();
-    assert!(failed.is_empty(), "what failed is told above, of: {failed:?}");
+    let failed: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
+    assert!(failed.is_empty(), "{failed:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,18 +55,17 @@ async fn a_control_plane_that_dies_in_every_phase() {
     let all = rows::killed();
     let mut outcomes = Vec::new();
     for row in &all {
-        outcomes.push(Some(kill(row, &mut plane).await));
+        outcomes.push(Ok(kill(row, &mut plane).await));
     }
     print(&all, &outcomes);
 }
 
 /// A panic ends its row alone, so that the others are known too.
-async fn told(row: &Row, outcome: impl Future<Output = Vec<Measured>>) -> Option<Vec<Measured>> {
-    let outcome = AssertUnwindSafe(outcome).catch_unwind().await.ok();
-    if outcome.is_none() {
-        println!("{} failed", row.name);
-    }
-    outcome
+async fn told(row: &Row, outcome: impl Future<Output = Vec<Measured>>) -> Outcome {
+    AssertUnwindSafe(outcome).catch_unwind().await.map_err(|panic| {
+        let said = panic.downcast::<String>().map_or_else(|_| "it panicked".to_owned(), |said| *said);
+        format!("{}: {said}", row.name)
+    })
 }
 
 async fn prepared(row: &Row, config: Option<&KubeConfig>) -> Vec<Cell> {
@@ -101,7 +102,7 @@ async fn kill(row: &Row, plane: &mut ControlPlane) -> Vec<Measured> {
 }
 
 /// For each cell: how long it took to recover, how long the fault lasted and what was asked meanwhile, statuses written.
-fn print(rows: &[Row], outcomes: &[Option<Vec<Measured>>]) {
+fn print(rows: &[Row], outcomes: &[Outcome]) {
     let header: Vec<_> = Phase::ALL.iter().map(|phase| phase.name()).collect();
     println!(
         "\nrecovery (of a fault that lasted so long, with so many requests to the API server + to OKMS; statuses written)\n"
