@@ -110,7 +110,7 @@ async fn serve_terms(
         return Ok(());
     }
     let terms = terms(base);
-    while let Some(leadership) = cancel.run_until_cancelled(terms.next()).await {
+    while let Some(leadership) = terms.next(cancel).await {
         base.metrics.leads(true);
         let end = term::serve(base, leadership.term().clone(), cancel).await;
         base.metrics.leads(false);

@@ -45,11 +45,12 @@ pub enum Terms {
 }
 
 impl Terms {
-    /// Waits until this process leads.
-    pub async fn next(&self) -> Leadership {
+    /// Waits until this process leads, or until `stop`. What it asked for by then it may get all the same, and has to release.
+    pub async fn next(&self, stop: &CancellationToken) -> Option<Leadership> {
         match self {
-            Self::OnlyInstance => Leadership { term: Term::of_the_only_instance(), holding: None },
-            Self::Elected(election) => election.win().await,
+            Self::OnlyInstance if stop.is_cancelled() => None,
+            Self::OnlyInstance => Some(Leadership { term: Term::of_the_only_instance(), holding: None }),
+            Self::Elected(election) => election.win(stop).await,
         }
     }
 }
@@ -105,23 +106,24 @@ impl Election {
         Self { lease, me: Me { identity, timing }, alive: Arc::new(alive), turn }
     }
 
-    /// Contends until it leads.
-    async fn win(&self) -> Leadership {
+    /// Contends until it leads, or until `stop`. A claim is not broken off: it may have arrived, and would keep everybody waiting for as long
+    /// as a lease lasts.
+    async fn win(&self, stop: &CancellationToken) -> Option<Leadership> {
         let mut known = Known::default();
         let mut stands_by_for = None;
         let mut watch = self.lease.watch();
-        loop {
+        while !stop.is_cancelled() {
             (self.alive)();
             let now = Moment::now();
             match contend(&self.me, &known, now) {
-                Contend::Look => self.look(&mut known).await,
+                Contend::Look => _ = stop.run_until_cancelled(self.look(&mut known)).await,
                 Contend::Take => {
                     if self.claim(&mut known).await {
                         let tenure = Tenure::new(now + self.me.timing.renew_deadline());
                         // An answer that came too late is as good as none.
                         if tenure.until().is_some() {
                             tracing::info!(identity = self.me.identity, "leading");
-                            return self.hold(tenure, known);
+                            return Some(self.hold(tenure, known));
                         }
                     }
                 }
@@ -135,10 +137,12 @@ impl Election {
                     tokio::select! {
                         Some(lease) = watch.next() => self.shown(&mut known, lease),
                         () = sleep(pause) => {}
+                        () = stop.cancelled() => {}
                     }
                 }
             }
         }
+        None
     }
 
     /// The watch shows the Lease. Where it was let go, not everybody grasps for it in the same moment.

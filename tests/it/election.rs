@@ -14,11 +14,12 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use okms_operator::{
-    election::{Config, Election, Terms, Timing},
+    election::{Config, Election, Leadership, Terms, Timing},
     k8s::Term,
 };
 use rand::RngExt;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     tapped::{self, Fate},
@@ -33,8 +34,15 @@ fn timing() -> Timing {
 }
 
 fn terms(client: Client, id: &str, identity: String) -> Terms {
-    let config = Config { id: id.to_owned(), identity, timing: timing() };
+    terms_of(client, Config { id: id.to_owned(), identity, timing: timing() })
+}
+
+fn terms_of(client: Client, config: Config) -> Terms {
     Terms::Elected(Box::new(Election::new(client, NAMESPACE, config, Duration::from_secs(1), || {})))
+}
+
+async fn led(terms: &Terms) -> Leadership {
+    terms.next(&CancellationToken::new()).await.unwrap()
 }
 
 /// What becomes of a request about the Lease, and, now and then, of a whole second of them.
@@ -92,7 +100,7 @@ async fn however_badly_they_reach_the_api_server_never_two_lead_at_once() {
         let (watcher, served, lost) = (watcher.clone(), served.clone(), lost.clone());
         contenders.spawn(async move {
             loop {
-                let leadership = terms.next().await;
+                let leadership = led(&terms).await;
                 let term = leadership.term().clone();
                 watcher.terms.lock().unwrap().push(term.clone());
                 let work = Duration::from_millis(rand::rng().random_range(0..3000));
@@ -135,7 +143,7 @@ async fn however_badly_they_reach_the_api_server_never_two_lead_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_stands_by_is_seen_to_turn() {
     let id = format!("turns-{:06x}", rand::random::<u32>() & 0xff_ffff);
-    let leader = terms(client().await, &id, "leader".to_owned()).next().await;
+    let leader = led(&terms(client().await, &id, "leader".to_owned())).await;
     let turns = Arc::new(AtomicUsize::new(0));
     let (config, turned) = (Config { id, identity: "other".to_owned(), timing: timing() }, turns.clone());
     let turn = Duration::from_millis(50);
@@ -147,7 +155,7 @@ async fn who_stands_by_is_seen_to_turn() {
     });
     tokio::select! {
         seen = seen => assert!(seen > 20 && leader.term().is_running()),
-        _ = other.next() => panic!("two lead at once"),
+        _ = led(&other) => panic!("two lead at once"),
     }
 }
 
@@ -156,9 +164,9 @@ async fn a_release_is_taken_up_at_once_and_a_silent_leader_when_its_lease_has_ru
     let id = format!("release-{:06x}", rand::random::<u32>() & 0xff_ffff);
     let first = terms(client().await, &id, "first".to_owned());
     let second = terms(client().await, &id, "second".to_owned());
-    let leadership = first.next().await;
+    let leadership = led(&first).await;
     let term = leadership.term().clone();
-    let (other, ()) = tokio::join!(second.next(), async {
+    let (other, ()) = tokio::join!(led(&second), async {
         assert!(term.is_running());
         leadership.release().await;
         assert!(!term.is_running());
@@ -168,7 +176,7 @@ async fn a_release_is_taken_up_at_once_and_a_silent_leader_when_its_lease_has_ru
     // It dies without a word.
     let died = std::time::Instant::now();
     drop(other);
-    let leadership = first.next().await;
+    let leadership = led(&first).await;
     assert!(leadership.term().is_running());
     // Less what had passed since its last renewal.
     let least = timing().lease_duration().saturating_sub(timing().renew_deadline());
@@ -176,4 +184,23 @@ async fn a_release_is_taken_up_at_once_and_a_silent_leader_when_its_lease_has_ru
     let leases: Api<Lease> = Api::namespaced(client().await, NAMESPACE);
     let spec = leases.get(&id).await.unwrap().spec.unwrap();
     assert_eq!((spec.holder_identity.as_deref(), spec.lease_transitions), (Some("first"), Some(2)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_stopped_while_its_claim_is_under_way_lets_go_of_what_it_gets() {
+    let id = format!("stopped-{:06x}", rand::random::<u32>() & 0xff_ffff);
+    let stop = CancellationToken::new();
+    let stopping = stop.clone();
+    let slow = tapped::unreliable(client_config().await, move |request| {
+        if request.starts_with("POST") {
+            stopping.cancel();
+        }
+        Fate::AnsweredLate(Duration::from_millis(200))
+    });
+    // In production's, an answer is not too late because a machine is busy.
+    let config = Config { id: id.clone(), identity: "stopped".to_owned(), timing: Timing::default() };
+    let leadership = terms_of(slow, config).next(&stop).await.expect("the claim was answered");
+    leadership.release().await;
+    let leases: Api<Lease> = Api::namespaced(client().await, NAMESPACE);
+    assert_eq!(leases.get(&id).await.unwrap().spec.unwrap().holder_identity.as_deref(), Some(""));
 }
