@@ -193,7 +193,7 @@ impl Run<'_> {
 
     /// A write that was not answered may have been made.
     fn in_doubt(&mut self, error: WriteError) -> WriteError {
-        if let WriteError::Unavailable(_) = error {
+        if let WriteError::Unavailable { .. } = error {
             self.row.perhaps_changed = Some(Timestamp::now());
         }
         error

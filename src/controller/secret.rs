@@ -99,7 +99,7 @@ pub(super) async fn reconcile(object: Arc<OkmsSecret>, context: &Context) -> End
             // Whoever leads now does what is left, and this process starts anew when it leads again.
             Err(WriteError::NotLeading) => Ended::pending(None),
             Err(error) => {
-                let wait = run.row.failed(now, &context.config);
+                let wait = run.row.failed(now, error.retry_after(), &context.config);
                 tracing::warn!("trying again: {error}");
                 run.cannot_tell(&error).await;
                 Ended::failed(wait)
@@ -353,7 +353,7 @@ impl Run<'_> {
         let lasts = self.previous().is_some_and(Reason::is_withdrawal);
         // Somebody else's write may be in the way once or twice.
         let told_after = match error {
-            WriteError::Unavailable(_) | WriteError::Postponed(_) => 2,
+            WriteError::Unavailable { .. } | WriteError::Postponed(_) => 2,
             WriteError::Conflict => 3,
             WriteError::Contested { .. } | WriteError::Refused(_) | WriteError::NotLeading => return,
         };

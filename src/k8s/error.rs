@@ -1,6 +1,6 @@
 //! How a write can fail, as far as the next step depends on it.
 
-use std::{collections::BTreeSet, error::Error as _, iter};
+use std::{collections::BTreeSet, error::Error as _, iter, time::Duration};
 
 use kube::{
     Error,
@@ -26,8 +26,28 @@ pub enum WriteError {
     #[error("{0}")]
     Postponed(String),
     /// The API server cannot be reached, or is busy.
-    #[error("the API server does not answer: {0}")]
-    Unavailable(String),
+    #[error("the API server does not answer: {why}")]
+    Unavailable { why: String, retry_after: Option<Duration> },
+}
+
+/// The API server answered with a failure and `Retry-After`, which is how it turns requests away that are too many (429), and asks for
+/// patience while it starts or stops (503).
+#[derive(Debug, thiserror::Error)]
+#[error("status {status}, with the request to try again after {} s", retry_after.as_secs())]
+pub struct Busy {
+    pub status: u16,
+    pub retry_after: Duration,
+}
+
+impl WriteError {
+    pub fn unavailable(why: impl Into<String>) -> Self {
+        Self::Unavailable { why: why.into(), retry_after: None }
+    }
+
+    /// How long the API server asked to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        if let Self::Unavailable { retry_after, .. } = self { *retry_after } else { None }
+    }
 }
 
 impl From<Error> for WriteError {
@@ -37,12 +57,16 @@ impl From<Error> for WriteError {
                 409 if !contests(&status).is_empty() => contested(&status),
                 404 | 409 => Self::Conflict,
                 // Not its words: a webhook that fails may quote what it was asked about.
-                408 | 429 | 500.. => Self::Unavailable(format!("status {} {}", status.code, status.reason)),
+                408 | 429 | 500.. => Self::unavailable(format!("status {} {}", status.code, status.reason)),
                 _ => Self::Refused(sentence(&status)),
             },
             // It quotes what it could not read.
-            Error::SerdeError(_) => Self::Unavailable("its answer cannot be understood".to_owned()),
-            other => Self::Unavailable(causes(&other)),
+            Error::SerdeError(_) => Self::unavailable("its answer cannot be understood"),
+            Error::Service(error) if error.is::<Busy>() => {
+                let retry_after = error.downcast_ref().map(|busy: &Busy| busy.retry_after);
+                Self::Unavailable { why: error.to_string(), retry_after }
+            }
+            other => Self::unavailable(causes(&other)),
         }
     }
 }

@@ -73,7 +73,7 @@ impl LeaseLock {
     {
         match timeout(self.limit, request).await {
             Ok(answer) => Ok(answer?),
-            Err(_) => Err(WriteError::Unavailable(format!("no answer within {:?}", self.limit))),
+            Err(_) => Err(WriteError::unavailable(format!("no answer within {:?}", self.limit))),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! is sent; only the writes of the lease, which make a term, do without. Every write to a target carries the uid and resourceVersion of
 //! the target that the decision was made about: a late or paused writer loses.
 
+mod client;
 mod error;
 mod events;
 mod lease;
@@ -13,7 +14,8 @@ mod targets;
 mod term;
 mod watch;
 
-pub use error::WriteError;
+pub use client::client;
+pub use error::{Busy, WriteError};
 pub use events::Events;
 pub use lease::LeaseLock;
 pub use moment::Moment;

@@ -19,10 +19,7 @@ use kube::Client;
 use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-pub use self::{
-    cluster::client,
-    error::{EXIT_CODES, Error},
-};
+pub use self::error::{EXIT_CODES, Error};
 use crate::controller::{
     self,
     health::{Health, LIVENESS_BOUND},

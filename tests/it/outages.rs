@@ -242,3 +242,23 @@ async fn a_status_that_arrives_late_takes_nothing_back() {
     of.world.after_checks(5).await;
     world.ready("db", "True", "Synced").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_asks_for_patience_is_left_alone() {
+    const PATIENCE: u32 = 3;
+    let mut of = Proxied::new("patience").await;
+    of.world.create_store(json!({})).await;
+    of.world.domain.put("one", json!({"v": "1"}));
+    let mut config = of.world.config();
+    config.backoff_cap = Duration::from_mins(1);
+    of.start(config, Health::default());
+    let writes = Matching::writes().of("secrets").in_namespace(&of.world.name).named("one");
+    of.proxy.fault(Fault::status_retry_after(429, PATIENCE).hitting(writes.clone()).times(2));
+    of.world.apply("one", json!({"path": "one"})).await;
+    of.world.synced("one", &[("v", "1")]).await;
+    let tried: Vec<Instant> =
+        of.proxy.log(|log| log.iter().filter(|record| record.is(&writes)).map(|record| record.at).collect());
+    assert_eq!(tried.len(), 3, "two were turned away");
+    let apart: Vec<_> = tried.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(apart.iter().all(|pause| *pause >= Duration::from_secs(PATIENCE.into())), "tried again after {apart:?}");
+}

@@ -8,7 +8,7 @@ use api_proxy::{Matching, Proxy, Record};
 use kube::{Client, Config as KubeConfig};
 use okms_operator::{
     controller::{self, health::Health},
-    process,
+    k8s,
 };
 
 use crate::{guard, world::World};
@@ -42,7 +42,7 @@ impl Proxied {
     }
 
     pub(crate) fn start(&mut self, config: controller::Config, health: Health) {
-        let client = process::client(self.config.clone(), ANSWER).unwrap();
+        let client = k8s::client(self.config.clone(), ANSWER).unwrap();
         self.world.start_as(config, client, health);
     }
 

@@ -19,7 +19,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("k8s", &["model", "api", "plan"]),
     ("election", &["k8s"]),
     ("controller", &["model", "api", "okms", "feed", "plan", "k8s", "election"]),
-    ("process", &["controller"]),
+    ("process", &["controller", "k8s"]),
 ];
 
 /// What decides has no I/O and no clock; who calls OKMS knows no Kubernetes, and the other way round. The longest folder that a
