@@ -7,6 +7,7 @@ mod cli;
 mod cluster;
 mod codegen;
 mod demo;
+mod musl;
 mod run;
 mod sim;
 mod stage;

@@ -6,14 +6,12 @@ use std::{env, fs, path::Path, process::Command};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cargo, run};
+use crate::{cargo, musl, run};
 
 const BINARY: &str = "okms-operator";
 
 pub(super) fn run() -> Result<()> {
-    let target = format!("{}-unknown-linux-musl", env::consts::ARCH);
-    standard_library(&target)?;
-    c_compiler(&target)?;
+    let target = musl::prepare()?;
     // Unoptimized: what is shown here does not depend on it, and an optimized build would take longer than everything else.
     let binary = cargo::binary(BINARY, &["--target", &target])?;
     let bytes = fs::read(&binary).with_context(|| format!("reading {}", binary.display()))?;
@@ -21,32 +19,6 @@ pub(super) fn run() -> Result<()> {
         bail!("{} needs a dynamic loader, so it cannot start in an empty image", binary.display());
     }
     starts_in_an_empty_root(&binary)
-}
-
-/// Rust's standard library for the target.
-fn standard_library(target: &str) -> Result<()> {
-    let sysroot = run::output(run::program("rustc").args(["--print", "sysroot"]))?;
-    if Path::new(sysroot.trim()).join("lib/rustlib").join(target).join("lib").is_dir() {
-        return Ok(());
-    }
-    run::run(run::program("rustup").args(["target", "add", target])).with_context(|| {
-        format!("Rust's standard library for {target} is missing: `rustup target add {target}` installs it")
-    })
-}
-
-/// A C compiler for the target, which the cryptography needs.
-fn c_compiler(target: &str) -> Result<()> {
-    let chosen = format!("CC_{}", target.replace('-', "_"));
-    if env::var_os(&chosen).is_some() || run::is_installed("musl-gcc") {
-        return Ok(());
-    }
-    if run::is_root() && run::is_installed("apt-get") {
-        eprintln!("musl-gcc is missing: installing musl-tools");
-        // The lists of packages are often absent (containers) or old.
-        run::run(run::program("apt-get").args(["update", "--quiet"]))?;
-        return run::run(run::program("apt-get").args(["install", "--yes", "--no-install-recommends", "musl-tools"]));
-    }
-    bail!("a C compiler for musl is missing: install the package musl-tools (Debian, Ubuntu), or name one in {chosen}")
 }
 
 /// Whether an ELF file asks for a dynamic loader (it has a program header of type `PT_INTERP`); nothing if it is no 64-bit
