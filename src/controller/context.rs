@@ -27,11 +27,11 @@ use super::{
     store::Stores,
 };
 use crate::{
-    api::{ClusterOkmsStore, OkmsSecret, OkmsStore, Store, names},
+    api::{ClusterOkmsStore, OkmsSecret, OkmsStore, Store},
     feed::{Feed, ObjectId},
     k8s::{ConfigMaps, Events, Scope, Targets, Term},
     model::StoreName,
-    plan::{Fingerprinter, Owner},
+    plan::{self, Fingerprinter, Owner},
 };
 
 /// Metadata of targets, as the watch knows it.
@@ -277,11 +277,7 @@ impl Context {
     /// Targets, but for `except`, that say they belong to an `OkmsSecret` of this name: what a renamed target leaves behind.
     pub fn other_targets(&self, namespace: &str, owner: &Owner, except: &str) -> Vec<String> {
         let Some(known) = self.known(namespace) else { return Vec::new() };
-        let names = |meta: &TargetMeta| {
-            let annotations = meta.annotations();
-            annotations.get(names::OWNER_ANNOTATION) == Some(&owner.name)
-                || annotations.contains_key(&owner.merged_annotation())
-        };
+        let names = |meta: &TargetMeta| plan::claimants(&meta.metadata).contains(&owner.name);
         let itself = known.targets.get(&ObjectRef::new(except).within(namespace)).is_some_and(|meta| names(&meta));
         if known.claims.of(namespace, &owner.name) <= u32::from(itself) {
             return Vec::new();

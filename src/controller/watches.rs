@@ -146,12 +146,7 @@ fn slim_secret(object: &mut OkmsSecret) {
 fn slim_target(target: &mut TargetMeta) {
     target.types = None;
     target.metadata.labels = None;
-    if let Some(annotations) = &mut target.metadata.annotations {
-        annotations.remove(names::SOURCE_ANNOTATION);
-    }
-    if let Some(owners) = &mut target.metadata.owner_references {
-        owners.shrink_to_fit();
-    }
+    plan::keep_claimants(&mut target.metadata);
 }
 
 /// Tells whoever leads here of what was seen, and lets go of readiness when all was.

@@ -28,7 +28,8 @@ pub use parse::wanted;
 pub use render::{MAX_DATA_SIZE, RenderError, RenderErrorKind, Rendering, render};
 pub use secret_type::SecretType;
 pub use target::{
-    Claim, Condition, Content, Leftover, Owner, Ownership, Written, claimants, other_writer, taken_out, type_of,
+    Claim, Condition, Content, Leftover, Owner, Ownership, Written, claimants, keep_claimants, other_writer, taken_out,
+    type_of,
 };
 pub use template::{
     FunctionDoc, FunctionKind, Renderer, TemplateError, TemplateErrorKind, functions as template_functions,

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{OWNER, UID, claim, owner, specs::object};
 use crate::{
     api::{CreationPolicy, names},
-    plan::{Claim, Leftover, Ownership, SecretType, claimants, type_of, wanted},
+    plan::{Claim, Leftover, Ownership, SecretType, claimants, keep_claimants, type_of, wanted},
 };
 
 fn secret() -> impl Strategy<Value = Secret> {
@@ -187,6 +187,9 @@ proptest! {
         prop_assert!(says.owner.is_none_or(|owner| woken.contains(&owner)));
         prop_assert!(says.controller.is_none_or(|(kind, name, _)| kind != "ours" || woken.contains(&name)));
         prop_assert!(says.merge.iter().all(|name| woken.contains(name)));
+        let mut kept = secret.metadata.clone();
+        keep_claimants(&mut kept);
+        prop_assert_eq!(claimants(&kept), woken);
         // Only what may be written at all has a type of ours.
         prop_assert_eq!(says.harmless, type_of(&secret).parse::<SecretType>().is_ok());
     }

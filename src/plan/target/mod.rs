@@ -350,6 +350,21 @@ pub fn claimants(metadata: &ObjectMeta) -> BTreeSet<String> {
         .collect()
 }
 
+/// Takes off what [`claimants`] does not go by, and what it would find twice.
+pub fn keep_claimants(metadata: &mut ObjectMeta) {
+    let owners: Vec<OwnerReference> =
+        metadata.owner_references.take().into_iter().flatten().filter(is_okms_secret).collect();
+    let referred = |owner: &String| owners.iter().any(|reference| reference.name == *owner);
+    let needed = |key: &str, value: &String| match key {
+        names::OWNER_ANNOTATION => !referred(value),
+        key => key.starts_with(names::MERGED_ANNOTATION_PREFIX),
+    };
+    let annotations = metadata.annotations.take().into_iter().flatten();
+    let annotations: BTreeMap<String, String> = annotations.filter(|(key, value)| needed(key, value)).collect();
+    metadata.annotations = (!annotations.is_empty()).then_some(annotations);
+    metadata.owner_references = (!owners.is_empty()).then_some(owners);
+}
+
 /// The type of a Secret; the API server never leaves it out.
 pub fn type_of(secret: &Secret) -> &str {
     secret.type_.as_deref().unwrap_or("Opaque")
