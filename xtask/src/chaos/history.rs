@@ -79,10 +79,12 @@ pub(super) enum What {
 pub(super) enum Trouble {
     /// No operator runs, or the one that leads is paused.
     Operator,
-    /// OKMS, or the way there, has a fault.
+    /// OKMS, or the way there, has a fault, after which it is asked again before long.
     Okms,
-    /// OKMS does not grant some of what is asked.
+    /// OKMS refuses what is asked, as if it were not granted.
     Grants,
+    /// OKMS shows secrets without their newest version, as a replica that lags does.
+    Lag,
     /// The API server, or the way there, has a fault.
     Kubernetes,
 }
@@ -90,9 +92,26 @@ pub(super) enum Trouble {
 #[derive(Clone, Debug)]
 pub(super) struct Troubled {
     pub(super) trouble: Trouble,
+    /// The paths it is about, or folders with a star; absent: everything.
+    pub(super) paths: Option<Vec<String>>,
     pub(super) from: Timestamp,
     /// Absent while it lasts.
     pub(super) to: Option<Timestamp>,
+}
+
+/// Some trouble by its place in the history.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TroubleId(usize);
+
+impl Troubled {
+    /// Whether it may keep one of these paths from being read.
+    pub(super) fn concerns(&self, paths: &[&str]) -> bool {
+        let meets = |pattern: &String, path: &&str| match pattern.strip_suffix('*') {
+            Some(folder) => path.starts_with(folder),
+            None => pattern == path,
+        };
+        self.paths.as_ref().is_none_or(|mine| mine.iter().any(|pattern| paths.iter().any(|path| meets(pattern, path))))
+    }
 }
 
 /// Everything that was recorded.
@@ -129,14 +148,18 @@ impl History {
         }
     }
 
-    pub(super) fn trouble_begins(&mut self, trouble: Trouble) {
-        self.troubles.push(Troubled { trouble, from: Timestamp::now(), to: None });
+    pub(super) fn trouble_begins(&mut self, trouble: Trouble) -> TroubleId {
+        self.trouble_begins_of(trouble, None)
     }
 
-    /// The last of this kind that began is over.
-    pub(super) fn trouble_ends(&mut self, trouble: Trouble) {
-        let mut open = self.troubles.iter_mut().rev().filter(|troubled| troubled.trouble == trouble);
-        if let Some(troubled) = open.find(|troubled| troubled.to.is_none()) {
+    /// The same about these paths alone.
+    pub(super) fn trouble_begins_of(&mut self, trouble: Trouble, paths: Option<Vec<String>>) -> TroubleId {
+        self.troubles.push(Troubled { trouble, paths, from: Timestamp::now(), to: None });
+        TroubleId(self.troubles.len() - 1)
+    }
+
+    pub(super) fn trouble_ends(&mut self, id: TroubleId) {
+        if let Some(troubled) = self.troubles.get_mut(id.0) {
             troubled.to = Some(Timestamp::now());
         }
     }
