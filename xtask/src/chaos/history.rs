@@ -170,6 +170,13 @@ impl History {
         troubles.any(|troubled| troubled.to.is_none_or(|to| to >= since))
     }
 
+    /// A watch tells of a change. Where another one told of a later change before, this one had happened by then.
+    pub(super) fn saw(&mut self, mut change: Change) {
+        let later = self.cluster.iter().filter(|other| other.version > change.version);
+        change.at = later.map(|other| other.at).min().map_or(change.at, |at| at.min(change.at));
+        self.cluster.push(change);
+    }
+
     /// The changes of the cluster in their order.
     pub(super) fn in_order(&self) -> Vec<&Change> {
         let mut changes: Vec<_> = self.cluster.iter().collect();

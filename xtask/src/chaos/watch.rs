@@ -128,6 +128,6 @@ fn record(recorder: &Recorder, kind: Kind, object: &DynamicObject, exists: bool)
         uid: object.uid().unwrap_or_default(),
         object: exists.then(|| serde_json::to_value(object).map(Arc::<Value>::new)).transpose()?,
     };
-    recorder.open().cluster.push(change);
+    recorder.open().saw(change);
     Ok(version)
 }

@@ -71,7 +71,7 @@ impl Story {
             uid: uid.to_owned(),
             object: object.map(Arc::new),
         };
-        self.history.cluster.push(change);
+        self.history.saw(change);
         self.version
     }
 
@@ -287,6 +287,16 @@ fn a_renamed_target_goes_after_the_new_one_is_there() {
     story.gone(11.2, "db");
     written(&mut story, 12.0);
     assert_eq!(story.rules(), [Rule::DeletedWithoutProof]);
+}
+
+#[test]
+fn a_watch_that_is_behind_another_puts_nothing_out_of_order() {
+    let mut story = Story::new(spec());
+    let mut object = story.history.cluster.pop().unwrap();
+    story.target(2.0, "db", 1, 1.0, &content("one"));
+    object.at = at(20.0);
+    story.history.saw(object);
+    assert_eq!(story.rules(), []);
 }
 
 #[test]
