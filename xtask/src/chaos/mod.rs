@@ -122,9 +122,11 @@ async fn play(programs: &Programs, seed: u64, length: Duration, report: &mut Rep
     report.record(&scene.recorder);
     let outcome = on_stage(&mut scene, &plan, length, report).await;
     scene.operators.keep().await;
-    report.keep("okms.json", &scene.okms.counters().await?.to_string())?;
     report.write_history()?;
-    outcome
+    // Why it failed matters more than what cannot be asked any more.
+    let findings = outcome?;
+    report.keep("okms.json", &scene.okms.counters().await?.to_string())?;
+    Ok(findings)
 }
 
 async fn on_stage(scene: &mut Scene, plan: &Plan, length: Duration, report: &mut Report) -> Result<Findings> {
