@@ -129,8 +129,10 @@ pub(super) struct History {
     /// The uids of what the harness deleted itself.
     pub(super) own_deletions: HashSet<String>,
     pub(super) troubles: Vec<Troubled>,
-    /// When an operator began to lead.
+    /// When an operator began to lead, as far as it said so at all times.
     pub(super) starts: Vec<Timestamp>,
+    /// When a process led for the first time, and knew nothing of what those before it waited for.
+    pub(super) terms: Vec<Timestamp>,
 }
 
 impl History {
@@ -145,6 +147,7 @@ impl History {
             own_deletions: HashSet::new(),
             troubles: Vec::new(),
             starts: Vec::new(),
+            terms: Vec::new(),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Two run at a time, of which one leads. While none does, nobody can be blamed for what is not done: [`Operators::look`] records that.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use jiff::{SignedDuration, Timestamp};
@@ -42,6 +42,8 @@ pub(super) struct Operators {
     starting: Vec<JoinHandle<Result<Started>>>,
     /// The number of the one that leads.
     leader: Option<usize>,
+    /// The numbers of those that have led.
+    led: BTreeSet<usize>,
     /// That none does.
     leaderless: Option<TroubleId>,
     started: usize,
@@ -73,6 +75,7 @@ impl Operators {
             running: Vec::new(),
             starting: Vec::new(),
             leader: None,
+            led: BTreeSet::new(),
             leaderless,
             started: 0,
         })
@@ -163,11 +166,16 @@ impl Operators {
             self.leaderless();
             return;
         }
+        let is_first = leader.is_some_and(|leader| self.led.insert(leader));
         let mut history = self.recorder.open();
         if let Some(trouble) = self.leaderless.take() {
             history.trouble_ends(trouble);
         }
-        history.starts.push(Timestamp::now());
+        let now = Timestamp::now();
+        history.starts.push(now);
+        if is_first {
+            history.terms.push(now);
+        }
         self.leader = leader;
     }
 

@@ -16,6 +16,8 @@ pub(super) struct Recovery {
     pub(super) from: Trouble,
     /// So long, and a little longer than it lasted, because waits double while it lasts, give or take a tenth.
     pub(super) first: Duration,
+    /// The waits are of one leader, and the next one begins anew.
+    pub(super) in_term: bool,
     /// Waits are so long that they may go on doubling over a pause which is shorter than one.
     pub(super) spans_pauses: bool,
 }
@@ -39,7 +41,13 @@ impl Recovery {
         let mine = history.troubles.iter().filter(|troubled| troubled.trouble == self.from && concerns(troubled));
         let mut spans: Vec<_> = mine.map(|troubled| (troubled.from, troubled.to.unwrap_or(Timestamp::MAX))).collect();
         spans.sort();
-        let over = |(from, to): (Timestamp, Timestamp)| later(to, self.after(between(from, to)));
+        let terms = if self.in_term { history.terms.as_slice() } else { &[] };
+        let over = |(from, to): (Timestamp, Timestamp)| {
+            let led = terms.iter().map(|term| seen_late(*term)).filter(|term| *term <= to).max();
+            let end = later(to, self.after(between(led.map_or(from, |led| led.max(from)), to)));
+            let next = terms.iter().copied().filter(|term| *term > to).min();
+            next.map_or(end, |next| next.min(end))
+        };
         let mut joined: Vec<(Timestamp, Timestamp)> = Vec::new();
         for (from, to) in spans {
             match joined.last_mut() {
@@ -87,6 +95,11 @@ impl Calm {
     }
 }
 
+/// The earliest moment at which an operator may have begun to lead that was seen to lead at a moment.
+pub(super) fn seen_late(term: Timestamp) -> Timestamp {
+    earlier(term, Duration::from_secs(5))
+}
+
 /// Nothing where the second is not later.
 pub(super) fn between(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or_default()
@@ -107,12 +120,15 @@ mod tests {
     use super::*;
     use crate::chaos::history::Troubled;
 
+    const OPERATOR: Recovery =
+        Recovery { from: Trouble::Operator, first: Duration::from_secs(3), in_term: true, spans_pauses: true };
+
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
     }
 
     fn calm() -> Calm {
-        let recovery = Recovery { from: Trouble::Operator, first: Duration::from_secs(3), spans_pauses: false };
+        let recovery = Recovery { spans_pauses: false, ..OPERATOR };
         Calm::of(&history(), &[recovery], |_| true)
     }
 
@@ -146,16 +162,30 @@ mod tests {
 
     #[test]
     fn waits_that_double_over_a_pause_last_as_long_as_both_and_never_for_ever() {
-        let recovery = Recovery { from: Trouble::Operator, first: Duration::from_secs(3), spans_pauses: true };
-        let calm = Calm::of(&history(), &[recovery], |_| true);
+        let calm = Calm::of(&history(), &[OPERATOR], |_| true);
         // 10 to 35, and 3 and 31.25 seconds more.
         assert_eq!(calm.between(at(0), at(80)), Duration::from_millis(10_000 + 10_750));
-        assert_eq!(recovery.after(Duration::MAX), LONGEST);
+        assert_eq!(OPERATOR.after(Duration::MAX), LONGEST);
+    }
+
+    #[test]
+    fn another_leader_begins_anew() {
+        let mut history = history();
+        history.terms = vec![at(25)];
+        let calm = Calm::of(&history, &[OPERATOR], |_| true);
+        // 10 to 25, and 31 to 43.
+        assert_eq!(calm.between(at(0), at(60)), Duration::from_secs(10 + 6 + 17));
+        history.terms = vec![at(39)];
+        let calm = Calm::of(&history, &[OPERATOR], |_| true);
+        assert_eq!(calm.between(at(0), at(60)), Duration::from_secs(10 + 21), "10 to 39");
+        history.terms = vec![at(20), at(38)];
+        let calm = Calm::of(&history, &[OPERATOR], |_| true);
+        assert_eq!(calm.between(at(0), at(60)), Duration::from_secs(10 + 11 + 22), "10 to 20, and 31 to 38");
     }
 
     #[test]
     fn trouble_of_others_does_not_count() {
-        let recovery = Recovery { from: Trouble::Okms, first: Duration::ZERO, spans_pauses: false };
+        let recovery = Recovery { from: Trouble::Okms, first: Duration::ZERO, in_term: false, spans_pauses: false };
         let mut history = history();
         for troubled in &mut history.troubles {
             troubled.paths = Some(vec!["team/*".to_owned(), "shared/a".to_owned()]);

@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    calm::{Calm, Recovery},
+    calm::{Calm, Recovery, seen_late},
     okms::Truth,
     wanted::Wanted,
 };
@@ -26,8 +26,8 @@ const READ_IN_TROUBLE: Duration = Duration::from_secs(65);
 
 /// How long the operator may need until it works again as before.
 const WORKING: [Recovery; 2] = [
-    Recovery { from: Trouble::Operator, first: Duration::from_secs(6), spans_pauses: false },
-    Recovery { from: Trouble::Kubernetes, first: Duration::from_secs(8), spans_pauses: false },
+    Recovery { from: Trouble::Operator, first: Duration::from_secs(6), in_term: false, spans_pauses: false },
+    Recovery { from: Trouble::Kubernetes, first: Duration::from_secs(8), in_term: false, spans_pauses: false },
 ];
 
 /// What needs a person is asked again after half a minute, and then after twice as long.
@@ -37,9 +37,9 @@ pub(super) const SLOW: Duration = Duration::from_secs(40);
 const READING: [Recovery; 5] = [
     WORKING[0],
     WORKING[1],
-    Recovery { from: Trouble::Okms, first: Duration::from_secs(8), spans_pauses: false },
-    Recovery { from: Trouble::Lag, first: Duration::from_secs(8), spans_pauses: false },
-    Recovery { from: Trouble::Grants, first: SLOW, spans_pauses: true },
+    Recovery { from: Trouble::Okms, first: Duration::from_secs(8), in_term: true, spans_pauses: false },
+    Recovery { from: Trouble::Lag, first: Duration::from_secs(8), in_term: true, spans_pauses: false },
+    Recovery { from: Trouble::Grants, first: SLOW, in_term: true, spans_pauses: true },
 ];
 
 /// A history, prepared for questions.
@@ -116,7 +116,7 @@ impl<'h> Past<'h> {
 
     /// How long what a source means had not been found before a moment, as far as the operator that led then could know.
     pub(super) fn missing_before(&self, path: &str, pin: Option<u32>, until: Timestamp) -> Duration {
-        let led = self.history.starts.iter().copied().filter(|start| *start <= until).max();
+        let led = self.history.terms.iter().map(|term| seen_late(*term)).filter(|term| *term <= until).max();
         let since = self.truth.missing_since(path, pin, until).max(led.unwrap_or(self.history.begun));
         super::calm::between(since, until)
     }

@@ -461,6 +461,16 @@ fn a_path_that_is_forbidden_again_and_again_is_asked_more_and_more_seldom() {
 }
 
 #[test]
+fn another_leader_does_not_wait_for_what_the_one_before_waited_for() {
+    let mut story = moved_on();
+    story.trouble(Trouble::Grants, &[PATH], 9.0, 100.0);
+    story.passes(160.0);
+    assert_eq!(story.rules(), []);
+    story.history.terms.push(at(110.0));
+    assert_eq!(story.rules(), [Rule::Late]);
+}
+
+#[test]
 fn a_status_that_says_for_too_long_what_is_wrong_is_found() {
     let back_at = |reason: &str, second: f64| {
         let mut story = synced();
