@@ -86,19 +86,24 @@ impl Component {
 impl ControlPlane {
     /// Starts one and waits until it is ready. Blocks: for minutes where it has to be built first.
     pub fn start() -> Result<Self> {
-        Self::begin(false)
+        Self::begin(Options::default())
     }
 
     /// Starts one whose API server writes down who changed what, and with what: see [`ControlPlane::audit_log`].
     pub fn start_audited() -> Result<Self> {
-        Self::begin(true)
+        Self::begin(Options { audited: true, ..Options::default() })
     }
 
-    fn begin(audited: bool) -> Result<Self> {
+    /// Starts one that forgets nothing: a watch may begin at any resourceVersion there ever was, also after a death of the API server.
+    pub fn start_remembering() -> Result<Self> {
+        Self::begin(Options { remembers: true, ..Options::default() })
+    }
+
+    fn begin(options: Options) -> Result<Self> {
         let binaries = Binaries::find()?;
         let mut tries = 1;
         loop {
-            match Self::at(Site::new(binaries.clone(), audited)?) {
+            match Self::at(Site::new(binaries.clone(), options)?) {
                 Err(error) if tries < TRIES && error.to_string().contains(IN_USE) => tries += 1,
                 outcome => return outcome.context("starting a Kubernetes control plane"),
             }
@@ -234,6 +239,15 @@ impl ControlPlane {
     }
 }
 
+/// How an API server differs from the usual.
+#[derive(Clone, Copy, Debug, Default)]
+struct Options {
+    /// It writes down who changed what.
+    audited: bool,
+    /// Nothing old is dropped.
+    remembers: bool,
+}
+
 /// Where a control plane is: its folder, with what its processes read, and its ports.
 #[derive(Debug)]
 struct Site {
@@ -244,12 +258,12 @@ struct Site {
     ca_pem: String,
     kubeconfig: PathBuf,
     kubeconfig_yaml: String,
-    audited: bool,
+    options: Options,
 }
 
 impl Site {
     /// Writes what the processes read.
-    fn new(binaries: Binaries, audited: bool) -> Result<Self> {
+    fn new(binaries: Binaries, options: Options) -> Result<Self> {
         let folder = Folder::create("test-cluster-")?;
         let ports = Ports::free()?;
         let pki = Pki::generate().context("making the keys of the control plane")?;
@@ -273,7 +287,7 @@ impl Site {
             }
         }
         let kubeconfig = folder.path().join("kubeconfig");
-        Ok(Self { binaries, folder, ports, server_url, ca_pem: pki.ca, kubeconfig, kubeconfig_yaml, audited })
+        Ok(Self { binaries, folder, ports, server_url, ca_pem: pki.ca, kubeconfig, kubeconfig_yaml, options })
     }
 
     fn etcd(&self) -> Command {
@@ -303,7 +317,11 @@ impl Site {
         command.args(["--authorization-mode", "RBAC", "--service-cluster-ip-range", "10.0.0.0/24"]);
         // It would hold back pods until their ServiceAccount exists; no pods run here.
         command.args(["--disable-admission-plugins", "ServiceAccount"]);
-        if self.audited {
+        if self.options.remembers {
+            // A cache begins with what there is when the API server starts; etcd has all that was not compacted.
+            command.args(["--watch-cache=false", "--etcd-compaction-interval=0"]);
+        }
+        if self.options.audited {
             command.arg("--audit-policy-file").arg(self.file(AUDIT_POLICY));
             command.arg("--audit-log-path").arg(self.file(AUDIT_LOG));
             command.args(["--audit-log-mode", "blocking"]);

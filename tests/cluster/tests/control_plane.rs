@@ -73,6 +73,18 @@ fn what_was_stored_outlives_the_death_of_a_process() {
 }
 
 #[test]
+fn a_control_plane_that_remembers_tells_after_a_death_what_was_before_it() {
+    let mut cluster = ControlPlane::start_remembering().unwrap();
+    let version = kubectl(&cluster, &["get", "namespace", "default", "--output=jsonpath={.metadata.resourceVersion}"]);
+    kubectl(&cluster, &["create", "namespace", "between"]);
+    cluster.kill(Component::ApiServer);
+    cluster.revive(Component::ApiServer).unwrap();
+    let watch = format!("/api/v1/namespaces?watch=1&resourceVersion={version}&timeoutSeconds=10");
+    let told = kubectl(&cluster, &["get", "--raw", &watch]);
+    assert!(told.contains(r#""name":"between""#), "{told}");
+}
+
+#[test]
 fn an_owner_that_panics_leaves_nothing() {
     let (send, folder) = std::sync::mpsc::channel();
     let owner = thread::spawn(move || {

@@ -135,6 +135,12 @@ pub(super) enum Action {
     CutWatches,
     ExpireWatches,
 
+    /// SIGKILL to the API server.
+    KillApiServer,
+    KillEtcd,
+    /// The one that is dead starts again.
+    Revive,
+
     /// SIGKILL to the process that leads.
     Kill,
     /// SIGKILL to one that stands by.
@@ -183,6 +189,28 @@ pub(super) enum Hand {
 }
 
 impl Action {
+    /// Whether it is done to Kubernetes, or needs an answer from there.
+    pub(super) fn is_for_kubernetes(&self) -> bool {
+        matches!(
+            self,
+            Self::Create { .. }
+                | Self::Edit { .. }
+                | Self::Delete { .. }
+                | Self::Refresh { .. }
+                | Self::Hand { .. }
+                | Self::CreateForeign { .. }
+                | Self::EditForeign { .. }
+                | Self::DeleteForeign { .. }
+                | Self::Allow { .. }
+                | Self::Label { .. }
+                | Self::Access { .. }
+                | Self::StoreEdit { .. }
+                | Self::StoreDelete { .. }
+                | Self::StoreCreate { .. }
+                | Self::Confirm
+        )
+    }
+
     /// What the summary counts it as.
     pub(super) fn kind(&self) -> &'static str {
         match self {
@@ -198,6 +226,7 @@ impl Action {
             Self::OkmsFaultEnds { .. }
             | Self::OkmsReturns
             | Self::ApiFaultEnds { .. }
+            | Self::Revive
             | Self::Continue
             | Self::Start => "ends of a fault",
             Self::Create { .. } => "creations",
@@ -212,9 +241,11 @@ impl Action {
             Self::Label { .. } | Self::Access { .. } => "changes of access",
             Self::StoreEdit { .. } | Self::StoreDelete { .. } | Self::StoreCreate { .. } => "changes of stores",
             Self::Confirm => "confirmations",
-            Self::Kill | Self::KillStandby => "kills",
-            Self::Terminate => "restarts",
-            Self::Pause => "pauses",
+            Self::KillApiServer => "kills of the API server",
+            Self::KillEtcd => "kills of etcd",
+            Self::Kill | Self::KillStandby => "kills of an operator",
+            Self::Terminate => "restarts of an operator",
+            Self::Pause => "pauses of an operator",
         }
     }
 }
@@ -253,6 +284,9 @@ impl fmt::Display for Action {
             Self::ApiFaultEnds { id } => write!(f, "Kubernetes: fault {id} ends"),
             Self::CutWatches => f.write_str("Kubernetes: cut the watches"),
             Self::ExpireWatches => f.write_str("Kubernetes: expire the watches"),
+            Self::KillApiServer => f.write_str("kill the API server"),
+            Self::KillEtcd => f.write_str("kill etcd"),
+            Self::Revive => f.write_str("have the control plane run"),
             Self::Kill => f.write_str("kill the leader"),
             Self::KillStandby => f.write_str("kill one that stands by"),
             Self::Terminate => f.write_str("terminate the leader"),

@@ -3,16 +3,19 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use api_proxy::{Fault, FaultId, Matching, Proxy};
+use api_proxy::{Fault, FaultId, FaultKind, Matching, Proxy};
 use kube::Config;
 
-use super::history::{Recorder, Trouble};
+use super::history::{Recorder, Trouble, TroubleId};
+
+/// About as many as two operators have.
+const WATCHES: u32 = 16;
 
 pub(super) struct Api {
     proxy: Proxy,
     recorder: Recorder,
     /// The faults that are set, by the plan's name.
-    faults: BTreeMap<u32, FaultId>,
+    faults: BTreeMap<u32, (FaultId, TroubleId)>,
 }
 
 impl Api {
@@ -26,14 +29,14 @@ impl Api {
     }
 
     pub(super) fn fault(&mut self, id: u32, fault: Fault) {
-        self.recorder.open().trouble_begins(Trouble::Kubernetes);
-        self.faults.insert(id, self.proxy.fault(fault));
+        let trouble = self.recorder.open().trouble_begins(Trouble::Kubernetes);
+        self.faults.insert(id, (self.proxy.fault(fault), trouble));
     }
 
     pub(super) fn end_fault(&mut self, id: u32) {
-        if let Some(set) = self.faults.remove(&id) {
+        if let Some((set, trouble)) = self.faults.remove(&id) {
             self.proxy.clear_fault(set);
-            self.recorder.open().trouble_ends(Trouble::Kubernetes);
+            self.recorder.open().trouble_ends(trouble);
         }
     }
 
@@ -47,11 +50,17 @@ impl Api {
         self.proxy.expire_watches(&Matching::default());
     }
 
+    /// What the operators go on from is too old: so each of their watches is told when it begins.
+    pub(super) fn forget_watches(&self) {
+        self.for_a_moment();
+        self.proxy.fault(Fault::new(FaultKind::ExpireWatch { after: 0 }).times(WATCHES));
+    }
+
     /// A watch that ended begins again after a while.
     fn for_a_moment(&self) {
         let mut history = self.recorder.open();
-        history.trouble_begins(Trouble::Kubernetes);
-        history.trouble_ends(Trouble::Kubernetes);
+        let trouble = history.trouble_begins(Trouble::Kubernetes);
+        history.trouble_ends(trouble);
     }
 
     /// How many faults are in force.

@@ -22,15 +22,37 @@ const PROCESS_EVERY: (Duration, Duration) = (Duration::from_secs(3), Duration::f
 /// How long no operator runs, or none moves.
 const PROCESS_LASTS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(8));
 
+/// Two of three plans kill processes of the control plane, and no more often than this: it takes a while to start.
+const PLANE_EVERY: (Duration, Duration) = (Duration::from_mins(2), Duration::from_mins(4));
+const PLANE_LASTS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(6));
+
 /// Faults come in waves. Between them only changes happen, so that it shows whether these arrive in time.
 const WAVE: Duration = Duration::from_secs(25);
-const LULL: Duration = Duration::from_secs(35);
+const LULL: Duration = Duration::from_secs(50);
 
 /// Each party has dice of its own.
 pub(super) fn plan(dice: &Dice, length: Duration) -> Vec<Step> {
     let mut steps = of_party(&mut dice.fork("okms"), length, OKMS_EVERY, OKMS_LASTS, okms_fault);
     steps.extend(of_party(&mut dice.fork("api"), length, API_EVERY, API_LASTS, api_fault));
     steps.extend(of_party(&mut dice.fork("process"), length, PROCESS_EVERY, PROCESS_LASTS, process_fault));
+    let mut plane = dice.fork("plane");
+    if plane.percent(67) {
+        steps.extend(of_plane(&mut plane, length));
+    }
+    steps
+}
+
+/// At any time, also while nothing else goes wrong.
+fn of_plane(dice: &mut Dice, length: Duration) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut at = dice.between(PLANE_EVERY.0 / 4, PLANE_EVERY.1 / 2);
+    while at < length {
+        let action = if dice.percent(50) { Action::KillApiServer } else { Action::KillEtcd };
+        let until = (at + dice.between(PLANE_LASTS.0, PLANE_LASTS.1)).min(length);
+        steps.push(Step { at, action });
+        steps.push(Step { at: until, action: Action::Revive });
+        at = until + dice.between(PLANE_EVERY.0, PLANE_EVERY.1);
+    }
     steps
 }
 
@@ -132,6 +154,8 @@ fn okms_fault(dice: &mut Dice, id: u32) -> (Action, Action) {
         (2, json!("truncatedBody")),
         (1, json!("htmlBadGateway")),
         (2, json!("domainNotFound")),
+        (2, json!("frozenReads")),
+        (2, json!({"staleReads": {"versionsBack": 1}})),
         (2, html),
         (2, empty),
     ];

@@ -79,10 +79,12 @@ pub(super) enum What {
 pub(super) enum Trouble {
     /// No operator runs, or the one that leads is paused.
     Operator,
-    /// OKMS, or the way there, has a fault.
+    /// OKMS, or the way there, has a fault, after which it is asked again before long.
     Okms,
-    /// OKMS does not grant some of what is asked.
+    /// OKMS refuses what is asked, as if it were not granted.
     Grants,
+    /// OKMS shows secrets without their newest version, as a replica that lags does.
+    Lag,
     /// The API server, or the way there, has a fault.
     Kubernetes,
 }
@@ -90,9 +92,26 @@ pub(super) enum Trouble {
 #[derive(Clone, Debug)]
 pub(super) struct Troubled {
     pub(super) trouble: Trouble,
+    /// The paths it is about, or folders with a star; absent: everything.
+    pub(super) paths: Option<Vec<String>>,
     pub(super) from: Timestamp,
     /// Absent while it lasts.
     pub(super) to: Option<Timestamp>,
+}
+
+/// Some trouble by its place in the history.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TroubleId(usize);
+
+impl Troubled {
+    /// Whether it may keep one of these paths from being read.
+    pub(super) fn concerns(&self, paths: &[&str]) -> bool {
+        let meets = |pattern: &String, path: &&str| match pattern.strip_suffix('*') {
+            Some(folder) => path.starts_with(folder),
+            None => pattern == path,
+        };
+        self.paths.as_ref().is_none_or(|mine| mine.iter().any(|pattern| paths.iter().any(|path| meets(pattern, path))))
+    }
 }
 
 /// Everything that was recorded.
@@ -110,8 +129,10 @@ pub(super) struct History {
     /// The uids of what the harness deleted itself.
     pub(super) own_deletions: HashSet<String>,
     pub(super) troubles: Vec<Troubled>,
-    /// When an operator began to lead.
+    /// When an operator began to lead, as far as it said so at all times.
     pub(super) starts: Vec<Timestamp>,
+    /// When a process led for the first time, and knew nothing of what those before it waited for.
+    pub(super) terms: Vec<Timestamp>,
 }
 
 impl History {
@@ -126,17 +147,22 @@ impl History {
             own_deletions: HashSet::new(),
             troubles: Vec::new(),
             starts: Vec::new(),
+            terms: Vec::new(),
         }
     }
 
-    pub(super) fn trouble_begins(&mut self, trouble: Trouble) {
-        self.troubles.push(Troubled { trouble, from: Timestamp::now(), to: None });
+    pub(super) fn trouble_begins(&mut self, trouble: Trouble) -> TroubleId {
+        self.trouble_begins_of(trouble, None)
     }
 
-    /// The last of this kind that began is over.
-    pub(super) fn trouble_ends(&mut self, trouble: Trouble) {
-        let mut open = self.troubles.iter_mut().rev().filter(|troubled| troubled.trouble == trouble);
-        if let Some(troubled) = open.find(|troubled| troubled.to.is_none()) {
+    /// The same about these paths alone.
+    pub(super) fn trouble_begins_of(&mut self, trouble: Trouble, paths: Option<Vec<String>>) -> TroubleId {
+        self.troubles.push(Troubled { trouble, paths, from: Timestamp::now(), to: None });
+        TroubleId(self.troubles.len() - 1)
+    }
+
+    pub(super) fn trouble_ends(&mut self, id: TroubleId) {
+        if let Some(troubled) = self.troubles.get_mut(id.0) {
             troubled.to = Some(Timestamp::now());
         }
     }
@@ -145,6 +171,13 @@ impl History {
     pub(super) fn was_troubled(&self, trouble: Trouble, since: Timestamp) -> bool {
         let mut troubles = self.troubles.iter().filter(|troubled| troubled.trouble == trouble);
         troubles.any(|troubled| troubled.to.is_none_or(|to| to >= since))
+    }
+
+    /// A watch tells of a change. Where another one told of a later change before, this one had happened by then.
+    pub(super) fn saw(&mut self, mut change: Change) {
+        let later = self.cluster.iter().filter(|other| other.version > change.version);
+        change.at = later.map(|other| other.at).min().map_or(change.at, |at| at.min(change.at));
+        self.cluster.push(change);
     }
 
     /// The changes of the cluster in their order.

@@ -1,11 +1,12 @@
 //! `cargo xtask chaos`: noise on both sides of a real operator, and a judge who looks at what became of it.
 //!
 //! [`plan`] makes of a seed what will be done (words: [`action`], [`world`], [`faults`]); [`scene`] sets the stage; [`noise`] carries the
-//! plan out through [`okms`], [`kubernetes`], [`api`] and [`operators`]; [`watch`] and these write the [`history`]; [`judge`] reads it, and
+//! plan out through [`okms`], [`kubernetes`], [`api`], [`control_plane`] and [`operators`]; [`watch`] and these write the [`history`]; [`judge`] reads it, and
 //! knows nothing else.
 
 mod action;
 mod api;
+mod control_plane;
 mod dice;
 mod faults;
 mod history;
@@ -49,7 +50,8 @@ const AT_REST: Duration = Duration::from_secs(5);
 /// Makes noise for a while, and has everything judged that happened.
 ///
 /// A control plane, the simulated OKMS, the chart and two operators, of which one leads, with some sixty objects over thirty paths and three
-/// stores. Then random changes in OKMS and in Kubernetes, faults of both, kills, restarts and pauses of the operators. When the noise stops, everything has to
+/// stores. Then random changes in OKMS and in Kubernetes, faults of both, kills of the API server and of etcd, kills, restarts and pauses of
+/// the operators. When the noise stops, everything has to
 /// converge, and a judge who knows only what was on both sides and when holds all of it against the rules: no Secret wrong, lost, touched
 /// though foreign, or left behind, and no moment at which Ready=True was false. Ends with 1 if there is a violation.
 ///
@@ -120,9 +122,11 @@ async fn play(programs: &Programs, seed: u64, length: Duration, report: &mut Rep
     report.record(&scene.recorder);
     let outcome = on_stage(&mut scene, &plan, length, report).await;
     scene.operators.keep().await;
-    report.keep("okms.json", &scene.okms.counters().await?.to_string())?;
     report.write_history()?;
-    outcome
+    // Why it failed matters more than what cannot be asked any more.
+    let findings = outcome?;
+    report.keep("okms.json", &scene.okms.counters().await?.to_string())?;
+    Ok(findings)
 }
 
 async fn on_stage(scene: &mut Scene, plan: &Plan, length: Duration, report: &mut Report) -> Result<Findings> {
@@ -143,16 +147,31 @@ async fn on_stage(scene: &mut Scene, plan: &Plan, length: Duration, report: &mut
     }
     report.tell(&format!("noise for {} seconds", length.as_secs()));
     let begun = tokio::time::Instant::now();
+    // What is for Kubernetes waits while that is down, and is done in its order then.
+    let mut waiting = Vec::new();
     for step in &plan.noise {
         sleep_until(begun + step.at).await;
-        let done = noise::perform(scene, &step.action).await?;
-        report.did(&step.action, done)?;
+        waiting.push(&step.action);
+        let now: Vec<_> = if scene.plane.is_up() {
+            std::mem::take(&mut waiting)
+        } else {
+            waiting.extract_if(.., |action| !action.is_for_kubernetes()).collect()
+        };
+        for action in now {
+            let done = noise::perform(scene, action).await?;
+            report.did(action, done)?;
+        }
         check(scene).await?;
         let left = length.saturating_sub(begun.elapsed());
         let leads = scene.operators.somebody_leads();
         report.progress(left, (scene.okms.faults(), scene.api.faults()), scene.operators.up(), leads);
     }
     report.tell("the noise has stopped");
+    scene.plane.calm().await?;
+    for action in waiting {
+        let done = noise::perform(scene, action).await?;
+        report.did(action, done)?;
+    }
     noise::calm(scene).await?;
     let mut last = converge(scene, report, length, true).await?;
     if last.violations.is_empty() && noise::confirm(scene).await? {
@@ -199,6 +218,10 @@ async fn converge(scene: &mut Scene, report: &Report, noise: Duration, held: boo
 /// Fails if something ended that has to run.
 async fn check(scene: &mut Scene) -> Result<()> {
     scene.okms.check()?;
+    if scene.plane.look().await? {
+        // A real one would know nothing from before its start.
+        scene.api.forget_watches();
+    }
     scene.watches.check().await?;
     scene.operators.look().await
 }

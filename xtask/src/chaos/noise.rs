@@ -2,10 +2,11 @@
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
+use test_cluster::Component;
 
 use super::{
     action::{Action, Key},
-    history::{Kind, Trouble, text},
+    history::{Kind, text},
     kubernetes::base64,
     scene::{self, ADMITTED, Scene},
     world::{DEFAULT, OWN, SECOND, WITH_STORE},
@@ -22,32 +23,12 @@ async fn perform_inner(scene: &mut Scene, action: &Action) -> Result<bool> {
         Action::Put { path, data } => scene.okms.put(path, data).await?,
         Action::SetState { path, version, state } => scene.okms.set_state(path, *version, *state).await?,
         Action::DeleteSecret { path } => scene.okms.delete(path).await?,
-        Action::Forbid { paths } => {
-            if scene.okms.forbids() {
-                scene.recorder.open().trouble_ends(Trouble::Grants);
-            }
-            if !paths.is_empty() {
-                scene.recorder.open().trouble_begins(Trouble::Grants);
-            }
-            scene.okms.forbid(paths).await?;
-        }
+        Action::Forbid { paths } => scene.okms.forbid(paths).await?,
         Action::RotateCertificate => scene.mount.rotate(&mut scene.okms).await?,
-        Action::OkmsFault { id, fault } => {
-            scene.recorder.open().trouble_begins(Trouble::Okms);
-            scene.okms.fault(*id, fault).await?;
-        }
-        Action::OkmsFaultEnds { id } => {
-            scene.okms.end_fault(*id).await?;
-            scene.recorder.open().trouble_ends(Trouble::Okms);
-        }
-        Action::OkmsStops => {
-            scene.recorder.open().trouble_begins(Trouble::Okms);
-            scene.okms.stop().await?;
-        }
-        Action::OkmsReturns => {
-            scene.okms.restart().await?;
-            scene.recorder.open().trouble_ends(Trouble::Okms);
-        }
+        Action::OkmsFault { id, fault } => scene.okms.fault(*id, fault).await?,
+        Action::OkmsFaultEnds { id } => scene.okms.end_fault(*id).await?,
+        Action::OkmsStops => scene.okms.stop().await?,
+        Action::OkmsReturns => scene.okms.restart().await?,
         Action::Create { object, spec } => {
             return kubernetes.create(Kind::OkmsSecret, object, json!({"spec": spec})).await;
         }
@@ -98,6 +79,9 @@ async fn perform_inner(scene: &mut Scene, action: &Action) -> Result<bool> {
         Action::ApiFaultEnds { id } => scene.api.end_fault(*id),
         Action::CutWatches => scene.api.cut_watches(),
         Action::ExpireWatches => scene.api.expire_watches(),
+        Action::KillApiServer => return Ok(scene.plane.kill(Component::ApiServer)),
+        Action::KillEtcd => return Ok(scene.plane.kill(Component::Etcd)),
+        Action::Revive => return Ok(scene.plane.revive()),
         Action::Kill => return scene.operators.kill(),
         Action::KillStandby => return scene.operators.kill_standby(),
         Action::Terminate => return scene.operators.terminate(),
@@ -111,13 +95,6 @@ async fn perform_inner(scene: &mut Scene, action: &Action) -> Result<bool> {
 /// Ends every fault, and has asked for what is never checked by itself.
 pub(super) async fn calm(scene: &mut Scene) -> Result<()> {
     scene.okms.calm().await?;
-    {
-        let mut history = scene.recorder.open();
-        for _ in 0..history.troubles.len() {
-            history.trouble_ends(Trouble::Okms);
-            history.trouble_ends(Trouble::Grants);
-        }
-    }
     scene.api.calm();
     scene.operators.go_on()?;
     scene.operators.start();

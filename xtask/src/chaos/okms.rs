@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     action::VersionState,
-    history::{OkmsChange, Recorder, What},
+    history::{OkmsChange, Recorder, Trouble, TroubleId, What},
     world,
 };
 use crate::stage::Simulator;
@@ -19,9 +19,12 @@ pub(super) struct Okms {
     /// The serials of the certificates that may be in use.
     identities: Vec<String>,
     forbidden: Vec<String>,
+    /// That these are.
+    forbiddance: Option<TroubleId>,
     /// The faults that are set, by the plan's name.
-    faults: BTreeMap<u32, u64>,
-    stopped: bool,
+    faults: BTreeMap<u32, (u64, TroubleId)>,
+    /// That it refuses connections.
+    stopped: Option<TroubleId>,
 }
 
 /// A client certificate with its key.
@@ -38,8 +41,9 @@ impl Okms {
             recorder,
             identities: Vec::new(),
             forbidden: Vec::new(),
+            forbiddance: None,
             faults: BTreeMap::new(),
-            stopped: false,
+            stopped: None,
         }
     }
 
@@ -98,9 +102,16 @@ impl Okms {
     }
 
     pub(super) async fn forbid(&mut self, paths: &[String]) -> Result<()> {
+        // What was forbidden is so until the last identity is told otherwise.
+        let begun =
+            (!paths.is_empty()).then(|| self.recorder.open().trouble_begins_of(Trouble::Grants, Some(paths.to_vec())));
+        let over = std::mem::replace(&mut self.forbiddance, begun);
         self.forbidden = paths.to_vec();
         for identity in self.identities.clone() {
             self.grant(&identity).await?;
+        }
+        if let Some(over) = over {
+            self.recorder.open().trouble_ends(over);
         }
         Ok(())
     }
@@ -122,32 +133,41 @@ impl Okms {
     }
 
     pub(super) async fn fault(&mut self, id: u32, fault: &Value) -> Result<()> {
+        let (trouble, paths) = meaning(fault);
+        let trouble = self.recorder.open().trouble_begins_of(trouble, paths);
         let set = self.simulator.post("/faults", fault).await?;
         let set = set.get("id").and_then(Value::as_u64).context("a fault without an id")?;
-        self.faults.insert(id, set);
+        self.faults.insert(id, (set, trouble));
         Ok(())
     }
 
     pub(super) async fn end_fault(&mut self, id: u32) -> Result<()> {
         match self.faults.remove(&id) {
-            Some(set) => self.simulator.delete_json(&format!("/faults/{set}")).await,
+            Some((set, trouble)) => {
+                self.simulator.delete_json(&format!("/faults/{set}")).await?;
+                self.recorder.open().trouble_ends(trouble);
+                Ok(())
+            }
             None => Ok(()),
         }
     }
 
     pub(super) async fn stop(&mut self) -> Result<()> {
-        self.stopped = true;
+        self.stopped = Some(self.recorder.open().trouble_begins(Trouble::Okms));
         self.simulator.stop().await
     }
 
     pub(super) async fn restart(&mut self) -> Result<()> {
-        self.stopped = false;
-        self.simulator.restart().await
+        self.simulator.restart().await?;
+        if let Some(trouble) = self.stopped.take() {
+            self.recorder.open().trouble_ends(trouble);
+        }
+        Ok(())
     }
 
     /// How many faults are in force.
     pub(super) fn faults(&self) -> usize {
-        self.faults.len() + usize::from(self.stopped) + usize::from(self.forbids())
+        self.faults.len() + usize::from(self.stopped.is_some()) + usize::from(self.forbids())
     }
 
     /// What the simulator was asked for, and how it answered.
@@ -161,6 +181,21 @@ impl Okms {
             self.end_fault(id).await?;
         }
         self.forbid(&[]).await?;
-        if self.stopped { self.restart().await } else { Ok(()) }
+        if self.stopped.is_some() { self.restart().await } else { Ok(()) }
     }
+}
+
+/// What a fault keeps from being read, and how that is taken.
+fn meaning(fault: &Value) -> (Trouble, Option<Vec<String>>) {
+    let status = fault.pointer("/kind/status/status").and_then(Value::as_u64);
+    // Who is to slow down asks for nothing else either, and what hangs takes the place of what would not.
+    let spreads =
+        status == Some(429) || ["/kind/latency", "/kind/slowBody"].iter().any(|kind| fault.pointer(kind).is_some());
+    let path = fault.get("path").and_then(Value::as_str).filter(|_| !spreads);
+    let trouble = match status {
+        Some(401 | 403) => Trouble::Grants,
+        _ if fault.pointer("/kind/staleReads").is_some() => Trouble::Lag,
+        _ => Trouble::Okms,
+    };
+    (trouble, path.map(|path| vec![path.to_owned()]))
 }

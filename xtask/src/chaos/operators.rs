@@ -2,7 +2,7 @@
 //!
 //! Two run at a time, of which one leads. While none does, nobody can be blamed for what is not done: [`Operators::look`] records that.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use jiff::{SignedDuration, Timestamp};
@@ -13,7 +13,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::history::{Recorder, Trouble};
+use super::history::{Recorder, Trouble, TroubleId};
 use crate::stage::Operator;
 
 /// How many processes there should be.
@@ -42,6 +42,10 @@ pub(super) struct Operators {
     starting: Vec<JoinHandle<Result<Started>>>,
     /// The number of the one that leads.
     leader: Option<usize>,
+    /// The numbers of those that have led.
+    led: BTreeSet<usize>,
+    /// That none does.
+    leaderless: Option<TroubleId>,
     started: usize,
 }
 
@@ -61,9 +65,20 @@ struct Running {
 
 impl Operators {
     pub(super) fn new(recorder: Recorder, recipe: Recipe, logs: PathBuf) -> Result<Self> {
-        recorder.open().trouble_begins(Trouble::Operator);
+        let leaderless = Some(recorder.open().trouble_begins(Trouble::Operator));
         let http = reqwest::Client::builder().no_proxy().timeout(ANSWERS).build().context("making an HTTP client")?;
-        Ok(Self { recorder, recipe, logs, http, running: Vec::new(), starting: Vec::new(), leader: None, started: 0 })
+        Ok(Self {
+            recorder,
+            recipe,
+            logs,
+            http,
+            running: Vec::new(),
+            starting: Vec::new(),
+            leader: None,
+            led: BTreeSet::new(),
+            leaderless,
+            started: 0,
+        })
     }
 
     /// The number of processes that run and move.
@@ -147,14 +162,19 @@ impl Operators {
         if leader == self.leader {
             return;
         }
-        let mut history = self.recorder.open();
-        match (self.leader, leader) {
-            (Some(_), None) => history.trouble_begins(Trouble::Operator),
-            (None, Some(_)) => history.trouble_ends(Trouble::Operator),
-            _ => {}
+        if leader.is_none() {
+            self.leaderless();
+            return;
         }
-        if leader.is_some() {
-            history.starts.push(Timestamp::now());
+        let is_first = leader.is_some_and(|leader| self.led.insert(leader));
+        let mut history = self.recorder.open();
+        if let Some(trouble) = self.leaderless.take() {
+            history.trouble_ends(trouble);
+        }
+        let now = Timestamp::now();
+        history.starts.push(now);
+        if is_first {
+            history.terms.push(now);
         }
         self.leader = leader;
     }
@@ -169,7 +189,7 @@ impl Operators {
     /// Nobody leads from now on, as far as is known.
     fn leaderless(&mut self) {
         if self.leader.take().is_some() {
-            self.recorder.open().trouble_begins(Trouble::Operator);
+            self.leaderless = Some(self.recorder.open().trouble_begins(Trouble::Operator));
         }
     }
 

@@ -11,7 +11,7 @@ use super::{
     faults,
     world::{
         self, DEFAULT, FOREIGN_NAMES, HOST_NAMES, NAMESPACES, OWN, SECOND, Spec, World, some_creation, some_interval,
-        some_keys, some_path, some_pin, some_policy, some_spec,
+        some_keys, some_path, some_pin, some_policy, some_spec, some_template, some_type,
     },
 };
 
@@ -257,7 +257,8 @@ impl Planner {
         let plain = spec.template.is_none();
         let weights =
             [(5, "path"), (4, "pin"), (3, "keys"), (7, "target"), (3, "policy"), (2, "owner"), (2, "suspend")];
-        let more = [(2, "interval"), (1, "type"), (1, "immutable"), (2, "optional"), (2, "everything")];
+        let more =
+            [(2, "interval"), (2, "type"), (2, "template"), (1, "immutable"), (2, "optional"), (2, "everything")];
         let what = dice.weighted(&[weights.as_slice(), more.as_slice()].concat())?;
         match what {
             "path" => {
@@ -287,9 +288,12 @@ impl Planner {
             "suspend" => spec.suspend = !spec.suspend,
             "interval" => spec.interval = some_interval(dice),
             "type" if !spec.merges() => {
-                spec.kind = if spec.kind.is_none() { Some("chaos.example/typed") } else { None };
+                spec.kind = if spec.kind.is_none() { some_type(dice) } else { None };
             }
             "immutable" if !spec.merges() => spec.immutable = !spec.immutable,
+            "template" if !spec.listed && !spec.merges() && spec.sources.iter().all(|source| source.keys.is_none()) => {
+                spec.template = if spec.template.is_none() { some_template(dice) } else { None };
+            }
             "optional" if spec.listed => {
                 let source = spec.sources.get_mut(source)?;
                 source.optional = !source.optional;
@@ -413,7 +417,7 @@ mod tests {
         let plans: Vec<_> = (0..8).map(|seed| Plan::new(seed, LENGTH)).collect();
         let kinds: std::collections::BTreeSet<_> =
             plans.iter().flat_map(|plan| &plan.noise).map(|step| step.action.kind()).collect();
-        assert!(kinds.len() >= 22, "{kinds:?}");
+        assert_eq!(kinds.len(), 25, "{kinds:?}");
         for plan in plans {
             let count = |kind: fn(&Action) -> bool| plan.noise.iter().filter(|step| kind(&step.action)).count();
             assert_eq!(
@@ -427,6 +431,10 @@ mod tests {
             assert_eq!(
                 count(|action| matches!(action, Action::Kill | Action::KillStandby | Action::Terminate)),
                 count(|action| matches!(action, Action::Start))
+            );
+            assert_eq!(
+                count(|action| matches!(action, Action::KillApiServer | Action::KillEtcd)),
+                count(|action| matches!(action, Action::Revive))
             );
             assert!(plan.noise.iter().all(|step| step.at <= LENGTH));
         }

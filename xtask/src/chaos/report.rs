@@ -138,7 +138,7 @@ impl Report {
             println!("{:>8} times that an operator began to lead", history.starts.len());
             let (working, untroubled) = judge::calm(&history);
             println!("{:>8} s in which an operator could work, after what it takes to recover", working.as_secs());
-            println!("{:>8} s of these in which OKMS could be read, too", untroubled.as_secs());
+            println!("{:>8} s of these in which a path could be read, too, on average", untroubled.as_secs());
         }
         println!("\njudged");
         for (rule, count) in &findings.checks {

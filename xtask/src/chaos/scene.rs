@@ -8,12 +8,13 @@ use kube::{
     config::{Config, KubeConfigOptions, Kubeconfig},
 };
 use serde_json::{Value, json};
-use test_cluster::supervise::Folder;
+use test_cluster::{ControlPlane, supervise::Folder};
 
 use super::{
     Programs,
     action::Key,
     api::Api,
+    control_plane::Plane,
     history::{History, Kind, Recorder},
     kubernetes::{Kubernetes, base64},
     mount::Mount,
@@ -39,14 +40,14 @@ pub(super) struct Scene {
     /// The spec of the second store, which the noise deletes and makes again.
     pub(super) second: Value,
     // Ended after everything that runs on them.
-    _cluster: Cluster,
+    pub(super) plane: Plane,
     _folder: Folder,
 }
 
 impl Scene {
     pub(super) async fn set(programs: &Programs, seed: u64, logs: PathBuf) -> Result<Self> {
         let folder = Folder::create("okms-chaos-")?;
-        let cluster = Cluster::start(&folder)?;
+        let cluster = Cluster::of(&folder, ControlPlane::start_remembering()?)?;
         let simulator = Simulator::start(&folder, &programs.simulator).await?;
         install(&folder, &cluster, &simulator).await?;
         let config = config(&cluster).await?;
@@ -69,18 +70,9 @@ impl Scene {
             arguments: operator::arguments(&cluster, mount.root()).await?,
         };
         let operators = Operators::new(recorder.clone(), recipe, logs)?;
-        Ok(Self {
-            recorder,
-            okms,
-            kubernetes,
-            operators,
-            api,
-            mount,
-            watches,
-            second,
-            _cluster: cluster,
-            _folder: folder,
-        })
+        let plane = cluster.into_control_plane().context("the control plane is not ours")?;
+        let plane = Plane::new(plane, recorder.clone());
+        Ok(Self { recorder, okms, kubernetes, operators, api, mount, watches, second, plane, _folder: folder })
     }
 }
 

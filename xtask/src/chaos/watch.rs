@@ -1,7 +1,11 @@
 //! Watches of everything that is judged, as the administrator and directly at the API server: whatever stands in the operator's way does
 //! not stand in theirs. They record every change; where one could be missed, the run fails.
 
-use std::{pin::pin, sync::Arc};
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail};
 use futures::StreamExt;
@@ -12,12 +16,21 @@ use kube::{
     core::{ApiResource, DynamicObject, WatchEvent},
 };
 use serde_json::Value;
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::sleep};
 
 use super::{
     action::Key,
     history::{Change, Kind, Recorder},
 };
+
+/// How long no watch may begin: longer than a control plane takes to start.
+const SILENT: Duration = Duration::from_mins(4);
+
+/// How long nothing is asked for after a watch that ended.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// The code of what is too old to go on from.
+const GONE: u16 = 410;
 
 /// The watches, ended when they are dropped.
 pub(super) struct Watches(Vec<(Kind, JoinHandle<Result<()>>)>);
@@ -73,10 +86,18 @@ pub(super) fn resource(kind: Kind) -> ApiResource {
     }
 }
 
-/// Goes on where the last watch ended, so that nothing falls between two.
+/// Goes on where the last watch ended, so that nothing falls between two. The API server may be dead for a while.
 async fn follow(api: Api<DynamicObject>, kind: Kind, mut version: String, recorder: Recorder) -> Result<()> {
+    let mut heard = Instant::now();
     loop {
-        let events = api.watch(&WatchParams::default().timeout(280), &version).await.context("beginning a watch")?;
+        let events = match api.watch(&WatchParams::default().timeout(280), &version).await {
+            Ok(events) => events,
+            Err(error) if heard.elapsed() > SILENT => return Err(error).context("beginning a watch"),
+            Err(_) => {
+                sleep(AGAIN).await;
+                continue;
+            }
+        };
         let mut events = pin!(events);
         while let Some(event) = events.next().await {
             match event {
@@ -86,11 +107,13 @@ async fn follow(api: Api<DynamicObject>, kind: Kind, mut version: String, record
                 Ok(WatchEvent::Deleted(object)) => version = record(&recorder, kind, &object, false)?,
                 Ok(WatchEvent::Bookmark(bookmark)) => version = bookmark.metadata.resource_version,
                 // What happened between the last version and now would not be known.
-                Ok(WatchEvent::Error(error)) => bail!("{error:?}"),
-                // The connection ended; the next watch begins where this one ended.
-                Err(_) => break,
+                Ok(WatchEvent::Error(error)) if error.code == GONE => bail!("{error:?}"),
+                // The connection ended, or etcd did; the next watch begins where this one ended.
+                Ok(WatchEvent::Error(_)) | Err(_) => break,
             }
         }
+        heard = Instant::now();
+        sleep(AGAIN).await;
     }
 }
 
@@ -105,6 +128,6 @@ fn record(recorder: &Recorder, kind: Kind, object: &DynamicObject, exists: bool)
         uid: object.uid().unwrap_or_default(),
         object: exists.then(|| serde_json::to_value(object).map(Arc::<Value>::new)).transpose()?,
     };
-    recorder.open().cluster.push(change);
+    recorder.open().saw(change);
     Ok(version)
 }

@@ -185,6 +185,38 @@ pub(super) fn some_keys(dice: &mut Dice) -> Option<Value> {
     (!chosen.is_empty()).then_some(Value::Array(chosen))
 }
 
+const BASIC_AUTH: &str = "kubernetes.io/basic-auth";
+const DOCKER: &str = "kubernetes.io/dockerconfigjson";
+
+/// What a content may be made to fit, or not.
+pub(super) fn some_type(dice: &mut Dice) -> Option<&'static str> {
+    dice.pick(&["chaos.example/typed", BASIC_AUTH, BASIC_AUTH, DOCKER]).copied()
+}
+
+/// What makes text of the fields; seldom of one that there is not.
+pub(super) fn some_template(dice: &mut Dice) -> Option<Value> {
+    let texts = [
+        json!({"application.properties": "user={{ user }}\npassword={{ password }}\n"}),
+        json!({"url": "db://{{ user | upper }}:{{ password | b64encode }}@host:{{ data['port'] }}/"}),
+        json!({"more": "{{ nothing | default('none') }}", "user": "{{ user | trim }}!"}),
+        json!({"ca.json": "{{ tls }}", "twice": "{{ port }}{{ port }}"}),
+        json!({"lost": "{{ nothing }}"}),
+    ];
+    let weights: Vec<_> = [4, 3, 3, 3, 1].into_iter().zip(&texts).collect();
+    let mut template = json!({"data": dice.weighted(&weights)?});
+    if let (true, Some(fields)) = (dice.percent(50), template.as_object_mut()) {
+        fields.insert("mode".to_owned(), json!("Merge"));
+    }
+    Some(template)
+}
+
+/// The configuration of a registry, or something else under its name.
+fn some_registry(dice: &mut Dice) -> Option<Value> {
+    const RIGHT: &str = r#"{"auths": {"r.example.com": {"username": "{{ user }}", "password": "{{ password }}"}}}"#;
+    let text = dice.pick(&[RIGHT, RIGHT, RIGHT, r#"{"auths": "{{ user }}"}"#, "{{ user }}"])?;
+    Some(json!({"data": {".dockerconfigjson": text}}))
+}
+
 /// A spec that the API server takes.
 pub(super) fn some_spec(dice: &mut Dice, world: &World, object: &Key) -> Spec {
     let store = match dice.below(10) {
@@ -215,14 +247,14 @@ pub(super) fn some_spec(dice: &mut Dice, world: &World, object: &Key) -> Spec {
         source.keys = if dice.percent(35) { some_keys(dice) } else { None };
     }
     let plain = !several && !merges && sources.iter().all(|source| source.keys.is_none());
-    let template = (plain && dice.percent(15)).then(|| {
-        let mode = if dice.percent(50) { json!("Merge") } else { Value::Null };
-        let mut template = json!({"data": {"application.properties": "user={{ user }}\npassword={{ password }}\n"}});
-        if let (Value::String(_), Some(fields)) = (&mode, template.as_object_mut()) {
-            fields.insert("mode".to_owned(), mode);
-        }
-        template
-    });
+    let template = if plain && dice.percent(25) { some_template(dice) } else { None };
+    let kind = if !merges && dice.percent(12) { some_type(dice) } else { None };
+    if let (Some(BASIC_AUTH), [source]) = (kind, sources.as_mut_slice())
+        && dice.percent(70)
+    {
+        source.keys = Some(json!([{"to": "username", "from": "user"}, {"to": "password", "from": "password"}]));
+    }
+    let template = if kind == Some(DOCKER) && plain { some_registry(dice) } else { template };
     let name = if merges {
         dice.pick(&HOST_NAMES).map(|host| (*host).to_owned())
     } else if dice.percent(12) {
@@ -240,7 +272,7 @@ pub(super) fn some_spec(dice: &mut Dice, world: &World, object: &Key) -> Spec {
         suspend: false,
         target: name,
         creation: if merges { Some("Merge") } else { some_creation(dice) },
-        kind: (!merges && dice.percent(10)).then_some("chaos.example/typed"),
+        kind,
         immutable: !merges && dice.percent(6),
         template,
     }

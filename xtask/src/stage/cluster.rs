@@ -40,7 +40,11 @@ pub(crate) struct Printed {
 impl Cluster {
     /// Starts a control plane.
     pub(crate) fn start(folder: &Folder) -> Result<Self> {
-        let control_plane = ControlPlane::start()?;
+        Self::of(folder, ControlPlane::start()?)
+    }
+
+    /// The same of a control plane that was started.
+    pub(crate) fn of(folder: &Folder, control_plane: ControlPlane) -> Result<Self> {
         let kubeconfig = write_kubeconfig(folder, control_plane.kubeconfig_yaml())?;
         Self::with(folder, kubeconfig, Some(control_plane))
     }
@@ -64,6 +68,11 @@ impl Cluster {
             helm: binaries::helm_binary()?,
             home,
         })
+    }
+
+    /// Nothing where the cluster is somebody else's.
+    pub(crate) fn into_control_plane(self) -> Option<ControlPlane> {
+        self.control_plane
     }
 
     pub(crate) fn is_ours(&self) -> bool {

@@ -55,7 +55,7 @@ pub(super) fn is_current(past: &Past<'_>, wanted: &Wanted, evidence: &[Evidence]
     if past.is_never_checked(wanted, at) {
         return Ok(());
     }
-    let since = past.read_since(at);
+    let since = past.read_since(wanted, at);
     for (source, version) in wanted.sources.iter().zip(versions(past, wanted, evidence)?) {
         let mut meanings = past.truth.between(&source.path, since, at).map(|era| era.meaning(source.pin));
         let explained = match version {

@@ -123,12 +123,12 @@ fn withdrawn(past: &Past<'_>, wanted: &Wanted, evidence: &[Evidence], at: Timest
     Err(format!(
         "nothing of {} was withdrawn since {}",
         content::named(evidence),
-        past.history.moment(past.read_since(at))
+        past.history.moment(past.read_since(wanted, at))
     ))
 }
 
 fn is_withdrawn(past: &Past<'_>, wanted: &Wanted, source: &Source, evidence: &[Evidence], at: Timestamp) -> bool {
-    let since = if past.is_never_checked(wanted, at) { Timestamp::MIN } else { past.read_since(at) };
+    let since = if past.is_never_checked(wanted, at) { Timestamp::MIN } else { past.read_since(wanted, at) };
     let mut eras = past.truth.between(&source.path, since, at);
     eras.any(|era| match era.meaning(source.pin) {
         Meaning::Withdrawn(_) => true,

@@ -1,8 +1,8 @@
 //! The judge. It knows what was on both sides and when, and the rules of DESIGN; it knows nothing of how the operator works, and uses
 //! none of its code.
 //!
-//! [`secrets`] holds every change of a Secret against the rules, [`ready`] every moment of every status, and [`end`] what is left when
-//! the noise has stopped. What the history cannot tell apart is never held against the operator: a moment is blamed only if nothing that
+//! [`secrets`] holds every change of a Secret against the rules, [`ready`] and [`late`] every moment of every status, and [`end`] what is
+//! left when the noise has stopped. What the history cannot tell apart is never held against the operator: a moment is blamed only if nothing that
 //! was possible at that moment explains it.
 
 mod budget;
@@ -11,6 +11,7 @@ mod claims;
 mod content;
 mod deletion;
 pub(super) mod end;
+mod late;
 mod okms;
 mod past;
 mod ready;
@@ -26,6 +27,7 @@ use self::past::Past;
 use super::{
     action::Key,
     history::{History, Moment, Present},
+    world,
 };
 
 /// Something that must not be.
@@ -116,12 +118,16 @@ impl Findings {
     }
 }
 
-/// For how long the operator could work, and for how long nothing at all stood in its way: what has to be done within a bound is held
-/// against the operator only then.
+/// For how long the operator could work, and for how long nothing stood in its way to a path, on average: what has to be done within a
+/// bound is held against the operator only then.
 pub(super) fn calm(history: &History) -> (Duration, Duration) {
     let past = Past::new(history);
     let end = history.ended.unwrap_or(history.begun);
-    (past.working.between(history.begun, end), past.untroubled.between(history.begun, end))
+    let paths = world::paths();
+    let of_path = |path: &String| past.untroubled(&[path.as_str()]).between(history.begun, end);
+    let together: Duration = paths.iter().map(of_path).sum();
+    let number = u32::try_from(paths.len()).unwrap_or(u32::MAX).max(1);
+    (past.working.between(history.begun, end), together / number)
 }
 
 /// Judges everything that happened; [`end::judge`] judges what is left.
@@ -131,13 +137,19 @@ pub(super) fn judge(history: &History) -> Findings {
     let mut present = Present::default();
     let mut secrets = secrets::Watch::default();
     let mut ready = ready::Watch::default();
+    let mut late = late::Watch::default();
     for change in &past.order {
         let mut after = present.clone();
         let before = after.take(change);
         secrets.see(&past, &mut findings, change, before, &present);
         present = after;
         ready.see(&past, &mut findings, change, &present);
+        late.see(&past, &mut findings, change);
     }
-    ready.end(&past, &mut findings, &present);
+    if let Some(last) = past.order.iter().map(|change| change.at).max() {
+        let at = history.ended.unwrap_or(last);
+        ready.end(&past, &mut findings, &present, at);
+        late.end(&past, &mut findings, at);
+    }
     findings
 }

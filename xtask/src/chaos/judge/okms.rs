@@ -8,14 +8,18 @@ use serde_json::Value;
 
 use crate::chaos::{
     action::VersionState,
-    history::{OkmsChange, What},
+    history::{History, OkmsChange, Trouble, Troubled, What},
 };
 
 /// How many versions OKMS keeps when nobody said otherwise.
 const KEPT_VERSIONS: usize = 10;
 
 /// For each path what it was, one after the other.
-pub(super) struct Truth(BTreeMap<String, Vec<Era>>);
+pub(super) struct Truth {
+    eras: BTreeMap<String, Vec<Era>>,
+    /// What OKMS showed instead while it lagged.
+    shown: BTreeMap<String, Vec<Era>>,
+}
 
 /// A path between two changes. It began and ended at the latest and earliest moments that are possible.
 pub(super) struct Era {
@@ -55,6 +59,16 @@ impl Secret {
         self.versions.get(&number)
     }
 
+    /// As it was before its newest version, if it has another.
+    fn lagging(&self) -> Self {
+        let mut lagging = self.clone();
+        if lagging.versions.len() > 1 {
+            lagging.versions.pop_last();
+        }
+        lagging.current = lagging.versions.keys().next_back().copied().unwrap_or_default();
+        lagging
+    }
+
     fn meaning(&self, pin: Option<u32>) -> Meaning<'_> {
         let number = pin.unwrap_or(self.current);
         match self.versions.get(&number) {
@@ -70,13 +84,30 @@ impl Secret {
 }
 
 impl Era {
+    /// What was shown of it while OKMS lagged.
+    fn shown_in(&self, lag: &Troubled) -> Option<Self> {
+        let (from, to) = (self.from.max(lag.from), self.to.min(lag.to.unwrap_or(Timestamp::MAX)));
+        (from <= to).then(|| Self { from, to, secret: self.secret.as_ref().map(Secret::lagging) })
+    }
+
     pub(super) fn meaning(&self, pin: Option<u32>) -> Meaning<'_> {
         self.secret.as_ref().map_or(Meaning::Missing, |secret| secret.meaning(pin))
     }
 }
 
 impl Truth {
-    pub(super) fn new(changes: &[OkmsChange]) -> Self {
+    pub(super) fn new(history: &History) -> Self {
+        let eras = Self::eras(&history.okms);
+        let lags = || history.troubles.iter().filter(|troubled| troubled.trouble == Trouble::Lag);
+        let shown = |path: &String, eras: &Vec<Era>| {
+            let lags = lags().filter(|lag| lag.concerns(&[path]));
+            let shown = lags.flat_map(|lag| eras.iter().filter_map(|era| era.shown_in(lag)));
+            (path.clone(), shown.collect())
+        };
+        Self { shown: eras.iter().map(|(path, eras)| shown(path, eras)).collect(), eras }
+    }
+
+    fn eras(changes: &[OkmsChange]) -> BTreeMap<String, Vec<Era>> {
         let mut paths: BTreeMap<String, Vec<Era>> = BTreeMap::new();
         for change in changes {
             let eras = paths.entry(change.path.clone()).or_insert_with(|| vec![nothing()]);
@@ -106,18 +137,38 @@ impl Truth {
             }
             eras.push(Era { from: change.from, to: Timestamp::MAX, secret });
         }
-        Self(paths)
+        paths
     }
 
-    /// What a path may have been at some moment between two.
+    /// What a path may have been at some moment between two, or was shown as.
     pub(super) fn between(&self, path: &str, from: Timestamp, to: Timestamp) -> impl Iterator<Item = &Era> {
-        let eras = self.0.get(path).map_or([].as_slice(), Vec::as_slice);
-        eras.iter().filter(move |era| era.from <= to && era.to >= from)
+        let all = [&self.eras, &self.shown].into_iter().filter_map(|eras| eras.get(path)).flatten();
+        all.filter(move |era| era.from <= to && era.to >= from)
+    }
+
+    /// What a path was at a moment, and when that had begun at the latest; nothing where two answers are possible.
+    pub(super) fn at(&self, path: &str, at: Timestamp) -> Option<(&Era, Timestamp)> {
+        let eras = self.eras.get(path)?;
+        let possible = |era: &Era| era.from <= at && era.to >= at;
+        let index = eras.iter().position(possible)?;
+        let era = eras.get(index)?;
+        let begun = index.checked_sub(1).and_then(|before| eras.get(before)).map_or(Timestamp::MIN, |before| before.to);
+        (eras.iter().filter(|era| possible(era)).count() == 1).then_some((era, begun))
+    }
+
+    /// From when on what a source means had not been found, until a moment; that moment where it was there.
+    pub(super) fn missing_since(&self, path: &str, pin: Option<u32>, until: Timestamp) -> Timestamp {
+        let eras = self.eras.get(path).map_or([].as_slice(), Vec::as_slice);
+        let before = eras.iter().rev().filter(|era| era.from < until);
+        let missing = before
+            .skip_while(|era| matches!(era.meaning(pin), Meaning::Active(_)))
+            .take_while(|era| matches!(era.meaning(pin), Meaning::Missing | Meaning::VersionNotFound));
+        missing.last().map_or(until, |era| era.from)
     }
 
     /// What a path is after all changes.
     pub(super) fn last(&self, path: &str) -> Option<&Era> {
-        self.0.get(path)?.last()
+        self.eras.get(path)?.last()
     }
 
     /// Every content that a version of this number had before a moment: a secret that was deleted and made again has such a version

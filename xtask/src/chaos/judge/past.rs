@@ -4,7 +4,11 @@ use std::{collections::HashMap, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{calm::Calm, okms::Truth, wanted::Wanted};
+use super::{
+    calm::{Calm, Recovery, seen_late},
+    okms::Truth,
+    wanted::Wanted,
+};
 use crate::chaos::{
     action::Key,
     history::{Change, History, Kind, Trouble, text},
@@ -21,12 +25,22 @@ const READ: Duration = Duration::from_secs(15);
 const READ_IN_TROUBLE: Duration = Duration::from_secs(65);
 
 /// How long the operator may need until it works again as before.
-const AFTER_OPERATOR: Duration = Duration::from_secs(6);
-const AFTER_KUBERNETES: Duration = Duration::from_secs(8);
-const AFTER_OKMS: Duration = Duration::from_secs(8);
+const WORKING: [Recovery; 2] = [
+    Recovery { from: Trouble::Operator, first: Duration::from_secs(6), in_term: false, spans_pauses: false },
+    Recovery { from: Trouble::Kubernetes, first: Duration::from_secs(8), in_term: false, spans_pauses: false },
+];
 
-/// What is refused is asked again after half a minute, and then after twice as long.
-const AFTER_GRANTS: Duration = Duration::from_secs(40);
+/// What needs a person is asked again after half a minute, and then after twice as long.
+pub(super) const SLOW: Duration = Duration::from_secs(40);
+
+/// The same until it can read.
+const READING: [Recovery; 5] = [
+    WORKING[0],
+    WORKING[1],
+    Recovery { from: Trouble::Okms, first: Duration::from_secs(8), in_term: true, spans_pauses: false },
+    Recovery { from: Trouble::Lag, first: Duration::from_secs(8), in_term: true, spans_pauses: false },
+    Recovery { from: Trouble::Grants, first: SLOW, in_term: true, spans_pauses: true },
+];
 
 /// A history, prepared for questions.
 pub(super) struct Past<'h> {
@@ -35,8 +49,6 @@ pub(super) struct Past<'h> {
     pub(super) truth: Truth,
     /// Without trouble of the operator or of Kubernetes.
     pub(super) working: Calm,
-    /// Without any trouble.
-    pub(super) untroubled: Calm,
     changes: HashMap<(Kind, &'h Key), Vec<&'h Change>>,
 }
 
@@ -47,16 +59,13 @@ impl<'h> Past<'h> {
         for change in &order {
             changes.entry((change.kind, &change.key)).or_default().push(*change);
         }
-        let working = [(Trouble::Operator, AFTER_OPERATOR), (Trouble::Kubernetes, AFTER_KUBERNETES)];
-        let any = [working[0], working[1], (Trouble::Okms, AFTER_OKMS), (Trouble::Grants, AFTER_GRANTS)];
-        Self {
-            history,
-            order,
-            truth: Truth::new(&history.okms),
-            working: Calm::of(history, &working),
-            untroubled: Calm::of(history, &any),
-            changes,
-        }
+        let working = Calm::of(history, &WORKING, |_| true);
+        Self { history, order, truth: Truth::new(history), working, changes }
+    }
+
+    /// Without any trouble that may keep one of these paths from being read, or anything else from being done.
+    pub(super) fn untroubled(&self, paths: &[&str]) -> Calm {
+        Calm::of(self.history, &READING, |troubled| troubled.concerns(paths))
     }
 
     /// From when on what was so may have been seen at a moment.
@@ -64,10 +73,10 @@ impl<'h> Past<'h> {
         self.working.before(at, SEEN)
     }
 
-    /// From when on a reading may be that a write at a moment is made of.
-    pub(super) fn read_since(&self, at: Timestamp) -> Timestamp {
+    /// From when on a reading may be that a write at a moment is made of, for who asks for this.
+    pub(super) fn read_since(&self, wanted: &Wanted, at: Timestamp) -> Timestamp {
         let soon = self.working.before(at, READ);
-        let troubled = self.untroubled.between(soon, at) < super::calm::between(soon, at);
+        let troubled = self.untroubled(&wanted.paths()).between(soon, at) < super::calm::between(soon, at);
         if troubled { self.working.before(at, READ_IN_TROUBLE) } else { soon }
     }
 
@@ -103,6 +112,13 @@ impl<'h> Past<'h> {
     ) -> impl Iterator<Item = &'h serde_json::Value> + use<'h> {
         let (kind, key) = store_of(wanted);
         self.between(kind, &key, from, to).into_iter().filter_map(|change| change.object.as_deref())
+    }
+
+    /// How long what a source means had not been found before a moment, as far as the operator that led then could know.
+    pub(super) fn missing_before(&self, path: &str, pin: Option<u32>, until: Timestamp) -> Duration {
+        let led = self.history.terms.iter().map(|term| seen_late(*term)).filter(|term| *term <= until).max();
+        let since = self.truth.missing_since(path, pin, until).max(led.unwrap_or(self.history.begun));
+        super::calm::between(since, until)
     }
 
     /// Whether the object is checked only when somebody asks for it.

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{
     Findings, Rule, Violation,
     calm::later,
+    late,
     okms::Version,
     past::Past,
     render::{Data, data_of, render},
@@ -25,9 +26,6 @@ const NOTICED: Duration = Duration::from_secs(10);
 
 /// The shortest time for which a synced object is believed while it cannot be checked.
 const BELIEVED: Duration = Duration::from_mins(5);
-
-/// How much longer than two intervals a change may take to arrive where nothing stands in its way.
-const ARRIVES: Duration = Duration::from_secs(20);
 
 /// A retry that is under way, and the clocks of a busy machine.
 const SLACK: Duration = Duration::from_secs(15);
@@ -52,6 +50,7 @@ struct Said {
     interval: Duration,
 }
 
+#[derive(PartialEq)]
 struct Named {
     version: Option<u32>,
     active: bool,
@@ -62,8 +61,11 @@ impl Watch {
     pub(super) fn see<'h>(&mut self, past: &Past<'h>, findings: &mut Findings, change: &Change, present: &Present<'h>) {
         match change.kind {
             Kind::OkmsSecret => {
-                self.leave(past, findings, &change.key, change.at);
-                if let Some(said) = change.object.as_deref().and_then(|object| Said::of(object, change.at)) {
+                let before = self.leave(past, findings, &change.key, change.at);
+                if let Some(mut said) = change.object.as_deref().and_then(|object| Said::of(object, change.at)) {
+                    if let Some(before) = before.filter(|before| before.is_same(&said)) {
+                        said.since = before.since;
+                    }
                     self.said.insert(change.key.clone(), said);
                 }
                 self.look(past, findings, &change.key, change.at, present);
@@ -84,9 +86,7 @@ impl Watch {
     }
 
     /// The history ends.
-    pub(super) fn end(&mut self, past: &Past<'_>, findings: &mut Findings, present: &Present<'_>) {
-        let Some(last) = past.order.iter().map(|change| change.at).max() else { return };
-        let at = past.history.ended.unwrap_or(last);
+    pub(super) fn end(&mut self, past: &Past<'_>, findings: &mut Findings, present: &Present<'_>, at: Timestamp) {
         let objects: Vec<Key> = self.said.keys().cloned().collect();
         for object in objects {
             self.look(past, findings, &object, at, present);
@@ -122,10 +122,10 @@ impl Watch {
     }
 
     /// A status is replaced: how old was what it said?
-    fn leave(&mut self, past: &Past<'_>, findings: &mut Findings, object: &Key, at: Timestamp) {
-        let Some(said) = self.said.remove(object) else { return };
+    fn leave(&mut self, past: &Past<'_>, findings: &mut Findings, object: &Key, at: Timestamp) -> Option<Said> {
+        let said = self.said.remove(object)?;
         if said.interval.is_zero() {
-            return;
+            return Some(said);
         }
         for (source, named) in said.wanted.sources.iter().zip(&said.sources) {
             let (Some(version), true) = (named.version, named.active) else { continue };
@@ -148,11 +148,13 @@ impl Watch {
                 format!("{}@{version} was overtaken at {} and named until {}", source.path, moment(meant), moment(at))
             };
             findings.check(Rule::StaleReady, || (at > until).then(|| violation(Rule::StaleReady, stood())).flatten());
-            let idle = past.untroubled.between(meant.max(said.since), at);
+            let span = (meant.max(said.since), at);
             findings.check(Rule::Late, || {
-                (idle > said.interval * 2 + ARRIVES).then(|| violation(Rule::Late, stood())).flatten()
+                late::excess(past, &said.wanted, said.interval, Duration::ZERO, span)
+                    .and_then(|_| violation(Rule::Late, stood()))
             });
         }
+        Some(said)
     }
 }
 
@@ -176,6 +178,12 @@ impl Said {
             interval: duration(text(object, "/status/refreshInterval")),
             wanted,
         })
+    }
+
+    /// Whether something else than what is said was changed.
+    fn is_same(&self, other: &Self) -> bool {
+        (&self.wanted.uid, self.wanted.generation) == (&other.wanted.uid, other.wanted.generation)
+            && self.sources == other.sources
     }
 
     /// In what the Secret is not what is said of it.

@@ -32,7 +32,22 @@ pub(super) fn render(wanted: &Wanted, contents: &[Option<&Value>]) -> Result<Dat
             data = made;
         }
     }
-    if data.is_empty() { Err("EmptySource") } else { Ok(data) }
+    if data.is_empty() {
+        return Err("EmptySource");
+    }
+    if fits(&wanted.kind, &data) { Ok(data) } else { Err("InvalidForType") }
+}
+
+/// Whether the content is what a type asks for.
+fn fits(kind: &str, data: &Data) -> bool {
+    match kind {
+        "kubernetes.io/basic-auth" => data.contains_key("username") || data.contains_key("password"),
+        "kubernetes.io/dockerconfigjson" => {
+            let json = data.get(".dockerconfigjson").and_then(|text| serde_json::from_slice::<Value>(text).ok());
+            json.is_some_and(|json| json.get("auths").is_some_and(Value::is_object))
+        }
+        _ => true,
+    }
 }
 
 fn keys(source: &Source, content: &Value) -> Result<Vec<(String, Vec<u8>)>, &'static str> {
@@ -65,7 +80,7 @@ fn bytes(value: &Value) -> Vec<u8> {
     value.as_str().map_or_else(|| value.to_string().into_bytes(), |text| text.as_bytes().to_vec())
 }
 
-/// Puts values where `{{ name }}` stands.
+/// Puts values where `{{ name }}` stands, or `{{ name | filter }}`.
 fn fill(text: &str, data: &Data) -> Result<Vec<u8>, &'static str> {
     let mut filled = Vec::new();
     let mut rest = text;
@@ -74,11 +89,30 @@ fn fill(text: &str, data: &Data) -> Result<Vec<u8>, &'static str> {
         .and_then(|(before, after)| after.split_once("}}").map(|(name, after)| (before, name, after)))
     {
         filled.extend_from_slice(before.as_bytes());
-        filled.extend_from_slice(data.get(name.trim()).ok_or("TemplateFailed")?);
+        filled.extend(filtered(name, data).ok_or("TemplateFailed")?);
         rest = after;
     }
     filled.extend_from_slice(rest.as_bytes());
     Ok(filled)
+}
+
+/// A value, after what is asked to be done to it; nothing where there is none.
+fn filtered(expression: &str, data: &Data) -> Option<Vec<u8>> {
+    let mut words = expression.split('|').map(str::trim);
+    let name = words.next()?;
+    let name = name.strip_prefix("data['").and_then(|name| name.strip_suffix("']")).unwrap_or(name);
+    let value = data.get(name).cloned();
+    words.try_fold(value, |value, filter| {
+        Some(match filter {
+            "upper" => Some(value?.to_ascii_uppercase()),
+            "trim" => Some(value?.trim_ascii().to_vec()),
+            "b64encode" => Some(BASE64_STANDARD.encode(value?).into_bytes()),
+            _ => {
+                let default = filter.strip_prefix("default('").and_then(|text| text.strip_suffix("')"))?;
+                Some(value.unwrap_or_else(|| default.as_bytes().to_vec()))
+            }
+        })
+    })?
 }
 
 /// The data of a Secret as the API server has it.

@@ -71,7 +71,7 @@ impl Story {
             uid: uid.to_owned(),
             object: object.map(Arc::new),
         };
-        self.history.cluster.push(change);
+        self.history.saw(change);
         self.version
     }
 
@@ -151,6 +151,12 @@ impl Story {
 
     fn rules_of_the_end(&self) -> Vec<Rule> {
         end::judge(&self.history, false).violations.iter().map(|violation| violation.rule).collect()
+    }
+
+    /// Trouble with these paths; with none, all of it.
+    fn trouble(&mut self, trouble: Trouble, paths: &[&str], from: f64, to: f64) {
+        let paths = (!paths.is_empty()).then(|| paths.iter().map(|path| (*path).to_owned()).collect());
+        self.history.troubles.push(Troubled { trouble, paths, from: at(from), to: Some(at(to)) });
     }
 
     /// Something happens elsewhere, so that the history goes on until then.
@@ -284,6 +290,16 @@ fn a_renamed_target_goes_after_the_new_one_is_there() {
 }
 
 #[test]
+fn a_watch_that_is_behind_another_puts_nothing_out_of_order() {
+    let mut story = Story::new(spec());
+    let mut object = story.history.cluster.pop().unwrap();
+    story.target(2.0, "db", 1, 1.0, &content("one"));
+    object.at = at(20.0);
+    story.history.saw(object);
+    assert_eq!(story.rules(), []);
+}
+
+#[test]
 fn a_foreign_secret_that_is_written_or_deleted_is_found() {
     let mut story = Story::new(spec());
     story.foreign(1.5, "db", &json!({"own": "x"}), "");
@@ -369,7 +385,7 @@ fn a_paused_operator_is_not_blamed_for_what_it_read_before() {
     let mut story = Story::new(spec());
     story.okms(10.0, What::Put { version: 2, data: Arc::new(content("two")) });
     story.target(40.0, "db", 1, 1.0, &content("one"));
-    story.history.troubles.push(Troubled { trouble: Trouble::Operator, from: at(5.0), to: Some(at(35.0)) });
+    story.trouble(Trouble::Operator, &[], 5.0, 35.0);
     assert_eq!(story.rules(), []);
 }
 
@@ -399,11 +415,147 @@ fn a_ready_that_names_an_overtaken_version_is_found() {
     assert_eq!(story.rules(), [], "two intervals and a little");
     story.passes(60.0);
     assert_eq!(story.rules(), [Rule::Late]);
-    let trouble = Troubled { trouble: Trouble::Okms, from: at(9.0), to: Some(at(1000.0)) };
-    story.history.troubles.push(trouble);
+    story.trouble(Trouble::Okms, &[], 9.0, 1000.0);
     assert_eq!(story.rules(), [], "OKMS cannot be asked, and five minutes are not over");
     story.passes(400.0);
     assert_eq!(story.rules(), [Rule::StaleReady]);
+}
+
+#[test]
+fn what_is_forbidden_elsewhere_excuses_nothing() {
+    let late = |paths: &[&str]| {
+        let mut story = moved_on();
+        story.trouble(Trouble::Grants, paths, 5.0, 55.0);
+        story.passes(60.0);
+        story.rules()
+    };
+    assert_eq!(late(&[PATH]), []);
+    assert_eq!(late(&["shared/*", "team/p01", PATH]), []);
+    assert_eq!(late(&["team/*"]), []);
+    assert_eq!(late(&["shared/*", "team/p01"]), [Rule::Late]);
+}
+
+#[test]
+fn what_was_forbidden_excuses_no_longer_than_until_it_is_asked_again() {
+    let until = |second: f64| {
+        let mut story = moved_on();
+        story.trouble(Trouble::Grants, &[PATH], 9.0, 17.0);
+        story.passes(second);
+        story.rules()
+    };
+    // 8 seconds, then 10 and 40 until it is asked again; then two intervals and a little.
+    assert_eq!(until(66.0 + 24.0), []);
+    assert_eq!(until(68.0 + 24.0), [Rule::Late]);
+}
+
+#[test]
+fn a_path_that_is_forbidden_again_and_again_is_asked_more_and_more_seldom() {
+    let mut story = moved_on();
+    story.trouble(Trouble::Grants, &[PATH], 9.0, 30.0);
+    story.trouble(Trouble::Grants, &[PATH], 60.0, 70.0);
+    // 61 seconds, then 76 and 40 until it is asked again.
+    story.passes(180.0 + 24.0);
+    assert_eq!(story.rules(), []);
+    story.passes(190.0 + 24.0);
+    assert_eq!(story.rules(), [Rule::Late]);
+}
+
+#[test]
+fn another_leader_does_not_wait_for_what_the_one_before_waited_for() {
+    let mut story = moved_on();
+    story.trouble(Trouble::Grants, &[PATH], 9.0, 100.0);
+    story.passes(160.0);
+    assert_eq!(story.rules(), []);
+    story.history.terms.push(at(110.0));
+    assert_eq!(story.rules(), [Rule::Late]);
+}
+
+#[test]
+fn a_status_that_says_for_too_long_what_is_wrong_is_found() {
+    let back_at = |reason: &str, second: f64| {
+        let mut story = synced();
+        story.okms(10.0, What::State { version: 1, state: VersionState::Deactivated });
+        story.gone(11.0, "db");
+        story.said(11.1, "False", reason, 1);
+        story.okms(20.0, What::State { version: 1, state: VersionState::Active });
+        // That there is a newer version does not make it any younger.
+        story.okms(22.0, What::Put { version: 2, data: Arc::new(content("two")) });
+        story.target(second, "db", 2, 22.0, &content("two"));
+        story.synced(second + 0.1, 2);
+        story
+    };
+    assert_eq!(back_at("VersionDeactivated", 40.0).rules(), []);
+    assert_eq!(back_at("VersionDeactivated", 46.0).rules(), [Rule::Late]);
+    assert_eq!(back_at("TargetNotOwned", 46.0).rules(), [], "which is another matter");
+    let mut story = back_at("Forbidden", 60.0);
+    story.trouble(Trouble::Grants, &["team/p01"], 5.0, 60.0);
+    assert_eq!(story.rules(), [Rule::Late]);
+    story.trouble(Trouble::Grants, &[PATH], 5.0, 15.0);
+    assert_eq!(story.rules(), []);
+}
+
+#[test]
+fn what_was_missing_is_asked_for_more_and_more_seldom() {
+    let found_at = |second: f64| {
+        let mut story = synced();
+        story.okms(10.0, What::Delete);
+        story.gone(30.0, "db");
+        story.said(30.1, "False", "SecretDeleted", 1);
+        story.okms(50.0, What::Put { version: 1, data: Arc::new(content("two")) });
+        story.target(second, "db", 1, 50.0, &content("two"));
+        story.synced(second + 0.1, 1);
+        story.rules()
+    };
+    // 40 seconds, then 50 and 40 until it is asked again; then two intervals and a little.
+    assert_eq!(found_at(50.0 + 89.0 + 24.0), []);
+    assert_eq!(found_at(50.0 + 92.0 + 24.0), [Rule::Late]);
+}
+
+#[test]
+fn what_a_lagging_replica_shows_may_be_written_while_it_lags() {
+    let written = |trouble: Trouble, paths: &[&str]| {
+        let mut story = Story::new(spec());
+        story.okms(10.0, What::Put { version: 2, data: Arc::new(content("two")) });
+        story.trouble(trouble, paths, 160.0, 170.0);
+        story.target(165.0, "db", 1, 1.0, &content("one"));
+        story.rules()
+    };
+    assert_eq!(written(Trouble::Lag, &[PATH]), []);
+    assert_eq!(written(Trouble::Lag, &["team/p01"]), [Rule::StaleContent]);
+    assert_eq!(written(Trouble::Okms, &[PATH]), [Rule::StaleContent]);
+}
+
+#[test]
+fn content_that_does_not_fit_its_type_is_found() {
+    let written = |kind: &str, data: Value| {
+        let mut story = Story::new(json!({"path": PATH, "target": {"type": kind}}));
+        story.okms(2.0, What::Put { version: 2, data: Arc::new(data.clone()) });
+        story.target(3.0, "db", 2, 2.0, &data);
+        let secret = story.history.cluster.last_mut().unwrap();
+        Arc::make_mut(secret.object.as_mut().unwrap())["type"] = json!(kind);
+        story.rules()
+    };
+    let (basic, docker) = ("kubernetes.io/basic-auth", "kubernetes.io/dockerconfigjson");
+    assert_eq!(written(basic, json!({"password": "x", "user": "y"})), []);
+    assert_eq!(written(basic, json!({"user": "y"})), [Rule::WrongContent]);
+    assert_eq!(written(docker, json!({".dockerconfigjson": "{\"auths\": {}}"})), []);
+    assert_eq!(written(docker, json!({".dockerconfigjson": "{\"auths\": 1}"})), [Rule::WrongContent]);
+    assert_eq!(written(docker, json!({"user": "y"})), [Rule::WrongContent]);
+}
+
+#[test]
+fn a_template_that_is_filled_wrongly_is_found() {
+    let written = |text: &str, made: &str| {
+        let template = json!({"data": {"text": text}});
+        let mut story = Story::new(json!({"path": PATH, "target": {"template": template}}));
+        story.target(2.0, "db", 1, 1.0, &json!({"text": made}));
+        story.rules()
+    };
+    assert_eq!(written("<{{ password }}>", "<one>"), []);
+    assert_eq!(written("<{{ data['password'] | upper | b64encode }}>", "<T05F>"), []);
+    assert_eq!(written("{{ nothing | default('none') }}", "none"), []);
+    assert_eq!(written("<{{ password }}>", "<two>"), [Rule::WrongContent]);
+    assert_eq!(written("<{{ nothing }}>", "<>"), [Rule::WrongContent]);
 }
 
 #[test]

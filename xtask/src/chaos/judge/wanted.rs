@@ -80,6 +80,11 @@ impl Wanted {
         self.policy.as_deref().unwrap_or(stores) != "Retain"
     }
 
+    /// The paths that it reads.
+    pub(super) fn paths(&self) -> Vec<&str> {
+        self.sources.iter().map(|source| source.path.as_str()).collect()
+    }
+
     pub(super) fn source(&self, path: &str, pin: Option<u32>) -> Option<&Source> {
         self.sources.iter().find(|source| source.path == path && source.pin == pin)
     }
