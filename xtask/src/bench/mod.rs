@@ -12,7 +12,7 @@ mod scene;
 mod usage;
 mod watch;
 
-use std::{path::PathBuf, time::Duration};
+use std::{env, os::unix::process::CommandExt, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context, Result};
 use test_cluster::binaries;
@@ -71,6 +71,9 @@ struct Plan {
 
 #[expect(clippy::print_stdout, reason = "the table is what was asked for")]
 pub(crate) fn run(args: &Args) -> Result<()> {
+    if cfg!(debug_assertions) {
+        return run_optimized();
+    }
     binaries::helm_binary()?;
     binaries::prepare()?;
     let [simulator, operator] = cargo::binaries(["okms-sim", "okms-operator"], &["--release"])?;
@@ -85,6 +88,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// Becomes the same command in a release build: what the bench takes of the processors, the operator and the plain client go without.
+fn run_optimized() -> Result<()> {
+    let xtask = cargo::binary("xtask", &["--release"])?;
+    let error = Command::new(xtask).args(env::args_os().skip(1)).exec();
+    Err(error).context("running the release build of the bench")
+}
+
 async fn measure(programs: &Programs, plan: &Plan) -> Result<(Facts, Figures)> {
     let mut figures = Figures::default();
     let mut facts = Facts { interval: plan.interval, runs: plan.runs, ..Facts::default() };
@@ -93,7 +103,7 @@ async fn measure(programs: &Programs, plan: &Plan) -> Result<(Facts, Figures)> {
             let tell = |what: &str| eprintln!("bench {objects}, run {run} of {}: {what}", plan.runs);
             facts.other_work.push(usage::other_work().await?);
             tell("setting the stage");
-            let mut scene = Scene::set(programs, *objects, plan.interval).await?;
+            let mut scene = Scene::set(programs, *objects, plan).await?;
             facts.kubernetes = scene.kubernetes().await?;
             for scenario in &plan.scenarios {
                 tell(scenario.title());

@@ -21,12 +21,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 use tokio::time::sleep;
 
-use super::{
-    figures::Figures,
-    floor,
-    scene::{FLOOR, NAMESPACE, Scene},
-    usage::Memory,
-};
+use super::{figures::Figures, floor, scene::Scene, usage::Memory};
 
 /// A scenario, by the name that the command line knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -111,12 +106,11 @@ impl Scenario {
 /// The floor below the cold start, once there is no operator any more.
 pub(super) async fn measure_floor(scene: &mut Scene, figures: &mut Figures) -> Result<()> {
     scene.operators.clear();
-    let floor = floor::measure(&scene.client, NAMESPACE, FLOOR, scene.layout).await?;
+    let Some((took, sample)) = &scene.first_sync else { return Ok(()) };
+    let floor = floor::measure(scene, sample).await?;
     let mut sheet = figures.sheet(Scenario::ColdStart.title(), scene.layout.objects);
     sheet.seconds("the floor: a plain client", floor);
-    if let Some(took) = scene.first_sync {
-        sheet.share("the floor's part of all synced", floor.as_secs_f64() / took.as_secs_f64());
-    }
+    sheet.share("the floor's part of all synced", floor.as_secs_f64() / took.as_secs_f64());
     Ok(())
 }
 

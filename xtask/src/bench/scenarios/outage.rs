@@ -26,7 +26,7 @@ pub(super) async fn measure(scene: &mut Scene, sheet: &mut Sheet<'_>) -> Result<
     sheet.count("OKMS requests meanwhile", asked.calls.all);
     sheet.count("Kubernetes writes on Secrets", asked.requests.on("secrets"));
     rate_limit::recovers(scene, sheet).await?;
-    watch::Synced::watch(&scene.client, NAMESPACE).all(objects).await?;
+    watch::Synced::watch(&scene.client, NAMESPACE).await?.all(objects).await?;
     let statuses = scene.asked().await?.since(&before).requests.on("okmssecrets");
     #[expect(clippy::cast_precision_loss, reason = "counts of requests are far below what an f64 holds exactly")]
     sheet.times("status writes for each object, recovery included", statuses as f64 / objects as f64);
