@@ -28,6 +28,9 @@ pub(super) const NAMESPACE: &str = "bench";
 /// Where a plain client writes the same.
 pub(super) const FLOOR: &str = "floor";
 
+/// Where Secrets are that are nobody's.
+pub(super) const NEIGHBOURS: &str = "neighbours";
+
 /// So that OKMS's limit, which is somebody else's choice, is not what is measured.
 const LIMITS: &str = "  limits: {requestsPerSecond: 1000, concurrentRequests: 64}\n";
 
@@ -41,6 +44,8 @@ pub(super) struct Scene {
     pub(super) simulator: Simulator,
     pub(super) layout: Layout,
     pub(super) interval: Duration,
+    /// How long a soak lasts.
+    pub(super) soak: Duration,
     /// How long the first sync took, and what it made.
     pub(super) first_sync: Option<(Duration, Sample)>,
     launch: Launch,
@@ -87,6 +92,7 @@ impl Scene {
             simulator,
             layout,
             interval: plan.interval,
+            soak: plan.soak,
             first_sync: None,
             launch,
             mounted,
@@ -163,7 +169,7 @@ async fn install(folder: &Folder, cluster: &Cluster, simulator: &Simulator, inte
     let installation = Installation::new(folder, simulator, NAMESPACE, "*", &(interval + LIMITS), "")?;
     let mut calls = Installation::preparations(simulator);
     calls.extend([installation.install(), Installation::without_pods()]);
-    calls.extend([NAMESPACE, FLOOR].map(|namespace| kubectl("create namespace").arg(namespace)));
+    calls.extend([NAMESPACE, FLOOR, NEIGHBOURS].map(|namespace| kubectl("create namespace").arg(namespace)));
     for call in &calls {
         cluster.succeed(call).await?;
     }

@@ -98,6 +98,19 @@ impl Synced {
         Ok(moments(lock(&self.since).values()))
     }
 
+    /// Waits until all of these are, and says since when each is.
+    pub(super) async fn each(&self, names: &[String]) -> Result<Vec<Instant>> {
+        self.until(|since| names.iter().all(|name| since.contains_key(name))).await?;
+        let since = lock(&self.since);
+        Ok(names.iter().filter_map(|name| since.get(name).copied()).collect())
+    }
+
+    /// Whether all of these are.
+    pub(super) fn are(&self, names: &[String]) -> bool {
+        let since = lock(&self.since);
+        names.iter().all(|name| since.contains_key(name))
+    }
+
     async fn until(&self, reached: impl Fn(&HashMap<String, Instant>) -> bool) -> Result<()> {
         let waited = eventually("objects to be as they should", PATIENCE, async || {
             if self.watch.is_finished() {
@@ -194,6 +207,12 @@ impl Arrivals {
         let seen = lock(&self.seen);
         let took = written.iter().filter_map(|(change, begun)| Some(seen.get(change)?.duration_since(*begun)));
         Ok(took.collect())
+    }
+
+    /// How many of these were seen before this moment.
+    pub(super) fn before(&self, moment: Instant, written: &HashMap<(String, u64), Instant>) -> usize {
+        let seen = lock(&self.seen);
+        written.keys().filter(|change| seen.get(change).is_some_and(|at| *at < moment)).count()
     }
 }
 

@@ -9,11 +9,14 @@ mod drift;
 mod failover;
 mod fan_out;
 mod missing;
+mod neighbours;
+mod newcomers;
 mod outage;
 mod rate_limit;
 mod rest;
 mod restart;
 mod rotation;
+mod soak;
 
 use std::time::Duration;
 
@@ -40,6 +43,8 @@ pub(super) enum Scenario {
     Drift,
     /// Objects whose path does not exist, a tenth of the others.
     Missing,
+    /// New objects: one by one, then as many as there are at once while others change, at most 5,000.
+    Newcomers,
     /// The client certificate replaced while versions change.
     Rotation,
     /// OKMS answers 429 for a minute.
@@ -48,6 +53,10 @@ pub(super) enum Scenario {
     Outage,
     /// The operator ended and started again with everything synced.
     Restart,
+    /// 5,000 Secrets of 100 KB that are nobody's, and the operator started again beside them.
+    Neighbours,
+    /// A steady trickle of changes, for as long as `--soak` says.
+    Soak,
     /// A second operator, and the leader killed; then another, and the leader stopped.
     Failover,
 }
@@ -56,6 +65,12 @@ impl Scenario {
     /// All, in the order in which they are measured.
     pub(super) fn all() -> impl Iterator<Item = Self> {
         Self::value_variants().iter().copied()
+    }
+
+    /// What the command line calls it.
+    pub(super) fn name(self) -> String {
+        let name = self.to_possible_value().map(|value| value.get_name().to_owned());
+        name.expect("no scenario is hidden from the command line")
     }
 
     /// Its heading.
@@ -68,17 +83,20 @@ impl Scenario {
             Self::Burst => "Burst of spec changes",
             Self::Drift => "Drift",
             Self::Missing => "Missing paths",
+            Self::Newcomers => "Newcomers",
             Self::Rotation => "Rotation",
             Self::RateLimit => "OKMS rate limits",
             Self::Outage => "OKMS is down",
             Self::Restart => "Restart",
+            Self::Neighbours => "Secrets of others",
+            Self::Soak => "Soak",
             Self::Failover => "Failover",
         }
     }
 
     /// Does it, and notes what came of it.
     pub(super) async fn measure(self, scene: &mut Scene, figures: &mut Figures) -> Result<()> {
-        let mut sheet = figures.sheet(self.title(), scene.layout.objects);
+        let mut sheet = figures.sheet(self, scene.layout.objects);
         match self {
             Self::ColdStart => {
                 cold_start::measure(scene, &mut sheet).await?;
@@ -91,14 +109,17 @@ impl Scenario {
             Self::Burst => burst::measure(scene, &mut sheet).await?,
             Self::Drift => drift::measure(scene, &mut sheet).await?,
             Self::Missing => missing::measure(scene, &mut sheet).await?,
+            Self::Newcomers => newcomers::measure(scene, &mut sheet).await?,
             Self::Rotation => rotation::measure(scene, &mut sheet).await?,
             Self::RateLimit => rate_limit::measure(scene, &mut sheet).await?,
             Self::Outage => outage::measure(scene, &mut sheet).await?,
             Self::Restart => restart::measure(scene, &mut sheet).await?,
+            Self::Neighbours => neighbours::measure(scene, &mut sheet).await?,
+            Self::Soak => soak::measure(scene, &mut sheet).await?,
             Self::Failover => failover::measure(scene, &mut sheet).await?,
         }
         let memory = Memory::of(scene.process()?)?;
-        figures.sheet(self.title(), scene.layout.objects).bytes("memory (RSS) afterwards", memory.now);
+        figures.sheet(self, scene.layout.objects).bytes("memory (RSS) afterwards", memory.now);
         Ok(())
     }
 }
@@ -108,7 +129,7 @@ pub(super) async fn measure_floor(scene: &mut Scene, figures: &mut Figures) -> R
     scene.operators.clear();
     let Some((took, sample)) = &scene.first_sync else { return Ok(()) };
     let floor = floor::measure(scene, sample).await?;
-    let mut sheet = figures.sheet(Scenario::ColdStart.title(), scene.layout.objects);
+    let mut sheet = figures.sheet(Scenario::ColdStart, scene.layout.objects);
     sheet.seconds("the floor: a plain client", floor);
     sheet.share("the floor's part of all synced", floor.as_secs_f64() / took.as_secs_f64());
     Ok(())
