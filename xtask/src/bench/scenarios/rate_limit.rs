@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    pin::pin,
     time::{Duration, Instant},
 };
 
@@ -43,15 +44,11 @@ pub(super) async fn recovers(scene: &mut Scene, sheet: &mut Sheet<'_>) -> Result
     scene.simulator.delete_json("/faults").await?;
     let before = scene.simulator.calls().await?.all;
     let written: HashMap<_, _> = scene.layout.users(0).map(|object| ((layout::name(object), version), at)).collect();
-    let (herd, parts, took) = tokio::try_join!(
-        a_second(scene, before),
-        parts_of_an_interval(scene, before),
-        arrivals.of(&written, scene.interval * 12),
-    )?;
+    let (herd, caught_up) =
+        tokio::try_join!(a_second(scene, before), catch_up(scene, before, arrivals.of(&written, scene.interval * 12)))?;
     sheet.count("OKMS requests in the second after it", herd);
-    sheet.count("OKMS requests in the interval after it", parts.iter().sum::<u64>());
-    sheet.share("of them in the busiest tenth of that interval", busiest(&parts));
-    sheet.seconds("until a change of meanwhile is in its Secret", took.into_iter().max().unwrap_or_default());
+    sheet.seconds("until a change of meanwhile is in its Secret", caught_up.took.into_iter().max().unwrap_or_default());
+    sheet.share("most paths checked in a tenth of an interval afterwards", share(caught_up.most, scene.layout.paths));
     Ok(())
 }
 
@@ -61,35 +58,39 @@ async fn a_second(scene: &Scene, before: u64) -> Result<u64> {
     Ok(scene.simulator.calls().await?.all - before)
 }
 
-/// How many requests OKMS gets in each tenth of the interval that begins now.
-async fn parts_of_an_interval(scene: &Scene, mut before: u64) -> Result<Vec<u64>> {
+struct CaughtUp {
+    took: Vec<Duration>,
+    /// The most requests in a tenth of an interval.
+    most: u64,
+}
+
+/// Waits for what has to arrive and an interval longer: by then everything that fell due was asked.
+async fn catch_up(
+    scene: &Scene,
+    mut before: u64,
+    arriving: impl Future<Output = Result<Vec<Duration>>>,
+) -> Result<CaughtUp> {
+    let mut arriving = pin!(arriving);
     let mut ends = interval(scene.interval / TENTHS);
     // The first one is now.
     ends.tick().await;
-    let mut parts = Vec::new();
-    for _ in 0..TENTHS {
-        ends.tick().await;
-        let now = scene.simulator.calls().await?.all;
-        parts.push(now - before);
-        before = now;
+    let (mut took, mut most, mut left) = (None, 0, TENTHS);
+    while left > 0 {
+        tokio::select! {
+            arrived = &mut arriving, if took.is_none() => took = Some(arrived?),
+            _ = ends.tick() => {
+                let now = scene.simulator.calls().await?.all;
+                most = most.max(now - before);
+                before = now;
+                left -= u32::from(took.is_some());
+            }
+        }
     }
-    Ok(parts)
+    Ok(CaughtUp { took: took.unwrap_or_default(), most })
 }
 
-/// The part of all that is in the largest: a tenth, where they are spread evenly over ten.
+/// What part of all this is: of paths that are checked evenly, a tenth in each tenth of the interval.
 #[expect(clippy::cast_precision_loss, reason = "counts of requests are far below what an f64 holds exactly")]
-fn busiest(parts: &[u64]) -> f64 {
-    let (most, all) = (parts.iter().max().copied().unwrap_or_default(), parts.iter().sum::<u64>());
-    if all == 0 { 0.0 } else { most as f64 / all as f64 }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_busiest_part_is_a_share_of_all() {
-        assert!((busiest(&[1, 4, 3]) - 0.5).abs() < f64::EPSILON);
-        assert!(busiest(&[0, 0]).abs() < f64::EPSILON);
-    }
+fn share(part: u64, all: usize) -> f64 {
+    part as f64 / all as f64
 }
