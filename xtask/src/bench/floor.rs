@@ -1,7 +1,7 @@
 //! The floor: the same Secrets and statuses, written by a client that does nothing else.
 //!
 //! It says what the API server and etcd of this machine cost, so that the rest can be told apart as the operator's own. So it is made
-//! under the same conditions: by a client like the operator's with its identity, whose requests the API server queues, and holds to the
+//! under the same conditions: on a stage of its own, as new as that of a cold start; by a client like the operator's with its identity, whose requests the API server queues, and holds to the
 //! chart's admission policies, as it does the operator's, and with the bench's watch open.
 
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::{
     Api, Client, ResourceExt,
-    api::{Patch, PatchParams, PostParams},
+    api::{ListParams, Patch, PatchParams, PostParams},
     core::ObjectMeta,
 };
 use okms_operator::{
@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use super::{
     layout,
-    scene::{self, FLOOR, Scene},
+    scene::{NAMESPACE, Scene},
     watch::Synced,
 };
 
@@ -76,12 +76,14 @@ impl Sample {
 /// Creates one Secret and patches one status for each object, and says how long it took until a watch had seen all of them: the same
 /// watch as is open while the operator does it.
 pub(super) async fn measure(scene: &Scene, sample: &Sample) -> Result<Duration> {
-    let objects = scene::create_objects(&scene.client, FLOOR, scene.layout).await?;
+    let objects = Api::<OkmsSecret>::namespaced(scene.client.clone(), NAMESPACE).list(&ListParams::default()).await;
+    let objects = objects.context("listing OkmsSecrets")?.items;
     let writer = scene.operators_client().await?;
-    let (secrets, statuses) = (Api::namespaced(writer.clone(), FLOOR), Api::<OkmsSecret>::namespaced(writer, FLOOR));
+    let secrets = Api::namespaced(writer.clone(), NAMESPACE);
+    let statuses = Api::<OkmsSecret>::namespaced(writer, NAMESPACE);
     let created = PostParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PostParams::default() };
     let patched = PatchParams::apply(names::FIELD_MANAGER);
-    let synced = Synced::watch(&scene.client, FLOOR).await?;
+    let synced = Synced::watch(&scene.client, NAMESPACE).await?;
     let begun = Instant::now();
     stream::iter(&objects)
         .map(async |object| {

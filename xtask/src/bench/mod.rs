@@ -116,8 +116,13 @@ async fn measure(programs: &Programs, plan: &Plan, facts: &mut Facts, figures: &
                 tell(scenario.title());
                 scenario.measure(&mut scene, figures).await.with_context(|| scenario.title().to_owned())?;
             }
-            tell("the floor");
-            scenarios::measure_floor(&mut scene, figures).await?;
+            let first_sync = scene.first_sync.take();
+            drop(scene);
+            if let Some(first_sync) = first_sync {
+                tell("the floor");
+                let scene = Scene::set(programs, *objects, plan).await?;
+                scenarios::measure_floor(&scene, &first_sync, figures).await?;
+            }
         }
     }
     Ok(())

@@ -25,9 +25,6 @@ use crate::stage::{Calls, Cluster, Installation, Operator, Simulator, call::kube
 /// Where the operator's objects are.
 pub(super) const NAMESPACE: &str = "bench";
 
-/// Where a plain client writes the same.
-pub(super) const FLOOR: &str = "floor";
-
 /// Where Secrets are that are nobody's.
 pub(super) const NEIGHBOURS: &str = "neighbours";
 
@@ -46,12 +43,17 @@ pub(super) struct Scene {
     pub(super) interval: Duration,
     /// How long a soak lasts.
     pub(super) soak: Duration,
-    /// How long the first sync took, and what it made.
-    pub(super) first_sync: Option<(Duration, Sample)>,
+    pub(super) first_sync: Option<FirstSync>,
     launch: Launch,
     mounted: operator::Mounted,
     _cluster: Cluster,
     _folder: Folder,
+}
+
+/// How long a first sync took, and what it made.
+pub(super) struct FirstSync {
+    pub(super) took: Duration,
+    pub(super) sample: Sample,
 }
 
 /// What an operator is started with, made ready before: fetching it takes kubectl longer than the operator takes to start.
@@ -80,7 +82,7 @@ impl Scene {
         let layout = Layout::of(objects);
         simulator.seed(layout::PREFIX, layout.paths, layout::content("0")).await?;
         add_stores(&client, layout).await?;
-        create_objects(&client, NAMESPACE, layout).await?;
+        create(&client, NAMESPACE, (0..objects).map(|object| layout.manifest(object))).await?;
         let launch = Launch {
             binary: programs.operator.clone(),
             kubeconfig: cluster.kubeconfig_with(&token, installation::NAMESPACE).await?,
@@ -169,7 +171,7 @@ async fn install(folder: &Folder, cluster: &Cluster, simulator: &Simulator, inte
     let installation = Installation::new(folder, simulator, NAMESPACE, "*", &(interval + LIMITS), "")?;
     let mut calls = Installation::preparations(simulator);
     calls.extend([installation.install(), Installation::without_pods()]);
-    calls.extend([NAMESPACE, FLOOR, NEIGHBOURS].map(|namespace| kubectl("create namespace").arg(namespace)));
+    calls.extend([NAMESPACE, NEIGHBOURS].map(|namespace| kubectl("create namespace").arg(namespace)));
     for call in &calls {
         cluster.succeed(call).await?;
     }
@@ -193,23 +195,14 @@ async fn add_stores(client: &Client, layout: Layout) -> Result<()> {
     Ok(())
 }
 
-/// Creates the `OkmsSecret`s of a namespace.
-pub(super) async fn create_objects(client: &Client, namespace: &str, layout: Layout) -> Result<Vec<OkmsSecret>> {
-    let manifests = (0..layout.objects).map(|object| layout.manifest(object));
-    create(client, namespace, manifests).await
-}
-
 /// Creates `OkmsSecret`s, several at once.
-pub(super) async fn create(
-    client: &Client,
-    namespace: &str,
-    manifests: impl Iterator<Item = Value>,
-) -> Result<Vec<OkmsSecret>> {
+pub(super) async fn create(client: &Client, namespace: &str, manifests: impl Iterator<Item = Value>) -> Result<()> {
     let api = Api::<OkmsSecret>::namespaced(client.clone(), namespace);
     stream::iter(manifests)
         .map(async |manifest| {
             let object: OkmsSecret = serde_json::from_value(manifest)?;
-            Ok::<_, anyhow::Error>(api.create(&PostParams::default(), &object).await?)
+            api.create(&PostParams::default(), &object).await?;
+            Ok::<_, anyhow::Error>(())
         })
         .buffer_unordered(floor::concurrency())
         .try_collect()

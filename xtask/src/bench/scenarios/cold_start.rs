@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::bench::{
     figures::Sheet,
     floor::Sample,
-    scene::{NAMESPACE, Scene},
+    scene::{FirstSync, NAMESPACE, Scene},
     usage::{Memory, processor_time},
     watch,
 };
@@ -24,7 +24,7 @@ pub(super) async fn measure(scene: &mut Scene, sheet: &mut Sheet<'_>) -> Result<
     let process = scene.process()?;
     sheet.seconds("first Secret synced", moments.first.duration_since(begun));
     sheet.seconds("all synced", took);
-    scene.first_sync = Some((took, Sample::take(&scene.client, NAMESPACE).await?));
+    scene.first_sync = Some(FirstSync { took, sample: Sample::take(&scene.client, NAMESPACE).await? });
     sheet.count("OKMS requests", asked.calls.all);
     sheet.count("of them with data", asked.calls.with_data);
     let writes = asked.requests.on("secrets") + asked.requests.on("okmssecrets");

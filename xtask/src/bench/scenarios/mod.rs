@@ -24,7 +24,12 @@ use anyhow::Result;
 use clap::ValueEnum;
 use tokio::time::sleep;
 
-use super::{figures::Figures, floor, scene::Scene, usage::Memory};
+use super::{
+    figures::Figures,
+    floor,
+    scene::{FirstSync, Scene},
+    usage::Memory,
+};
 
 /// A scenario, by the name that the command line knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -124,14 +129,12 @@ impl Scenario {
     }
 }
 
-/// The floor below the cold start, once there is no operator any more.
-pub(super) async fn measure_floor(scene: &mut Scene, figures: &mut Figures) -> Result<()> {
-    scene.operators.clear();
-    let Some((took, sample)) = &scene.first_sync else { return Ok(()) };
-    let floor = floor::measure(scene, sample).await?;
+/// The floor below a cold start, on a stage where no operator was.
+pub(super) async fn measure_floor(scene: &Scene, first_sync: &FirstSync, figures: &mut Figures) -> Result<()> {
+    let floor = floor::measure(scene, &first_sync.sample).await?;
     let mut sheet = figures.sheet(Scenario::ColdStart, scene.layout.objects);
     sheet.seconds("the floor: a plain client", floor);
-    sheet.share("the floor's part of all synced", floor.as_secs_f64() / took.as_secs_f64());
+    sheet.share("the floor's part of all synced", floor.as_secs_f64() / first_sync.took.as_secs_f64());
     Ok(())
 }
 

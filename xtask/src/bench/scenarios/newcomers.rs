@@ -127,7 +127,7 @@ impl Newcomers {
         let (names, prefix) = (self.names(numbers.clone()), prefix(self.name));
         let manifests =
             numbers.zip(names).map(|(number, name)| self.layout.further(number, &name, &format!("{prefix}{number}")));
-        scene::create(&self.client, NAMESPACE, manifests).await.map(drop)
+        scene::create(&self.client, NAMESPACE, manifests).await
     }
 
     async fn delete(&self) -> Result<()> {

@@ -73,7 +73,7 @@ async fn change(scene: &Scene, round: usize) -> Result<()> {
     api.patch(&layout::name(object(2)), &PatchParams::default(), &patch).await.context("changing an OkmsSecret")?;
     let again = object(3);
     api.delete(&layout::name(again), &DeleteParams::default()).await.context("deleting an OkmsSecret")?;
-    scene::create(&scene.client, NAMESPACE, [scene.layout.manifest(again)].into_iter()).await.map(drop)
+    scene::create(&scene.client, NAMESPACE, [scene.layout.manifest(again)].into_iter()).await
 }
 
 /// By how much the second grows with the first, by least squares.
