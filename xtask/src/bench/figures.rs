@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use super::scenarios::Scenario;
+
 /// How a figure is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unit {
@@ -11,6 +13,7 @@ pub(super) enum Unit {
     Count,
     Percent,
     Mebibytes,
+    KibibytesPerHour,
 }
 
 /// One figure, for all numbers of objects.
@@ -22,8 +25,10 @@ pub(super) struct Figure {
 
 /// The figures of one scenario, in the order in which they were first measured.
 pub(super) struct Section {
-    pub(super) name: &'static str,
+    pub(super) scenario: Scenario,
     pub(super) figures: Vec<Figure>,
+    /// How the memory went, in minutes and MiB, by number of objects.
+    pub(super) courses: BTreeMap<usize, Vec<(f64, f64)>>,
 }
 
 /// All figures.
@@ -39,9 +44,9 @@ pub(super) struct Sheet<'a> {
 }
 
 impl Figures {
-    pub(super) fn sheet(&mut self, scenario: &'static str, objects: usize) -> Sheet<'_> {
-        let at = self.sections.iter().position(|section| section.name == scenario).unwrap_or_else(|| {
-            self.sections.push(Section { name: scenario, figures: Vec::new() });
+    pub(super) fn sheet(&mut self, scenario: Scenario, objects: usize) -> Sheet<'_> {
+        let at = self.sections.iter().position(|section| section.scenario == scenario).unwrap_or_else(|| {
+            self.sections.push(Section { scenario, figures: Vec::new(), courses: BTreeMap::new() });
             self.sections.len() - 1
         });
         let figures = self.sections.get_mut(at).expect("it was found, or pushed, at this place");
@@ -49,8 +54,8 @@ impl Figures {
     }
 
     /// The medians of a figure by number of objects.
-    pub(super) fn series(&self, scenario: &str, figure: &str) -> Vec<(usize, f64)> {
-        let sections = self.sections.iter().filter(|section| section.name == scenario);
+    pub(super) fn series(&self, scenario: Scenario, figure: &str) -> Vec<(usize, f64)> {
+        let sections = self.sections.iter().filter(|section| section.scenario == scenario);
         let figures = sections.flat_map(|section| &section.figures).filter(|other| other.name == figure);
         figures.flat_map(|figure| figure.sizes().filter_map(|size| Some((size, figure.median(size)?)))).collect()
     }
@@ -75,16 +80,36 @@ impl Sheet<'_> {
         self.put(name, Unit::Percent, value * 100.0);
     }
 
+    pub(super) fn kibibytes_per_hour(&mut self, name: &'static str, value: f64) {
+        self.put(name, Unit::KibibytesPerHour, value);
+    }
+
+    /// How the memory went, of the last run: minutes and MiB.
+    pub(super) fn course(&mut self, points: Vec<(f64, f64)>) {
+        self.figures.courses.insert(self.objects, points);
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
     pub(super) fn bytes(&mut self, name: &'static str, value: u64) {
         self.put(name, Unit::Mebibytes, value as f64 / (1024.0 * 1024.0));
     }
 
     /// The median, the 99th percentile and the longest of these.
-    pub(super) fn spread(&mut self, names: [&'static str; 3], mut values: Vec<Duration>) {
+    pub(super) fn spread(&mut self, names: [&'static str; 3], values: Vec<Duration>) {
+        self.percentiles(&[(names[0], 50), (names[1], 99), (names[2], 100)], values);
+    }
+
+    /// The median and the longest, where there are too few for more.
+    pub(super) fn few(&mut self, names: [&'static str; 2], values: Vec<Duration>) {
+        self.percentiles(&[(names[0], 50), (names[1], 100)], values);
+    }
+
+    /// Of nothing there are none.
+    fn percentiles(&mut self, percents: &[(&'static str, usize)], mut values: Vec<Duration>) {
         values.sort();
-        for (name, percent) in names.into_iter().zip([50, 99, 100]) {
-            self.seconds(name, percentile(&values, percent));
+        let percents = if values.is_empty() { &[] } else { percents };
+        for (name, percent) in percents {
+            self.seconds(name, percentile(&values, *percent));
         }
     }
 
@@ -130,7 +155,7 @@ impl Unit {
         match self {
             Self::Seconds => format!("{value:.2}"),
             Self::Times | Self::Percent | Self::Mebibytes => format!("{value:.1}"),
-            Self::Count => format!("{value:.0}"),
+            Self::Count | Self::KibibytesPerHour => format!("{value:.0}"),
         }
     }
 
@@ -141,6 +166,7 @@ impl Unit {
             Self::Count => "",
             Self::Percent => " %",
             Self::Mebibytes => " MiB",
+            Self::KibibytesPerHour => " KiB/h",
         }
     }
 }
@@ -168,14 +194,14 @@ mod tests {
     fn what_was_measured_several_times_is_shown_as_its_median_with_the_range() {
         let mut figures = Figures::default();
         for seconds in [4, 2, 3] {
-            figures.sheet("cold start", 100).seconds("all", Duration::from_secs(seconds));
-            figures.sheet("cold start", 100).count("calls", 7_u64);
+            figures.sheet(Scenario::ColdStart, 100).seconds("all", Duration::from_secs(seconds));
+            figures.sheet(Scenario::ColdStart, 100).count("calls", 7_u64);
         }
-        figures.sheet("cold start", 1000).seconds("all", Duration::from_secs(9));
+        figures.sheet(Scenario::ColdStart, 1000).seconds("all", Duration::from_secs(9));
         let section = &figures.sections[0];
         let cells = |figure: usize| [100, 1000].map(|size| section.figures[figure].cell(size));
         assert_eq!(cells(0), ["3.00 s (2.00 to 4.00)", "9.00 s"]);
         assert_eq!(cells(1), ["7", "–"]);
-        assert_eq!(figures.series("cold start", "all"), [(100, 3.0), (1000, 9.0)]);
+        assert_eq!(figures.series(Scenario::ColdStart, "all"), [(100, 3.0), (1000, 9.0)]);
     }
 }

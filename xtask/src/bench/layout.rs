@@ -45,13 +45,22 @@ impl Layout {
 
     /// The `OkmsSecret` of an object.
     pub(super) fn manifest(self, object: usize) -> Value {
-        json!({
-            "apiVersion": "okms-operator.io/v1alpha1",
-            "kind": "OkmsSecret",
-            "metadata": {"name": name(object)},
-            "spec": {"path": self.path(object), "storeRef": {"name": self.store(object)}},
-        })
+        manifest(&name(object), &self.path(object), &self.store(object))
     }
+
+    /// One more `OkmsSecret`, for another path: the store is that of an object of this number.
+    pub(super) fn further(self, number: usize, name: &str, path: &str) -> Value {
+        manifest(name, path, &self.store(number))
+    }
+}
+
+fn manifest(name: &str, path: &str, store: &str) -> Value {
+    json!({
+        "apiVersion": "okms-operator.io/v1alpha1",
+        "kind": "OkmsSecret",
+        "metadata": {"name": name},
+        "spec": {"path": path, "storeRef": {"name": store}},
+    })
 }
 
 /// The name of an object and of its Secret.

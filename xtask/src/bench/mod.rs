@@ -12,7 +12,7 @@ mod scene;
 mod usage;
 mod watch;
 
-use std::{path::PathBuf, time::Duration};
+use std::{env, os::unix::process::CommandExt, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context, Result};
 use test_cluster::binaries;
@@ -22,7 +22,7 @@ use crate::cargo;
 
 /// Measures the operator: a control plane, the simulated OKMS, release builds, as many objects as you say.
 ///
-/// A run of all scenarios takes about fifteen minutes for each number of objects, after the builds. Nothing else should run on the
+/// A run of all scenarios takes about half an hour for each number of objects, after the builds. Nothing else should run on the
 /// machine. What is measured, and how, is in docs/benchmarks.md.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -42,8 +42,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(10..=3600))]
     interval: u64,
 
+    /// How long the soak lasts, in minutes.
+    #[arg(long, value_name = "MINUTES", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    soak: u64,
+
     /// Measures 100 objects, at an interval of 10 seconds, and only what takes seconds: about two minutes.
-    #[arg(long, conflicts_with_all = ["objects", "scenarios", "runs", "interval", "write"])]
+    #[arg(long, conflicts_with_all = ["objects", "scenarios", "runs", "interval", "soak", "write"])]
     quick: bool,
 
     /// Writes the table into docs/benchmarks.md.
@@ -67,43 +71,68 @@ struct Plan {
     scenarios: Vec<Scenario>,
     runs: usize,
     interval: Duration,
+    soak: Duration,
 }
 
 #[expect(clippy::print_stdout, reason = "the table is what was asked for")]
 pub(crate) fn run(args: &Args) -> Result<()> {
+    if cfg!(debug_assertions) {
+        return run_optimized();
+    }
     binaries::helm_binary()?;
     binaries::prepare()?;
     let [simulator, operator] = cargo::binaries(["okms-sim", "okms-operator"], &["--release"])?;
     let programs = Programs { simulator, operator };
     let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
-    let (facts, figures) = runtime.block_on(measure(&programs, &args.plan()))?;
+    let plan = args.plan();
+    let (mut facts, mut figures) = (plan.facts(), Figures::default());
+    let outcome = runtime.block_on(measure(&programs, &plan, &mut facts, &mut figures));
+    // What was measured before something failed may have taken hours.
     let text = report::of(&facts, &figures)?;
     println!("{text}");
+    outcome?;
     if args.write {
         report::write(&text)?;
     }
     Ok(())
 }
 
-async fn measure(programs: &Programs, plan: &Plan) -> Result<(Facts, Figures)> {
-    let mut figures = Figures::default();
-    let mut facts = Facts { interval: plan.interval, runs: plan.runs, ..Facts::default() };
+/// Becomes the same command in a release build: what the bench takes of the processors, the operator and the plain client go without.
+fn run_optimized() -> Result<()> {
+    let xtask = cargo::binary("xtask", &["--release"])?;
+    let error = Command::new(xtask).args(env::args_os().skip(1)).exec();
+    Err(error).context("running the release build of the bench")
+}
+
+async fn measure(programs: &Programs, plan: &Plan, facts: &mut Facts, figures: &mut Figures) -> Result<()> {
     for run in 1..=plan.runs {
         for objects in &plan.objects {
             let tell = |what: &str| eprintln!("bench {objects}, run {run} of {}: {what}", plan.runs);
             facts.other_work.push(usage::other_work().await?);
             tell("setting the stage");
-            let mut scene = Scene::set(programs, *objects, plan.interval).await?;
+            let mut scene = Scene::set(programs, *objects, plan).await?;
             facts.kubernetes = scene.kubernetes().await?;
             for scenario in &plan.scenarios {
                 tell(scenario.title());
-                scenario.measure(&mut scene, &mut figures).await.with_context(|| scenario.title().to_owned())?;
+                scenario.measure(&mut scene, figures).await.with_context(|| scenario.title().to_owned())?;
             }
-            tell("the floor");
-            scenarios::measure_floor(&mut scene, &mut figures).await?;
+            let first_sync = scene.first_sync.take();
+            drop(scene);
+            if let Some(first_sync) = first_sync {
+                tell("the floor");
+                let scene = Scene::set(programs, *objects, plan).await?;
+                scenarios::measure_floor(&scene, &first_sync, figures).await?;
+            }
         }
     }
-    Ok((facts, figures))
+    Ok(())
+}
+
+impl Plan {
+    /// What is known of the measurement before it begins.
+    fn facts(&self) -> Facts {
+        Facts { interval: self.interval, soak: self.soak, runs: self.runs, ..Facts::default() }
+    }
 }
 
 impl Args {
@@ -111,7 +140,8 @@ impl Args {
         if self.quick {
             use Scenario::{Burst, ColdStart, Drift, FanOut, Rest, Restart};
             let scenarios = vec![ColdStart, Rest, FanOut, Burst, Drift, Restart];
-            return Plan { objects: vec![100], scenarios, runs: 1, interval: Duration::from_secs(10) };
+            let interval = Duration::from_secs(10);
+            return Plan { objects: vec![100], scenarios, runs: 1, interval, soak: Duration::ZERO };
         }
         let chosen = |scenario: &Scenario| {
             self.scenarios.is_empty() || *scenario == Scenario::ColdStart || self.scenarios.contains(scenario)
@@ -121,6 +151,7 @@ impl Args {
             scenarios: Scenario::all().filter(chosen).collect(),
             runs: self.runs,
             interval: Duration::from_secs(self.interval),
+            soak: Duration::from_mins(self.soak),
         }
     }
 }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::{
     figures::{Figure, Figures, Section},
     floor,
+    scenarios::Scenario,
     usage::kibibytes,
 };
 use crate::{run, workspace};
@@ -25,6 +26,8 @@ pub(super) struct Facts {
     /// The API server's version.
     pub(super) kubernetes: String,
     pub(super) interval: Duration,
+    /// How long the soak lasts.
+    pub(super) soak: Duration,
     pub(super) runs: usize,
     /// What other work took of the processors before each run, in percent.
     pub(super) other_work: Vec<u64>,
@@ -34,7 +37,10 @@ pub(super) struct Facts {
 pub(super) fn of(facts: &Facts, figures: &Figures) -> Result<String> {
     let mut text = machine(facts)?;
     for section in &figures.sections {
-        table(&mut text, section);
+        table(&mut text, section, facts);
+        for (objects, course) in &section.courses {
+            draw_course(&mut text, *objects, course);
+        }
     }
     for plot in PLOTS {
         plot.draw(&mut text, figures);
@@ -42,14 +48,15 @@ pub(super) fn of(facts: &Facts, figures: &Figures) -> Result<String> {
     Ok(text)
 }
 
-fn table(text: &mut String, section: &Section) {
+/// A heading, the command that measures it, and the figures.
+fn table(text: &mut String, section: &Section, facts: &Facts) {
     let sizes: BTreeSet<usize> = section.figures.iter().flat_map(Figure::sizes).collect();
     let row = |text: &mut String, name: &str, cell: &dyn Fn(usize) -> String| {
         let cells = sizes.iter().map(|size| cell(*size)).collect::<Vec<_>>().join(" | ");
         // Writing to a String cannot fail.
         let _ = writeln!(text, "| {name} | {cells} |");
     };
-    let _ = writeln!(text, "### {}\n", section.name);
+    let _ = writeln!(text, "### {}\n\n`{}`\n", section.scenario.title(), command(section.scenario, &sizes, facts));
     row(text, "OkmsSecrets", &|size| size.to_string());
     row(text, "---", &|_| "---:".to_owned());
     for figure in &section.figures {
@@ -58,11 +65,43 @@ fn table(text: &mut String, section: &Section) {
     text.push('\n');
 }
 
+/// What a person types for one section.
+fn command(scenario: Scenario, sizes: &BTreeSet<usize>, facts: &Facts) -> String {
+    let sizes = sizes.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+    let mut command = format!("cargo xtask bench --objects {sizes} --scenarios {}", scenario.name());
+    // Writing to a String cannot fail.
+    let _ = write!(command, " --interval {}", facts.interval.as_secs());
+    if scenario == Scenario::Soak {
+        let _ = write!(command, " --soak {}", facts.soak.as_secs() / 60);
+    }
+    if facts.runs > 1 {
+        let _ = write!(command, " --runs {}", facts.runs);
+    }
+    command
+}
+
+/// How many points of a course are drawn: a viewer has no room for more.
+const POINTS: usize = 60;
+
+/// Memory over time, as Mermaid. The points are as far apart as their line has them.
+fn draw_course(text: &mut String, objects: usize, course: &[(f64, f64)]) {
+    let Some((first, last)) = course.first().zip(course.last()).map(|(first, last)| (first.0, last.0)) else { return };
+    let most = course.iter().map(|(_, value)| *value).fold(1.0, f64::max).ceil();
+    let drawn = course.iter().step_by(course.len().div_ceil(POINTS));
+    let values = drawn.map(|(_, value)| format!("{value:.1}")).collect::<Vec<_>>().join(", ");
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        text,
+        "```mermaid\nxychart-beta\n    title \"Memory (RSS) with {objects} OkmsSecrets\"\n    \
+         x-axis \"minutes\" {first:.1} --> {last:.1}\n    y-axis \"MiB\" 0 --> {most:.0}\n    line [{values}]\n```\n"
+    );
+}
+
 /// A figure over the number of objects, beside another.
 struct Plot {
     title: &'static str,
     axis: &'static str,
-    scenario: &'static str,
+    scenario: Scenario,
     lines: &'static [&'static str],
 }
 
@@ -70,10 +109,10 @@ const PLOTS: [Plot; 2] = [
     Plot {
         title: "From nothing to all synced (bars), and the floor below it (line)",
         axis: "seconds",
-        scenario: "Cold start",
+        scenario: Scenario::ColdStart,
         lines: &["all synced", "the floor: a plain client"],
     },
-    Plot { title: "Memory at rest", axis: "MiB", scenario: "Rest", lines: &["memory (RSS) afterwards"] },
+    Plot { title: "Memory at rest", axis: "MiB", scenario: Scenario::Rest, lines: &["memory (RSS) afterwards"] },
 ];
 
 impl Plot {
@@ -160,13 +199,32 @@ mod tests {
         let mut text = String::new();
         let [plot, _] = PLOTS;
         for (objects, seconds) in [(100, 1), (1000, 4)] {
-            let mut sheet = figures.sheet("Cold start", objects);
+            let mut sheet = figures.sheet(Scenario::ColdStart, objects);
             sheet.seconds("all synced", Duration::from_secs(seconds));
             sheet.seconds("the floor: a plain client", Duration::from_secs(seconds / 2));
         }
         plot.draw(&mut text, &figures);
         assert!(text.contains("x-axis \"OkmsSecrets\" [100, 1000]"), "{text}");
         assert!(text.contains("bar [1.00, 4.00]\n    line [0.00, 2.00]\n"), "{text}");
+    }
+
+    #[test]
+    fn each_section_has_its_command() {
+        let facts =
+            Facts { interval: Duration::from_secs(30), soak: Duration::from_mins(5), runs: 3, ..Facts::default() };
+        let sizes = BTreeSet::from([100, 1000]);
+        let expected = "cargo xtask bench --objects 100,1000 --scenarios fan-out --interval 30 --runs 3";
+        assert_eq!(command(Scenario::FanOut, &sizes, &facts), expected);
+        assert!(command(Scenario::Soak, &sizes, &facts).contains("--scenarios soak --interval 30 --soak 5"));
+    }
+
+    #[test]
+    fn a_course_is_thinned_to_what_can_be_drawn() {
+        let mut text = String::new();
+        let course: Vec<_> = (0..1000).map(|point| (f64::from(point) / 10.0, 20.0)).collect();
+        draw_course(&mut text, 100, &course);
+        assert!(text.contains("x-axis \"minutes\" 0.0 --> 99.9\n    y-axis \"MiB\" 0 --> 20"), "{text}");
+        assert_eq!(text.matches("20.0").count(), 59);
     }
 
     #[test]

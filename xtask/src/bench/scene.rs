@@ -1,11 +1,12 @@
 //! The stage of one run: a cluster and an OKMS of its own, so many objects, the operator as a process.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt::Debug, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
 use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::{NamespaceResourceScope, api::core::v1::Secret, serde::de::DeserializeOwned};
 use kube::{
-    Api, Client,
+    Api, Client, Resource,
     api::{DeleteParams, Patch, PatchParams, PostParams},
     config::{Config, KubeConfigOptions, Kubeconfig},
 };
@@ -14,20 +15,24 @@ use serde_json::{Value, json};
 use test_cluster::supervise::Folder;
 
 use super::{
-    Programs, floor,
+    Plan, Programs,
+    floor::{self, Sample},
     layout::{self, Layout},
     usage::Requests,
 };
-use crate::stage::{Calls, Cluster, Installation, Operator, Simulator, call::kubectl, operator};
+use crate::stage::{Calls, Cluster, Installation, Operator, Simulator, call::kubectl, installation, operator};
 
 /// Where the operator's objects are.
 pub(super) const NAMESPACE: &str = "bench";
 
-/// Where a plain client writes the same.
-pub(super) const FLOOR: &str = "floor";
+/// Where Secrets are that are nobody's.
+pub(super) const NEIGHBOURS: &str = "neighbours";
 
 /// So that OKMS's limit, which is somebody else's choice, is not what is measured.
 const LIMITS: &str = "  limits: {requestsPerSecond: 1000, concurrentRequests: 64}\n";
+
+/// For one answer of the API server.
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// What a run is made on. The operators end before what they run on.
 pub(super) struct Scene {
@@ -36,13 +41,26 @@ pub(super) struct Scene {
     pub(super) simulator: Simulator,
     pub(super) layout: Layout,
     pub(super) interval: Duration,
-    /// How long the first sync took.
-    pub(super) first_sync: Option<Duration>,
-    cluster: Cluster,
-    binary: PathBuf,
-    token: String,
+    /// How long a soak lasts.
+    pub(super) soak: Duration,
+    pub(super) first_sync: Option<FirstSync>,
+    launch: Launch,
     mounted: operator::Mounted,
+    _cluster: Cluster,
     _folder: Folder,
+}
+
+/// How long a first sync took, and what it made.
+pub(super) struct FirstSync {
+    pub(super) took: Duration,
+    pub(super) sample: Sample,
+}
+
+/// What an operator is started with, made ready before: fetching it takes kubectl longer than the operator takes to start.
+struct Launch {
+    binary: PathBuf,
+    kubeconfig: String,
+    arguments: Vec<String>,
 }
 
 /// A running operator, with a folder of its own for its log.
@@ -53,30 +71,34 @@ pub(super) struct Running {
 
 impl Scene {
     /// Everything but an operator.
-    pub(super) async fn set(programs: &Programs, objects: usize, interval: Duration) -> Result<Self> {
+    pub(super) async fn set(programs: &Programs, objects: usize, plan: &Plan) -> Result<Self> {
         let folder = Folder::create("okms-bench-")?;
         let cluster = Cluster::start(&folder)?;
         let simulator = Simulator::start(&folder, &programs.simulator).await?;
-        install(&folder, &cluster, &simulator, interval).await?;
+        install(&folder, &cluster, &simulator, plan.interval).await?;
         let client = client(&cluster).await?;
         let token = cluster.succeed(&operator::token()).await?;
         let mounted = operator::mount_credential(&folder, &cluster).await?;
         let layout = Layout::of(objects);
         simulator.seed(layout::PREFIX, layout.paths, layout::content("0")).await?;
         add_stores(&client, layout).await?;
-        create_objects(&client, NAMESPACE, layout).await?;
-        let binary = programs.operator.clone();
+        create(&client, NAMESPACE, (0..objects).map(|object| layout.manifest(object))).await?;
+        let launch = Launch {
+            binary: programs.operator.clone(),
+            kubeconfig: cluster.kubeconfig_with(&token, installation::NAMESPACE).await?,
+            arguments: operator::arguments(&cluster, mounted.root()).await?,
+        };
         Ok(Self {
             operators: Vec::new(),
             client,
             simulator,
             layout,
-            interval,
+            interval: plan.interval,
+            soak: plan.soak,
             first_sync: None,
-            cluster,
-            binary,
-            token,
+            launch,
             mounted,
+            _cluster: cluster,
             _folder: folder,
         })
     }
@@ -84,9 +106,18 @@ impl Scene {
     /// Starts one more operator, and waits until it is ready.
     pub(super) async fn start_operator(&mut self) -> Result<()> {
         let folder = Folder::create("okms-bench-operator-")?;
-        let operator = Operator::start(&folder, &self.cluster, &self.binary, &self.token, self.mounted.root()).await?;
+        let Launch { binary, kubeconfig, arguments } = &self.launch;
+        let operator = Operator::start_with(&folder, kubeconfig, binary, arguments).await?;
         self.operators.push(Running { operator, _folder: folder });
         Ok(())
+    }
+
+    /// A client with the operator's identity and manners: the API server is to treat a plain client like it.
+    pub(super) async fn operators_client(&self) -> Result<Client> {
+        let kubeconfig = Kubeconfig::from_yaml(&self.launch.kubeconfig).context("reading the operator's kubeconfig")?;
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+        okms_operator::process::client(config.context("understanding the operator's kubeconfig")?, ANSWER)
+            .context("making a client like the operator's")
     }
 
     /// The process that was started first.
@@ -140,7 +171,7 @@ async fn install(folder: &Folder, cluster: &Cluster, simulator: &Simulator, inte
     let installation = Installation::new(folder, simulator, NAMESPACE, "*", &(interval + LIMITS), "")?;
     let mut calls = Installation::preparations(simulator);
     calls.extend([installation.install(), Installation::without_pods()]);
-    calls.extend([NAMESPACE, FLOOR].map(|namespace| kubectl("create namespace").arg(namespace)));
+    calls.extend([NAMESPACE, NEIGHBOURS].map(|namespace| kubectl("create namespace").arg(namespace)));
     for call in &calls {
         cluster.succeed(call).await?;
     }
@@ -164,23 +195,14 @@ async fn add_stores(client: &Client, layout: Layout) -> Result<()> {
     Ok(())
 }
 
-/// Creates the `OkmsSecret`s of a namespace.
-pub(super) async fn create_objects(client: &Client, namespace: &str, layout: Layout) -> Result<Vec<OkmsSecret>> {
-    let manifests = (0..layout.objects).map(|object| layout.manifest(object));
-    create(client, namespace, manifests).await
-}
-
 /// Creates `OkmsSecret`s, several at once.
-pub(super) async fn create(
-    client: &Client,
-    namespace: &str,
-    manifests: impl Iterator<Item = Value>,
-) -> Result<Vec<OkmsSecret>> {
+pub(super) async fn create(client: &Client, namespace: &str, manifests: impl Iterator<Item = Value>) -> Result<()> {
     let api = Api::<OkmsSecret>::namespaced(client.clone(), namespace);
     stream::iter(manifests)
         .map(async |manifest| {
             let object: OkmsSecret = serde_json::from_value(manifest)?;
-            Ok::<_, anyhow::Error>(api.create(&PostParams::default(), &object).await?)
+            api.create(&PostParams::default(), &object).await?;
+            Ok::<_, anyhow::Error>(())
         })
         .buffer_unordered(floor::concurrency())
         .try_collect()
@@ -188,13 +210,37 @@ pub(super) async fn create(
         .context("creating OkmsSecrets")
 }
 
-/// Deletes `OkmsSecret`s, several at once.
-pub(super) async fn delete(client: &Client, namespace: &str, names: impl Iterator<Item = String>) -> Result<()> {
-    let api = Api::<OkmsSecret>::namespaced(client.clone(), namespace);
+/// Deletes `OkmsSecret`s and their Secrets, several at once. Those would go by themselves, but so slowly (the garbage collector makes
+/// 20 requests in a second) that it would go on while the next thing is measured.
+pub(super) async fn delete(
+    client: &Client,
+    namespace: &str,
+    names: impl Iterator<Item = String> + Clone,
+) -> Result<()> {
+    delete_each::<OkmsSecret>(client, namespace, names.clone()).await.context("deleting OkmsSecrets")?;
+    delete_each::<Secret>(client, namespace, names).await.context("deleting their Secrets")
+}
+
+/// Deletes objects that may be gone already.
+pub(super) async fn delete_each<K>(
+    client: &Client,
+    namespace: &str,
+    names: impl Iterator<Item = String>,
+) -> Result<(), kube::Error>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let api = Api::<K>::namespaced(client.clone(), namespace);
     stream::iter(names)
-        .map(async |name| api.delete(&name, &DeleteParams::default()).await)
+        .map(async |name| match api.delete(&name, &DeleteParams::default()).await {
+            Err(error) if !is_gone(&error) => Err(error),
+            _ => Ok(()),
+        })
         .buffer_unordered(floor::concurrency())
-        .try_for_each(async |_| Ok(()))
+        .try_collect()
         .await
-        .context("deleting OkmsSecrets")
+}
+
+fn is_gone(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404)
 }

@@ -56,6 +56,12 @@ impl Memory {
     }
 }
 
+/// How many files, sockets among them, a process has open.
+pub(super) fn open_files(process: u32) -> Result<usize> {
+    let path = format!("/proc/{process}/fd");
+    Ok(fs::read_dir(&path).with_context(|| format!("listing {path}"))?.count())
+}
+
 /// The number of a line such as `VmRSS:   1234 kB`.
 pub(super) fn kibibytes(text: &str, field: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(field))?;
@@ -115,6 +121,11 @@ impl Requests {
             request.split_once(' ').is_some_and(|(verb, on)| on == resource && WRITES.contains(&verb))
         });
         writes.map(|(_, count)| count).sum()
+    }
+
+    /// Everybody's requests of a verb on one resource.
+    pub(super) fn of(&self, verb: &str, resource: &str) -> u64 {
+        self.by_verb.get(&format!("{verb} {resource}")).copied().unwrap_or_default()
     }
 
     /// Everybody's writes on what the operator writes, but for its Lease.
@@ -223,5 +234,6 @@ apiserver_flowcontrol_dispatched_requests_total{flow_schema="exempt",priority_le
         let memory = Memory::of(std::process::id()).unwrap();
         assert!(memory.now > 0 && memory.most >= memory.now);
         processor_time(std::process::id()).unwrap();
+        assert!(open_files(std::process::id()).unwrap() > 2);
     }
 }

@@ -5,7 +5,7 @@
 use std::{
     collections::{HashMap, HashSet},
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -18,20 +18,23 @@ use kube::{
     core::PartialObjectMeta,
     runtime::{
         WatchStreamExt,
-        watcher::{self, watcher},
+        watcher::{self, Event, watcher},
     },
 };
 use okms_operator::api::{OkmsSecret, condition, names};
 use serde_json::Value;
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
 
 use crate::stage::eventually;
 
 /// How long all objects may take. Thousands take seconds; what takes longer than this is stuck.
 const PATIENCE: Duration = Duration::from_mins(10);
 
-/// A watch over the `OkmsSecret`s of a namespace.
-pub(super) struct Synced(Api<OkmsSecret>);
+/// A watch over the `OkmsSecret`s of a namespace: which of them are as they should be, and since when.
+pub(super) struct Synced {
+    since: Arc<Mutex<HashMap<String, Instant>>>,
+    watch: JoinHandle<()>,
+}
 
 /// When the first object was seen as it should be, and when the last.
 pub(super) struct Moments {
@@ -39,48 +42,107 @@ pub(super) struct Moments {
     pub(super) last: Instant,
 }
 
+impl Drop for Synced {
+    fn drop(&mut self) {
+        self.watch.abort();
+    }
+}
+
 impl Synced {
-    pub(super) fn watch(client: &Client, namespace: &str) -> Self {
-        Self(Api::namespaced(client.clone(), namespace))
+    /// Has seen what is there when it returns, so that listing it is no part of what is measured.
+    pub(super) async fn watch(client: &Client, namespace: &str) -> Result<Self> {
+        Self::watch_for(client, namespace, is_synced).await
     }
 
-    /// Waits until so many objects are synced at their present generation.
-    pub(super) async fn all(self, objects: usize) -> Result<Moments> {
-        self.until(objects, is_synced).await
-    }
-
-    async fn until(self, objects: usize, holds: impl Fn(&OkmsSecret) -> bool) -> Result<Moments> {
-        let mut changes = pin!(watcher(self.0, watcher::Config::default()).default_backoff().applied_objects());
-        let (mut first, mut there) = (None, HashSet::new());
-        let all = async {
-            while there.len() < objects {
-                match changes.next().await.context("the watch of OkmsSecrets ended")? {
-                    Ok(object) if holds(&object) => {
-                        first.get_or_insert_with(Instant::now);
-                        there.insert(object.name_any());
+    async fn watch_for(
+        client: &Client,
+        namespace: &str,
+        holds: impl Fn(&OkmsSecret) -> bool + Send + 'static,
+    ) -> Result<Self> {
+        let api = Api::<OkmsSecret>::namespaced(client.clone(), namespace);
+        let since = Arc::new(Mutex::new(HashMap::new()));
+        let record = Arc::clone(&since);
+        let (listed, list) = oneshot::channel();
+        let watch = tokio::spawn(async move {
+            let mut listed = Some(listed);
+            let mut events = pin!(watcher(api, watcher::Config::default()).default_backoff());
+            while let Some(event) = events.next().await {
+                let mut since = lock(&record);
+                match event {
+                    Ok(Event::Apply(object) | Event::InitApply(object)) if holds(&object) => {
+                        since.entry(object.name_any()).or_insert_with(Instant::now);
                     }
-                    Ok(object) => drop(there.remove(&object.name_any())),
+                    Ok(Event::Apply(object) | Event::InitApply(object) | Event::Delete(object)) => {
+                        since.remove(&object.name_any());
+                    }
+                    Ok(Event::Init) => {}
+                    Ok(Event::InitDone) => {
+                        if let Some(listed) = listed.take() {
+                            // Nobody waits any more when it took too long.
+                            let _ = listed.send(());
+                        }
+                    }
                     // The watch comes back by itself.
                     Err(error) => eprintln!("the watch of OkmsSecrets: {error}"),
                 }
             }
-            let last = Instant::now();
-            Ok(Moments { first: first.unwrap_or(last), last })
-        };
-        let outcome = timeout(PATIENCE, all).await;
-        outcome.with_context(|| {
-            format!("of {objects} objects, {} are as they should be after {PATIENCE:?}", there.len())
-        })?
+        });
+        let synced = Self { since, watch };
+        timeout(PATIENCE, list).await.context("listing OkmsSecrets")?.context("the watch of OkmsSecrets ended")?;
+        Ok(synced)
+    }
+
+    /// Waits until so many objects are synced at their present generation.
+    pub(super) async fn all(&self, objects: usize) -> Result<Moments> {
+        self.until(|since| since.len() >= objects).await.with_context(|| format!("of {objects} objects"))?;
+        Ok(moments(lock(&self.since).values()))
+    }
+
+    /// Waits until all of these are, and says since when each is.
+    pub(super) async fn each(&self, names: &[String]) -> Result<Vec<Instant>> {
+        self.until(|since| names.iter().all(|name| since.contains_key(name))).await?;
+        let since = lock(&self.since);
+        Ok(names.iter().filter_map(|name| since.get(name).copied()).collect())
+    }
+
+    /// Whether all of these are.
+    pub(super) fn are(&self, names: &[String]) -> bool {
+        let since = lock(&self.since);
+        names.iter().all(|name| since.contains_key(name))
+    }
+
+    async fn until(&self, reached: impl Fn(&HashMap<String, Instant>) -> bool) -> Result<()> {
+        let waited = eventually("objects to be as they should", PATIENCE, async || {
+            if self.watch.is_finished() {
+                bail!("the watch of OkmsSecrets ended");
+            }
+            Ok(reached(&lock(&self.since)).then_some(()))
+        });
+        waited.await.with_context(|| format!("{} are as they should be", lock(&self.since).len()))
     }
 }
 
+fn moments<'a>(since: impl Iterator<Item = &'a Instant> + Clone) -> Moments {
+    let now = Instant::now();
+    Moments { first: since.clone().min().copied().unwrap_or(now), last: since.max().copied().unwrap_or(now) }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Waits until so many objects of a namespace are not ready for this reason, and returns when that was.
-pub(super) async fn with_reason(client: &Client, namespace: &str, reason: &str, objects: usize) -> Result<Instant> {
-    let holds = |object: &OkmsSecret| {
+pub(super) async fn with_reason(
+    client: &Client,
+    namespace: &str,
+    reason: &'static str,
+    objects: usize,
+) -> Result<Instant> {
+    let holds = move |object: &OkmsSecret| {
         let conditions = object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
         condition::find(conditions, "Ready").is_some_and(|ready| ready.reason == reason)
     };
-    Ok(Synced::watch(client, namespace).until(objects, holds).await?.last)
+    Ok(Synced::watch_for(client, namespace, holds).await?.all(objects).await?.last)
 }
 
 fn is_synced(object: &OkmsSecret) -> bool {
@@ -117,8 +179,7 @@ impl Arrivals {
                 if let Some((secret, version)) =
                     change.ok().and_then(|secret| Some((secret.name_any(), version(&secret)?)))
                 {
-                    let mut seen = record.lock().unwrap_or_else(PoisonError::into_inner);
-                    seen.entry((secret, version)).or_insert(now);
+                    lock(&record).entry((secret, version)).or_insert(now);
                 }
             }
         });
@@ -132,7 +193,7 @@ impl Arrivals {
         within: Duration,
     ) -> Result<Vec<Duration>> {
         let missing = || {
-            let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            let seen = lock(&self.seen);
             written.keys().filter(|change| !seen.contains_key(change)).count()
         };
         let waited = eventually("every new version to arrive", within, async || {
@@ -143,9 +204,15 @@ impl Arrivals {
         })
         .await;
         waited.with_context(|| format!("{} of {} did not", missing(), written.len()))?;
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = lock(&self.seen);
         let took = written.iter().filter_map(|(change, begun)| Some(seen.get(change)?.duration_since(*begun)));
         Ok(took.collect())
+    }
+
+    /// How many of these were seen before this moment.
+    pub(super) fn before(&self, moment: Instant, written: &HashMap<(String, u64), Instant>) -> usize {
+        let seen = lock(&self.seen);
+        written.keys().filter(|change| seen.get(change).is_some_and(|at| *at < moment)).count()
     }
 }
 

@@ -133,7 +133,7 @@ impl Cluster {
     }
 
     /// A kubeconfig for this cluster with a token instead of the administrator's identity.
-    pub(super) async fn kubeconfig_with(&self, token: &str, namespace: &str) -> Result<String> {
+    pub(crate) async fn kubeconfig_with(&self, token: &str, namespace: &str) -> Result<String> {
         let printed = self.succeed(&kubectl("config view --raw --minify --flatten -o json")).await?;
         let ours: Value = serde_json::from_str(&printed).context("kubectl printed a kubeconfig that is no JSON")?;
         let cluster = ours.pointer("/clusters/0").context("the kubeconfig names no cluster")?;

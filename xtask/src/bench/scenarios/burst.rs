@@ -20,7 +20,7 @@ pub(super) async fn measure(scene: &mut Scene, sheet: &mut Sheet<'_>) -> Result<
     let begun = Instant::now();
     scene.patch(objects, &json!({"spec": {"target": {"labels": {"burst": "yes"}}}})).await?;
     let patched = begun.elapsed();
-    let last = Synced::watch(&scene.client, NAMESPACE).all(scene.layout.objects).await?.last;
+    let last = Synced::watch(&scene.client, NAMESPACE).await?.all(scene.layout.objects).await?.last;
     let asked = scene.asked().await?.since(&before);
     sheet.count("specs changed", objects);
     sheet.seconds("to change them", patched);

@@ -3,11 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{Patch, PatchParams},
 };
 use serde_json::json;
 use tokio::time::sleep;
@@ -15,8 +14,8 @@ use tokio::time::sleep;
 use super::{GLANCE, at_most};
 use crate::bench::{
     figures::Sheet,
-    floor, layout,
-    scene::{NAMESPACE, Scene},
+    layout,
+    scene::{self, NAMESPACE, Scene},
     watch::MadeAgain,
 };
 
@@ -35,20 +34,16 @@ pub(super) async fn measure(scene: &mut Scene, sheet: &mut Sheet<'_>) -> Result<
     for object in 0..at_most(scene.layout.objects, EDITS) {
         took.push(edit(&api, &layout::name(object)).await?);
     }
-    sheet.spread(["one edited Secret, median", "99th percentile", "longest"], took);
+    sheet.few(["one edited Secret is repaired after, median", "longest"], took);
 
     let objects = at_most(scene.layout.objects, STORM);
     let before = scene.asked().await?;
     let again = MadeAgain::watch(&scene.client, NAMESPACE).await?;
     let begun = Instant::now();
-    stream::iter(0..objects)
-        .map(async |object| api.delete(&layout::name(object), &DeleteParams::default()).await)
-        .buffer_unordered(floor::concurrency())
-        .try_for_each(async |_| Ok(()))
-        .await
-        .context("deleting Secrets")?;
+    let names = (0..objects).map(layout::name);
+    scene::delete_each::<Secret>(&scene.client, NAMESPACE, names.clone()).await.context("deleting Secrets")?;
     let deleted = begun.elapsed();
-    let last = again.all((0..objects).map(layout::name), REPAIRED).await?;
+    let last = again.all(names, REPAIRED).await?;
     let asked = scene.asked().await?.since(&before);
     sheet.count("Secrets deleted at once", objects);
     sheet.seconds("to delete them", deleted);
@@ -59,21 +54,24 @@ pub(super) async fn measure(scene: &mut Scene, sheet: &mut Sheet<'_>) -> Result<
     Ok(())
 }
 
-/// Edits one Secret, and says how long it took to be as it was.
-pub(super) async fn edited(scene: &Scene) -> Result<Duration> {
-    edit(&Api::namespaced(scene.client.clone(), NAMESPACE), &layout::name(0)).await
+/// Edits the Secret of an object, and says how long it took to be as it was.
+pub(super) async fn edited(scene: &Scene, object: usize) -> Result<Duration> {
+    edit(&Api::namespaced(scene.client.clone(), NAMESPACE), &layout::name(object)).await
 }
 
-/// Edits a Secret, and says how long it took to be as it was.
+/// Edits a Secret, and says how long it took, from before the request, until that was undone.
 async fn edit(api: &Api<Secret>, name: &str) -> Result<Duration> {
-    let data = |secret: &Secret| secret.data.clone();
-    let good = api.get(name).await.context("reading a Secret")?;
-    let patch = Patch::Merge(json!({"stringData": {"password": "edited"}}));
-    api.patch(name, &PatchParams::default(), &patch).await.context("editing a Secret")?;
+    const EDITED: &str = "edited";
+    let is_edited = |secret: &Secret| {
+        let password = secret.data.as_ref().and_then(|data| data.get("password"));
+        password.is_some_and(|password| password.0 == EDITED.as_bytes())
+    };
+    let patch = Patch::Merge(json!({"stringData": {"password": EDITED}}));
     let begun = Instant::now();
+    api.patch(name, &PatchParams::default(), &patch).await.context("editing a Secret")?;
     loop {
         let now = api.get(name).await.context("reading a Secret")?;
-        if data(&now) == data(&good) {
+        if !is_edited(&now) {
             return Ok(begun.elapsed());
         }
         if begun.elapsed() > REPAIRED {

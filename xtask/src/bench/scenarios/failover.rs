@@ -20,7 +20,7 @@ async fn without_leader(scene: &mut Scene, signal: Signal) -> Result<Duration> {
     let id = i32::try_from(scene.process()?).ok().and_then(Pid::from_raw).context("no process id")?;
     let begun = Instant::now();
     kill_process(id, signal).context("sending the leader a signal")?;
-    drift::edited(scene).await?;
+    drift::edited(scene, 0).await?;
     let took = begun.elapsed();
     scene.operators.remove(0);
     Ok(took)

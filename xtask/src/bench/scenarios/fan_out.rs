@@ -19,13 +19,8 @@ pub(super) async fn measure(scene: &mut Scene, sheet: &mut Sheet<'_>) -> Result<
     let path = format!("{PREFIX}shared");
     scene.simulator.put(&path, content("0")).await?;
     let name = |object: usize| format!("shared-{object}");
-    let manifests = (0..objects).map(|object| {
-        let mut manifest = scene.layout.manifest(0);
-        manifest["metadata"]["name"] = name(object).into();
-        manifest["spec"]["path"] = path.as_str().into();
-        manifest
-    });
-    let synced = Synced::watch(&scene.client, NAMESPACE);
+    let manifests = (0..objects).map(|object| scene.layout.further(0, &name(object), &path));
+    let synced = Synced::watch(&scene.client, NAMESPACE).await?;
     scene::create(&scene.client, NAMESPACE, manifests).await?;
     synced.all(scene.layout.objects + objects).await?;
 
@@ -40,6 +35,8 @@ pub(super) async fn measure(scene: &mut Scene, sheet: &mut Sheet<'_>) -> Result<
         (took.iter().min().copied().unwrap_or_default(), took.iter().max().copied().unwrap_or_default());
     sheet.count("objects on the path", objects);
     sheet.seconds("from the first Secret with the new version to the last", last.saturating_sub(first));
+    sheet.seconds("from the new version to the last Secret, with the wait for its check", last);
     sheet.count("OKMS requests with data", asked.calls.with_data);
+    sheet.count("Kubernetes writes on Secrets", asked.requests.on("secrets"));
     scene::delete(&scene.client, NAMESPACE, (0..objects).map(name)).await
 }

@@ -19,12 +19,8 @@ const MOST: usize = 1000;
 pub(super) async fn measure(scene: &mut Scene, sheet: &mut Sheet<'_>) -> Result<()> {
     let objects = at_most(scene.layout.objects.div_ceil(10), MOST);
     let name = |object: usize| format!("missing-{object}");
-    let manifests = (0..objects).map(|object| {
-        let mut manifest = scene.layout.manifest(0);
-        manifest["metadata"]["name"] = name(object).into();
-        manifest["spec"]["path"] = format!("prod/missing/{object}").into();
-        manifest
-    });
+    let manifest = |object| scene.layout.further(0, &name(object), &format!("prod/missing/{object}"));
+    let manifests = (0..objects).map(manifest);
     let begun = Instant::now();
     scene::create(&scene.client, NAMESPACE, manifests).await?;
     let told = watch::with_reason(&scene.client, NAMESPACE, "PathNotFound", objects).await?;

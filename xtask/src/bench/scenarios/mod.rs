@@ -9,11 +9,14 @@ mod drift;
 mod failover;
 mod fan_out;
 mod missing;
+mod neighbours;
+mod newcomers;
 mod outage;
 mod rate_limit;
 mod rest;
 mod restart;
 mod rotation;
+mod soak;
 
 use std::time::Duration;
 
@@ -24,7 +27,7 @@ use tokio::time::sleep;
 use super::{
     figures::Figures,
     floor,
-    scene::{FLOOR, NAMESPACE, Scene},
+    scene::{FirstSync, Scene},
     usage::Memory,
 };
 
@@ -45,6 +48,8 @@ pub(super) enum Scenario {
     Drift,
     /// Objects whose path does not exist, a tenth of the others.
     Missing,
+    /// New objects: one by one, then as many as there are at once while others change, at most 5,000.
+    Newcomers,
     /// The client certificate replaced while versions change.
     Rotation,
     /// OKMS answers 429 for a minute.
@@ -53,6 +58,10 @@ pub(super) enum Scenario {
     Outage,
     /// The operator ended and started again with everything synced.
     Restart,
+    /// 5,000 Secrets of 100 KB that are nobody's, and the operator started again beside them.
+    Neighbours,
+    /// A steady trickle of changes, for as long as `--soak` says.
+    Soak,
     /// A second operator, and the leader killed; then another, and the leader stopped.
     Failover,
 }
@@ -61,6 +70,12 @@ impl Scenario {
     /// All, in the order in which they are measured.
     pub(super) fn all() -> impl Iterator<Item = Self> {
         Self::value_variants().iter().copied()
+    }
+
+    /// What the command line calls it.
+    pub(super) fn name(self) -> String {
+        let name = self.to_possible_value().map(|value| value.get_name().to_owned());
+        name.expect("no scenario is hidden from the command line")
     }
 
     /// Its heading.
@@ -73,17 +88,20 @@ impl Scenario {
             Self::Burst => "Burst of spec changes",
             Self::Drift => "Drift",
             Self::Missing => "Missing paths",
+            Self::Newcomers => "Newcomers",
             Self::Rotation => "Rotation",
             Self::RateLimit => "OKMS rate limits",
             Self::Outage => "OKMS is down",
             Self::Restart => "Restart",
+            Self::Neighbours => "Secrets of others",
+            Self::Soak => "Soak",
             Self::Failover => "Failover",
         }
     }
 
     /// Does it, and notes what came of it.
     pub(super) async fn measure(self, scene: &mut Scene, figures: &mut Figures) -> Result<()> {
-        let mut sheet = figures.sheet(self.title(), scene.layout.objects);
+        let mut sheet = figures.sheet(self, scene.layout.objects);
         match self {
             Self::ColdStart => {
                 cold_start::measure(scene, &mut sheet).await?;
@@ -96,27 +114,27 @@ impl Scenario {
             Self::Burst => burst::measure(scene, &mut sheet).await?,
             Self::Drift => drift::measure(scene, &mut sheet).await?,
             Self::Missing => missing::measure(scene, &mut sheet).await?,
+            Self::Newcomers => newcomers::measure(scene, &mut sheet).await?,
             Self::Rotation => rotation::measure(scene, &mut sheet).await?,
             Self::RateLimit => rate_limit::measure(scene, &mut sheet).await?,
             Self::Outage => outage::measure(scene, &mut sheet).await?,
             Self::Restart => restart::measure(scene, &mut sheet).await?,
+            Self::Neighbours => neighbours::measure(scene, &mut sheet).await?,
+            Self::Soak => soak::measure(scene, &mut sheet).await?,
             Self::Failover => failover::measure(scene, &mut sheet).await?,
         }
         let memory = Memory::of(scene.process()?)?;
-        figures.sheet(self.title(), scene.layout.objects).bytes("memory (RSS) afterwards", memory.now);
+        figures.sheet(self, scene.layout.objects).bytes("memory (RSS) afterwards", memory.now);
         Ok(())
     }
 }
 
-/// The floor below the cold start, once there is no operator any more.
-pub(super) async fn measure_floor(scene: &mut Scene, figures: &mut Figures) -> Result<()> {
-    scene.operators.clear();
-    let floor = floor::measure(&scene.client, NAMESPACE, FLOOR, scene.layout).await?;
-    let mut sheet = figures.sheet(Scenario::ColdStart.title(), scene.layout.objects);
+/// The floor below a cold start, on a stage where no operator was.
+pub(super) async fn measure_floor(scene: &Scene, first_sync: &FirstSync, figures: &mut Figures) -> Result<()> {
+    let floor = floor::measure(scene, &first_sync.sample).await?;
+    let mut sheet = figures.sheet(Scenario::ColdStart, scene.layout.objects);
     sheet.seconds("the floor: a plain client", floor);
-    if let Some(took) = scene.first_sync {
-        sheet.share("the floor's part of all synced", floor.as_secs_f64() / took.as_secs_f64());
-    }
+    sheet.share("the floor's part of all synced", floor.as_secs_f64() / first_sync.took.as_secs_f64());
     Ok(())
 }
 

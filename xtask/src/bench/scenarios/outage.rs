@@ -26,9 +26,13 @@ pub(super) async fn measure(scene: &mut Scene, sheet: &mut Sheet<'_>) -> Result<
     sheet.count("OKMS requests meanwhile", asked.calls.all);
     sheet.count("Kubernetes writes on Secrets", asked.requests.on("secrets"));
     rate_limit::recovers(scene, sheet).await?;
-    watch::Synced::watch(&scene.client, NAMESPACE).all(objects).await?;
-    let statuses = scene.asked().await?.since(&before).requests.on("okmssecrets");
+    watch::Synced::watch(&scene.client, NAMESPACE).await?.all(objects).await?;
+    let asked = scene.asked().await?.since(&before).requests;
+    let statuses = asked.on("okmssecrets");
     #[expect(clippy::cast_precision_loss, reason = "counts of requests are far below what an f64 holds exactly")]
     sheet.times("status writes for each object, recovery included", statuses as f64 / objects as f64);
+    sheet.count("Secrets deleted, recovery included", asked.of("DELETE", "secrets"));
+    let ended = scene.operators.iter_mut().filter_map(|running| running.operator.check().err());
+    sheet.count("operators that ended", ended.count());
     Ok(())
 }
