@@ -116,7 +116,7 @@ impl Scene {
     pub(super) async fn operators_client(&self) -> Result<Client> {
         let kubeconfig = Kubeconfig::from_yaml(&self.launch.kubeconfig).context("reading the operator's kubeconfig")?;
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-        okms_operator::process::client(config.context("understanding the operator's kubeconfig")?, ANSWER)
+        okms_operator::k8s::client(config.context("understanding the operator's kubeconfig")?, ANSWER)
             .context("making a client like the operator's")
     }
 
