@@ -362,8 +362,11 @@ impl Ledger {
         let optional = self.is_optional(source);
         let timing = self.timing.clone();
         let Some(entry) = self.entries.get_mut(source) else { return };
-        let first = entry.checked.is_none();
-        entry.checked = Some(started);
+        // What is checked for the first time, or was held up for longer than its turn, is so together with others.
+        let bunched = entry
+            .checked
+            .replace(started)
+            .is_none_or(|last| interval.is_some_and(|turn| last + turn * 3 / 2 < started));
         let hastened = std::mem::replace(&mut entry.floor, floor) > floor;
         if entry.problem.as_ref().is_some_and(|problem| !problem.of_read) {
             entry.problem = None;
@@ -386,7 +389,7 @@ impl Ledger {
         // Where nothing need be there, nobody is called: it is checked like any other.
         let usual = interval.filter(|_| optional);
         let slow = usual.unwrap_or_else(|| timing.slow(entry.slow, interval));
-        let interval = interval.map(|interval| if first { phase(interval) } else { interval });
+        let interval = interval.map(|interval| if bunched { phase(interval) } else { interval });
         let confirm = if evidence { timing.confirm_after } else { slow };
         let due = entry.next_due(started, interval, slow, confirm);
         self.schedule(source, due);

@@ -165,3 +165,32 @@ fn what_fell_due_during_a_rest_is_no_herd_afterwards() {
     let count = after.iter().filter(|at| **at < first + MINUTE).count();
     assert!(count >= 600, "and all were checked within a minute: {count}");
 }
+
+#[test]
+fn what_an_outage_brought_together_is_apart_again_an_interval_later() {
+    const PATHS: usize = 100;
+    let mut world = World::new();
+    for n in 0..PATHS {
+        world.put(&format!("p{n}"));
+        world.sync(&format!("o{n}"), &format!("p{n}"));
+    }
+    world.pass(MINUTE * 3);
+    world.faults.insert("*".into(), fault(FaultKind::Unavailable));
+    world.pass(MINUTE * 20);
+    world.faults.clear();
+    while *world.ledger.health() != Health::Ready {
+        world.pass(SECOND);
+    }
+    world.pass(MINUTE * 2);
+    // Calls in each second of two intervals.
+    let seconds: Vec<usize> = (0..120)
+        .map(|_| {
+            world.calls.clear();
+            world.pass(SECOND);
+            world.metadata_calls()
+        })
+        .collect();
+    assert!(seconds.iter().sum::<usize>() >= PATHS * 2 - PATHS / 10, "all are checked in their turn");
+    let busiest = seconds.windows(10).map(|ten| ten.iter().sum::<usize>()).max().unwrap();
+    assert!(busiest < PATHS * 6 / 10, "{busiest} of {PATHS} in a sixth of an interval");
+}
