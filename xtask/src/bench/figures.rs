@@ -1,11 +1,13 @@
 //! What was measured: each figure under its name, for each number of objects, as often as it was measured.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, mem, time::Duration};
+
+use serde::{Deserialize, Serialize};
 
 use super::scenarios::Scenario;
 
 /// How a figure is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Unit {
     Seconds,
     /// How many times something else.
@@ -17,22 +19,42 @@ pub(super) enum Unit {
 }
 
 /// One figure, for all numbers of objects.
+#[derive(Serialize, Deserialize)]
 pub(super) struct Figure {
-    pub(super) name: &'static str,
+    pub(super) name: Cow<'static, str>,
     pub(super) unit: Unit,
     values: BTreeMap<usize, Vec<f64>>,
 }
 
 /// The figures of one scenario, in the order in which they were first measured.
+#[derive(Serialize, Deserialize)]
 pub(super) struct Section {
     pub(super) scenario: Scenario,
     pub(super) figures: Vec<Figure>,
     /// How the memory went, in minutes and MiB, by number of objects.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) courses: BTreeMap<usize, Vec<(f64, f64)>>,
+    /// When and how they were made, by number of objects.
+    pub(super) made: BTreeMap<usize, Made>,
+}
+
+/// When and how figures were made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Made {
+    /// `2026-11-28`
+    pub(super) date: String,
+    pub(super) commit: String,
+    pub(super) runs: usize,
+    /// How often each source was checked, in seconds.
+    pub(super) interval: u64,
+    /// How long the soak lasted, in minutes.
+    pub(super) soak: u64,
+    /// What other work took of the processors before the runs, in percent: the most.
+    pub(super) other_work: u64,
 }
 
 /// All figures.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub(super) struct Figures {
     pub(super) sections: Vec<Section>,
 }
@@ -46,11 +68,22 @@ pub(super) struct Sheet<'a> {
 impl Figures {
     pub(super) fn sheet(&mut self, scenario: Scenario, objects: usize) -> Sheet<'_> {
         let at = self.sections.iter().position(|section| section.scenario == scenario).unwrap_or_else(|| {
-            self.sections.push(Section { scenario, figures: Vec::new(), courses: BTreeMap::new() });
+            self.sections.push(Section::of(scenario));
             self.sections.len() - 1
         });
         let figures = self.sections.get_mut(at).expect("it was found, or pushed, at this place");
         Sheet { figures, objects }
+    }
+
+    /// Takes over what was measured anew, in place of what there is of the same scenarios with as many objects.
+    pub(super) fn update(&mut self, new: Self) {
+        for section in new.sections {
+            let at = self.sections.partition_point(|known| known.scenario < section.scenario);
+            match self.sections.get_mut(at) {
+                Some(known) if known.scenario == section.scenario => known.update(section),
+                _ => self.sections.insert(at, section),
+            }
+        }
     }
 
     /// The medians of a figure by number of objects.
@@ -61,7 +94,35 @@ impl Figures {
     }
 }
 
+impl Section {
+    fn of(scenario: Scenario) -> Self {
+        Self { scenario, figures: Vec::new(), courses: BTreeMap::new(), made: BTreeMap::new() }
+    }
+
+    fn update(&mut self, new: Self) {
+        for figure in &mut self.figures {
+            figure.values.retain(|objects, _| !new.made.contains_key(objects));
+        }
+        self.courses.retain(|objects, _| !new.made.contains_key(objects));
+        self.courses.extend(new.courses);
+        self.made.extend(new.made);
+        // In the order in which they are measured now.
+        for mut figure in mem::replace(&mut self.figures, new.figures) {
+            match self.figures.iter_mut().find(|known| known.name == figure.name) {
+                Some(known) => known.values.append(&mut figure.values),
+                None => self.figures.push(figure),
+            }
+        }
+        self.figures.retain(|figure| !figure.values.is_empty());
+    }
+}
+
 impl Sheet<'_> {
+    /// When and how these figures are made.
+    pub(super) fn made(&mut self, made: Made) {
+        self.figures.made.insert(self.objects, made);
+    }
+
     pub(super) fn seconds(&mut self, name: &'static str, value: Duration) {
         self.put(name, Unit::Seconds, value.as_secs_f64());
     }
@@ -116,7 +177,7 @@ impl Sheet<'_> {
     fn put(&mut self, name: &'static str, unit: Unit, value: f64) {
         let figures = &mut self.figures.figures;
         let at = figures.iter().position(|figure| figure.name == name).unwrap_or_else(|| {
-            figures.push(Figure { name, unit, values: BTreeMap::new() });
+            figures.push(Figure { name: name.into(), unit, values: BTreeMap::new() });
             figures.len() - 1
         });
         if let Some(figure) = figures.get_mut(at) {
@@ -188,6 +249,30 @@ mod tests {
         assert_eq!(percentile(&values, 99), Duration::from_secs(198));
         assert_eq!(percentile(&values, 100), Duration::from_secs(200));
         assert_eq!(percentile(&values[..1], 50), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn what_is_measured_again_takes_the_place_of_what_was_and_of_nothing_else() {
+        let measured = |scenario, objects: &[usize], name, seconds| {
+            let mut figures = Figures::default();
+            for objects in objects {
+                let mut sheet = figures.sheet(scenario, *objects);
+                sheet.seconds(name, Duration::from_secs(seconds));
+                sheet.made(Made { runs: 1, ..Made::default() });
+            }
+            figures
+        };
+        let mut all = measured(Scenario::Rest, &[100, 1000], "a", 1);
+        all.update(measured(Scenario::Rest, &[1000], "b", 2));
+        all.update(measured(Scenario::ColdStart, &[100], "all", 3));
+        all.update(measured(Scenario::Rest, &[5000], "a", 4));
+        let scenarios: Vec<_> = all.sections.iter().map(|section| section.scenario).collect();
+        assert_eq!(scenarios, [Scenario::ColdStart, Scenario::Rest]);
+        assert_eq!(all.series(Scenario::Rest, "a"), [(100, 1.0), (5000, 4.0)]);
+        assert_eq!(all.series(Scenario::Rest, "b"), [(1000, 2.0)]);
+        // And it survives being written down.
+        let read: Figures = serde_json::from_str(&serde_json::to_string(&all).unwrap()).unwrap();
+        assert_eq!(read.series(Scenario::Rest, "a"), all.series(Scenario::Rest, "a"));
     }
 
     #[test]

@@ -15,9 +15,14 @@ mod watch;
 use std::{env, os::unix::process::CommandExt, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context, Result};
+use jiff::Timestamp;
 use test_cluster::binaries;
 
-use self::{figures::Figures, report::Facts, scenarios::Scenario, scene::Scene};
+use self::{
+    figures::{Figures, Made},
+    scenarios::Scenario,
+    scene::Scene,
+};
 use crate::cargo;
 
 /// Measures the operator: a control plane, the simulated OKMS, release builds, as many objects as you say.
@@ -50,7 +55,8 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with_all = ["objects", "scenarios", "runs", "interval", "soak", "write"])]
     quick: bool,
 
-    /// Writes the table into docs/benchmarks.md.
+    /// Writes the tables into docs/benchmarks.md, beside what was measured before on the same machine. The cold start is written only
+    /// where it was named.
     #[arg(long)]
     write: bool,
 }
@@ -85,14 +91,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let programs = Programs { simulator, operator };
     let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
     let plan = args.plan();
-    let (mut facts, mut figures) = (plan.facts(), Figures::default());
-    let outcome = runtime.block_on(measure(&programs, &plan, &mut facts, &mut figures));
+    let (mut kubernetes, mut figures) = (String::new(), Figures::default());
+    let outcome = runtime.block_on(measure(&programs, &plan, &mut kubernetes, &mut figures));
     // What was measured before something failed may have taken hours.
-    let text = report::of(&facts, &figures)?;
-    println!("{text}");
+    let machine = report::machine(&kubernetes)?;
+    println!("{}", report::of(&machine, &figures));
     outcome?;
     if args.write {
-        report::write(&text)?;
+        figures.sections.retain(|section| args.names(section.scenario));
+        report::write(&machine, figures)?;
     }
     Ok(())
 }
@@ -104,16 +111,18 @@ fn run_optimized() -> Result<()> {
     Err(error).context("running the release build of the bench")
 }
 
-async fn measure(programs: &Programs, plan: &Plan, facts: &mut Facts, figures: &mut Figures) -> Result<()> {
+async fn measure(programs: &Programs, plan: &Plan, kubernetes: &mut String, figures: &mut Figures) -> Result<()> {
+    let mut made = plan.made();
     for run in 1..=plan.runs {
         for objects in &plan.objects {
             let tell = |what: &str| eprintln!("bench {objects}, run {run} of {}: {what}", plan.runs);
-            facts.other_work.push(usage::other_work().await?);
+            made.other_work = made.other_work.max(usage::other_work().await?);
             tell("setting the stage");
             let mut scene = Scene::set(programs, *objects, plan).await?;
-            facts.kubernetes = scene.kubernetes().await?;
+            *kubernetes = scene.kubernetes().await?;
             for scenario in &plan.scenarios {
                 tell(scenario.title());
+                figures.sheet(*scenario, *objects).made(made.clone());
                 scenario.measure(&mut scene, figures).await.with_context(|| scenario.title().to_owned())?;
             }
             let first_sync = scene.first_sync.take();
@@ -129,13 +138,24 @@ async fn measure(programs: &Programs, plan: &Plan, facts: &mut Facts, figures: &
 }
 
 impl Plan {
-    /// What is known of the measurement before it begins.
-    fn facts(&self) -> Facts {
-        Facts { interval: self.interval, soak: self.soak, runs: self.runs, ..Facts::default() }
+    fn made(&self) -> Made {
+        Made {
+            date: Timestamp::now().strftime("%Y-%m-%d").to_string(),
+            commit: report::commit(),
+            runs: self.runs,
+            interval: self.interval.as_secs(),
+            soak: self.soak.as_secs() / 60,
+            other_work: 0,
+        }
     }
 }
 
 impl Args {
+    /// Whether a scenario was asked for by name, or all were.
+    fn names(&self, scenario: Scenario) -> bool {
+        self.scenarios.is_empty() || self.scenarios.contains(&scenario)
+    }
+
     fn plan(&self) -> Plan {
         if self.quick {
             use Scenario::{Burst, ColdStart, Drift, FanOut, Rest, Restart};
@@ -143,9 +163,7 @@ impl Args {
             let interval = Duration::from_secs(10);
             return Plan { objects: vec![100], scenarios, runs: 1, interval, soak: Duration::ZERO };
         }
-        let chosen = |scenario: &Scenario| {
-            self.scenarios.is_empty() || *scenario == Scenario::ColdStart || self.scenarios.contains(scenario)
-        };
+        let chosen = |scenario: &Scenario| *scenario == Scenario::ColdStart || self.names(*scenario);
         Plan {
             objects: self.objects.clone(),
             scenarios: Scenario::all().filter(chosen).collect(),

@@ -1,12 +1,12 @@
 //! The tables and the plots, with the facts of the machine without which their numbers mean nothing, and the document that they go into.
 
-use std::{collections::BTreeSet, fmt::Write, fs, thread, time::Duration};
+use std::{collections::BTreeSet, fmt::Write, fs, thread};
 
 use anyhow::{Context, Result};
-use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::{
-    figures::{Figure, Figures, Section},
+    figures::{Figure, Figures, Made, Section},
     floor,
     scenarios::Scenario,
     usage::kibibytes,
@@ -20,24 +20,23 @@ const DOCUMENT: &str = "docs/benchmarks.md";
 const BEGIN: &str = "<!-- written by `cargo xtask bench --write` -->";
 const END: &str = "<!-- until here -->";
 
-/// What has to be known beside the figures.
-#[derive(Default)]
-pub(super) struct Facts {
-    /// The API server's version.
-    pub(super) kubernetes: String,
-    pub(super) interval: Duration,
-    /// How long the soak lasts.
-    pub(super) soak: Duration,
-    pub(super) runs: usize,
-    /// What other work took of the processors before each run, in percent.
-    pub(super) other_work: Vec<u64>,
+/// What the document's tables are made of, below the workspace's root: everything that was measured on one machine.
+const RECORD: &str = "docs/benchmarks.json";
+
+/// Figures of one machine: those of two are not to be compared.
+#[derive(Default, Serialize, Deserialize)]
+pub(super) struct Record {
+    /// The machine, and what ran on it beside the operator.
+    machine: String,
+    #[serde(flatten)]
+    figures: Figures,
 }
 
 /// The text of what was measured.
-pub(super) fn of(facts: &Facts, figures: &Figures) -> Result<String> {
-    let mut text = machine(facts)?;
+pub(super) fn of(machine: &str, figures: &Figures) -> String {
+    let mut text = format!("{machine}\n\n");
     for section in &figures.sections {
-        table(&mut text, section, facts);
+        table(&mut text, section);
         for (objects, course) in &section.courses {
             draw_course(&mut text, *objects, course);
         }
@@ -45,37 +44,54 @@ pub(super) fn of(facts: &Facts, figures: &Figures) -> Result<String> {
     for plot in PLOTS {
         plot.draw(&mut text, figures);
     }
-    Ok(text)
+    text
 }
 
 /// A heading, the command that measures it, and the figures.
-fn table(text: &mut String, section: &Section, facts: &Facts) {
+fn table(text: &mut String, section: &Section) {
     let sizes: BTreeSet<usize> = section.figures.iter().flat_map(Figure::sizes).collect();
     let row = |text: &mut String, name: &str, cell: &dyn Fn(usize) -> String| {
         let cells = sizes.iter().map(|size| cell(*size)).collect::<Vec<_>>().join(" | ");
         // Writing to a String cannot fail.
         let _ = writeln!(text, "| {name} | {cells} |");
     };
-    let _ = writeln!(text, "### {}\n\n`{}`\n", section.scenario.title(), command(section.scenario, &sizes, facts));
+    let _ = writeln!(text, "### {}\n", section.scenario.title());
+    for (made, sizes) in together(section) {
+        let command = command(section.scenario, &sizes, made);
+        let Made { date, commit, other_work, .. } = made;
+        let _ = writeln!(text, "`{command}` on {date} at {commit}; other work before: {other_work} %\n");
+    }
     row(text, "OkmsSecrets", &|size| size.to_string());
     row(text, "---", &|_| "---:".to_owned());
     for figure in &section.figures {
-        row(text, figure.name, &|size| figure.cell(size));
+        row(text, &figure.name, &|size| figure.cell(size));
     }
     text.push('\n');
 }
 
+/// The numbers of objects that were measured together.
+fn together(section: &Section) -> Vec<(&Made, BTreeSet<usize>)> {
+    let mut groups: Vec<(&Made, BTreeSet<usize>)> = Vec::new();
+    for (size, made) in &section.made {
+        match groups.iter_mut().find(|(known, _)| *known == made) {
+            Some((_, sizes)) => _ = sizes.insert(*size),
+            None => groups.push((made, BTreeSet::from([*size]))),
+        }
+    }
+    groups
+}
+
 /// What a person types for one section.
-fn command(scenario: Scenario, sizes: &BTreeSet<usize>, facts: &Facts) -> String {
+fn command(scenario: Scenario, sizes: &BTreeSet<usize>, made: &Made) -> String {
     let sizes = sizes.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
     let mut command = format!("cargo xtask bench --objects {sizes} --scenarios {}", scenario.name());
     // Writing to a String cannot fail.
-    let _ = write!(command, " --interval {}", facts.interval.as_secs());
+    let _ = write!(command, " --interval {}", made.interval);
     if scenario == Scenario::Soak {
-        let _ = write!(command, " --soak {}", facts.soak.as_secs() / 60);
+        let _ = write!(command, " --soak {}", made.soak);
     }
-    if facts.runs > 1 {
-        let _ = write!(command, " --runs {}", facts.runs);
+    if made.runs > 1 {
+        let _ = write!(command, " --runs {}", made.runs);
     }
     command
 }
@@ -138,13 +154,21 @@ impl Plot {
     }
 }
 
-/// Puts the table into the document.
-pub(super) fn write(table: &str) -> Result<()> {
-    let path = workspace::root().join(DOCUMENT);
-    let document = fs::read_to_string(&path).with_context(|| format!("reading {DOCUMENT}"))?;
-    let document = replaced(&document, table).with_context(|| format!("{DOCUMENT} has no place for the table"))?;
-    fs::write(&path, document).with_context(|| format!("writing {DOCUMENT}"))?;
-    eprintln!("wrote {DOCUMENT}");
+/// Adds the figures to those that are on record, unless they are of another machine, and puts all of them into the document.
+pub(super) fn write(machine: &str, figures: Figures) -> Result<()> {
+    let [record, document] = [RECORD, DOCUMENT].map(|name| workspace::root().join(name));
+    let known: Record = match fs::read(&record) {
+        Ok(known) => serde_json::from_slice(&known).with_context(|| format!("{RECORD} is not a record: remove it"))?,
+        Err(_) => Record::default(),
+    };
+    let mut all = if known.machine == machine { known.figures } else { Figures::default() };
+    all.update(figures);
+    let text = fs::read_to_string(&document).with_context(|| format!("reading {DOCUMENT}"))?;
+    let text = replaced(&text, &of(machine, &all)).with_context(|| format!("{DOCUMENT} has no place for the table"))?;
+    fs::write(&document, text).with_context(|| format!("writing {DOCUMENT}"))?;
+    let all = serde_json::to_string_pretty(&Record { machine: machine.to_owned(), figures: all })?;
+    fs::write(&record, all + "\n").with_context(|| format!("writing {RECORD}"))?;
+    eprintln!("wrote {RECORD} and {DOCUMENT}");
     Ok(())
 }
 
@@ -155,42 +179,36 @@ fn replaced(document: &str, table: &str) -> Option<String> {
     Some(format!("{before}{BEGIN}\n\n{}\n\n{END}{after}", table.trim()))
 }
 
-/// The machine, the versions and the day.
-fn machine(facts: &Facts) -> Result<String> {
+/// The machine, and the versions of what runs there beside the operator.
+pub(super) fn machine(kubernetes: &str) -> Result<String> {
     let read = |path: &str| fs::read_to_string(path).with_context(|| format!("reading {path}"));
     let cores = thread::available_parallelism().context("counting the processor's cores")?;
     let processors = read("/proc/cpuinfo")?;
     let model = processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let model = model.map_or("unknown", |(_, model)| model);
     let memory = kibibytes(&read("/proc/meminfo")?, "MemTotal:").context("/proc/meminfo has no MemTotal")?;
+    // What is left of it is not the same after each start.
+    let gibibytes = memory / 1024 / 1024;
     let kernel = read("/proc/sys/kernel/osrelease")?;
     let rustc = run::output(run::program("rustc").arg("--version"))?;
-    let commit = run::output(run::program("git").args(["describe", "--always", "--dirty"]));
-    let commit = commit.unwrap_or_else(|_| "unknown".to_owned());
-    let other = facts.other_work.iter().max().copied().unwrap_or_default();
+    let (kernel, rustc, at_once) = (kernel.trim(), rustc.trim(), floor::concurrency());
     Ok(format!(
-        "{date}, okms-operator {version} at {commit}, release build, {rustc}; {cores} cores of {model}, {memory} MiB, Linux {kernel}; \
-         Kubernetes {kubernetes}, its control plane and the simulated OKMS on the same cores. Each source is checked every {interval} s; \
-         {at_once} objects are reconciled, or written by the plain client, at once. Measured {runs}; other work took at most {other} % of \
-         the processors before.\n\n",
-        date = Timestamp::now().strftime("%Y-%m-%d"),
-        version = env!("CARGO_PKG_VERSION"),
-        commit = commit.trim(),
-        rustc = rustc.trim(),
-        memory = memory / 1024,
-        kernel = kernel.trim(),
-        kubernetes = facts.kubernetes,
-        interval = facts.interval.as_secs(),
-        at_once = floor::concurrency(),
-        runs = match facts.runs {
-            1 => "once".to_owned(),
-            runs => format!("{runs} times, the table shows medians with their range"),
-        },
+        "Release builds with {rustc}; {cores} cores of {model}, {gibibytes} GiB, Linux {kernel}; Kubernetes {kubernetes}, its control plane \
+         and the simulated OKMS on the same cores. {at_once} objects are reconciled, or written by the plain client, at once. Where a figure was \
+         measured more than once, it is the median, with the range."
     ))
+}
+
+/// The commit that is measured.
+pub(super) fn commit() -> String {
+    let commit = run::output(run::program("git").args(["describe", "--always", "--dirty"]));
+    commit.map_or_else(|_| "unknown".to_owned(), |commit| commit.trim().to_owned())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -210,12 +228,11 @@ mod tests {
 
     #[test]
     fn each_section_has_its_command() {
-        let facts =
-            Facts { interval: Duration::from_secs(30), soak: Duration::from_mins(5), runs: 3, ..Facts::default() };
+        let made = Made { interval: 30, soak: 5, runs: 3, ..Made::default() };
         let sizes = BTreeSet::from([100, 1000]);
         let expected = "cargo xtask bench --objects 100,1000 --scenarios fan-out --interval 30 --runs 3";
-        assert_eq!(command(Scenario::FanOut, &sizes, &facts), expected);
-        assert!(command(Scenario::Soak, &sizes, &facts).contains("--scenarios soak --interval 30 --soak 5"));
+        assert_eq!(command(Scenario::FanOut, &sizes, &made), expected);
+        assert!(command(Scenario::Soak, &sizes, &made).contains("--scenarios soak --interval 30 --soak 5"));
     }
 
     #[test]
@@ -234,6 +251,20 @@ mod tests {
         assert_eq!(new, format!("before\n{BEGIN}\n\nnew\n\n{END}\nafter\n"));
         assert_eq!(replaced(&new, "new"), Some(new.clone()));
         assert_eq!(replaced("no place", "new"), None);
+    }
+
+    #[test]
+    fn what_was_measured_apart_is_told_apart() {
+        let mut figures = Figures::default();
+        for (objects, commit) in [(100, "a"), (1000, "b"), (5000, "a")] {
+            let mut sheet = figures.sheet(Scenario::Rest, objects);
+            sheet.count("calls", objects);
+            sheet.made(Made { date: "today".to_owned(), commit: commit.to_owned(), ..Made::default() });
+        }
+        let text = of("a machine", &figures);
+        assert!(text.contains("--objects 100,5000 --scenarios rest --interval 0` on today at a;"), "{text}");
+        assert!(text.contains("--objects 1000 --scenarios rest --interval 0` on today at b;"), "{text}");
+        assert!(text.contains("| OkmsSecrets | 100 | 1000 | 5000 |"), "{text}");
     }
 
     #[test]

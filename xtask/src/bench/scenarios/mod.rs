@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
 use super::{
@@ -32,7 +33,8 @@ use super::{
 };
 
 /// A scenario, by the name that the command line knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum Scenario {
     /// From nothing to all synced, and the floor below that. Always made, since everything else needs it.
     ColdStart,
