@@ -107,7 +107,7 @@ impl Snapshot<'_> {
             // If what the target still holds was withdrawn, that counts.
             Err(error) => {
                 let (reason, message) = (reason_of(error.kind), error.message);
-                let held = self.held_withdrawn(self.sources(findings));
+                let held = self.held_withdrawn(findings);
                 held.unwrap_or(Decision::NotRendered { reason, message, marks })
             }
         }
@@ -169,7 +169,7 @@ impl Snapshot<'_> {
             Verdict::Trouble(trouble) if trouble.kind == TroubleKind::TooLarge => {
                 // It was read, and is not to be had: that is known at once, as of a secret that does not render.
                 let message = format!("{}: {}", source.path, trouble.message);
-                let held = self.held_withdrawn(std::iter::once((wanted, finding, evidence)));
+                let held = self.replaced_in_vain(wanted, finding, evidence);
                 Some(held.unwrap_or(Decision::Report { reason: Reason::TooLarge, message }))
             }
             Verdict::Trouble(trouble) => Some(self.trouble(source, trouble, stale)),
@@ -267,7 +267,7 @@ impl Snapshot<'_> {
 
     /// Nothing was read, because the target was said to hold these versions already, or because they were found not to render.
     fn without_values(&self, findings: &[Finding], marks: Vec<Option<Mark>>, stale: bool) -> Decision {
-        if let Some(decision) = self.held_withdrawn(self.sources(findings)) {
+        if let Some(decision) = self.held_withdrawn(findings) {
             return decision;
         }
         let (mut holds, mut drops) = (true, false);
@@ -302,15 +302,27 @@ impl Snapshot<'_> {
         }
     }
 
-    /// What follows when a version that the target holds, while the one meant now cannot replace it, was taken back.
-    fn held_withdrawn<'f>(
-        &self,
-        mut sources: impl Iterator<Item = (&'f WantedSource, &'f Finding, Option<Mark>)>,
-    ) -> Option<Decision> {
-        sources.find_map(|(wanted, finding, evidence)| {
-            let source = Source { path: finding.source.path.clone(), pin: Some(evidence?.version) };
-            Some(self.withdraw(wanted.place, &source, finding.held?, finding, true))
-        })
+    /// What follows when versions that the target holds were taken back, while what is meant now makes no Secret. One of an optional source
+    /// takes nothing along that others gave: then the target goes only if all that it holds was taken back.
+    fn held_withdrawn(&self, findings: &[Finding]) -> Option<Decision> {
+        let gone = |optional: bool| {
+            let sources = self.sources(findings).filter(move |(wanted, ..)| wanted.optional == optional);
+            sources.map(|(wanted, finding, evidence)| self.replaced_in_vain(wanted, finding, evidence))
+        };
+        if let Some(decision) = gone(false).flatten().next() {
+            return Some(decision);
+        }
+        let lasts = |(wanted, finding, evidence): (&WantedSource, &Finding, Option<Mark>)| {
+            let is_proof = matches!(finding.verdict, Verdict::Withdrawn { .. } | Verdict::Missing { confirmed: true });
+            !wanted.optional || (evidence.is_some() && finding.held.is_none() && !is_proof)
+        };
+        if self.sources(findings).any(lasts) { None } else { gone(true).flatten().next() }
+    }
+
+    /// What follows for one source when the version of it that the target holds was taken back, and is not the one meant now.
+    fn replaced_in_vain(&self, wanted: &WantedSource, finding: &Finding, evidence: Option<Mark>) -> Option<Decision> {
+        let source = Source { path: finding.source.path.clone(), pin: Some(evidence?.version) };
+        Some(self.withdraw(wanted.place, &source, finding.held?, finding, true))
     }
 }
 

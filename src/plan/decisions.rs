@@ -327,6 +327,28 @@ fn what_an_optional_source_gave_goes_once_it_is_proven_to_be_taken_back() {
 }
 
 #[test]
+fn what_an_optional_source_gave_takes_nothing_along_that_others_gave() {
+    let gone = Some(Withdrawal::VersionDestroyed);
+    // The second has a new version in place of the one that was taken back, and that makes no Secret.
+    let decide = |case: &Case, held_of_first| {
+        let sources = case.claim.wanted.sources.iter().map(|wanted| wanted.source.clone());
+        let verdicts = [active(mark(1, 100), Some(r#"{"v":"1"}"#)), active(mark(2, 200), Some("[]"))];
+        let finding = |((source, verdict), held)| Finding { source, verdict, current: None, held };
+        let findings: Vec<Finding> = sources.zip(verdicts).zip([held_of_first, gone]).map(finding).collect();
+        gist(&case.decide(&Known::Findings(&findings)))
+    };
+    let required = Case::new(None).with_second(false, true);
+    assert_eq!(decide(&required, None), Gist::Withdraw(Reason::VersionDestroyed));
+    let mut case = Case::new(None).with_second(true, true);
+    assert!(!matches!(decide(&case, None), Gist::Withdraw(_)), "the first gave something too");
+    let sources: Vec<_> =
+        case.claim.wanted.sources.iter().map(|wanted| wanted_source(wanted.source.clone(), true)).collect();
+    case.claim.wanted.sources = SourceSet::from_list(sources).unwrap();
+    assert!(!matches!(decide(&case, None), Gist::Withdraw(_)), "the first gave something, though it need not");
+    assert_eq!(decide(&case, gone), Gist::Withdraw(Reason::VersionDestroyed), "nothing is left of what it holds");
+}
+
+#[test]
 fn where_no_optional_source_is_left_the_target_is_withdrawn() {
     let mut case = Case::new(None).with_second(true, false);
     let sources: Vec<_> =

@@ -132,9 +132,10 @@ proptest! {
         match decide(&snapshot, &Known::Findings(&findings), stale) {
             Decision::Withdraw { .. } => {
                 prop_assert!(has_target && !retain && claim.holds(target.as_ref().unwrap()));
-                // What is optional goes alone, unless there is nothing else, or what is there instead makes no Secret.
-                let nothing_left = !moments.iter().any(|moment| moment.answer.is_active());
-                let takes_all = |moment: &Moment| !moment.optional || nothing_left || moment.held.is_some();
+                // What is optional goes alone, unless the target holds nothing else.
+                let lasts = |moment: &Moment| !moment.optional || (moment.evidence.is_some() && !moment.is_proof());
+                let nothing_left = !moments.iter().any(lasts);
+                let takes_all = |moment: &Moment| !moment.optional || nothing_left;
                 prop_assert!(moments.iter().any(|moment| moment.is_proof() && takes_all(moment)));
             }
             Decision::Synced { marks } => {
