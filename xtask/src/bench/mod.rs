@@ -23,7 +23,7 @@ use self::{
     scenarios::Scenario,
     scene::Scene,
 };
-use crate::cargo;
+use crate::{cargo, musl};
 
 /// Measures the operator: a control plane, the simulated OKMS, release builds, as many objects as you say.
 ///
@@ -50,6 +50,10 @@ pub(crate) struct Args {
     /// How long the soak lasts, in minutes.
     #[arg(long, value_name = "MINUTES", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     soak: u64,
+
+    /// Measures the static program of the container image, with musl and its allocator, and not one that is built like the bench.
+    #[arg(long, conflicts_with = "write")]
+    musl: bool,
 
     /// Measures 100 objects, at an interval of 10 seconds, and only what takes seconds: about two minutes.
     #[arg(long, conflicts_with_all = ["objects", "scenarios", "runs", "interval", "soak", "write"])]
@@ -87,7 +91,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     binaries::helm_binary()?;
     binaries::prepare()?;
-    let [simulator, operator] = cargo::binaries(["okms-sim", "okms-operator"], &["--release"])?;
+    let [simulator, mut operator] = cargo::binaries(["okms-sim", "okms-operator"], &["--release"])?;
+    if args.musl {
+        operator = cargo::binary("okms-operator", &["--release", "--target", &musl::prepare()?])?;
+    }
     let programs = Programs { simulator, operator };
     let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
     let plan = args.plan();
