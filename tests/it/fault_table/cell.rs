@@ -373,12 +373,19 @@ impl Cell {
             let lasted = self.ended.duration_since(self.began);
             let most = 8 + usize::try_from(lasted.as_millis() / 1600).unwrap();
             assert!(tried <= most, "{what}: {tried} writes of {name} in {lasted:?}");
-            let asked = self.of.world.sim.counters().on(name);
-            let whole = self.began.elapsed();
+            let (asked, whole) = (self.asked_for(name), self.began.elapsed());
             // A probe of the credential in use and one of the next, each a second apart at least, with jitter.
             let most = 12 + 2 * u64::try_from(whole.as_millis() / 900).unwrap();
-            assert!(asked <= most, "{what}: OKMS was asked {asked} times in {whole:?}");
+            assert!(asked.len() as u64 <= most, "{what}: OKMS was asked so often in {whole:?}: {asked:#?}");
         }
+    }
+
+    /// The requests to OKMS about a path since the beginning, for which this cell may have waited for others.
+    fn asked_for(&self, name: &str) -> Vec<String> {
+        let arrivals = self.of.world.sim.arrivals();
+        let about = arrivals.iter().filter(|arrival| arrival.path == name && arrival.at >= self.began);
+        let after = |at: Instant| at.duration_since(self.began).as_secs_f64();
+        about.map(|arrival| format!("after {:.2} s: {:?}", after(arrival.at), arrival.operation)).collect()
     }
 
     /// In the second after the fault nobody makes good for what was missed.
