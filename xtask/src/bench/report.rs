@@ -28,7 +28,6 @@ const RECORD: &str = "docs/benchmarks.json";
 pub(super) struct Record {
     /// The machine, and what ran on it beside the operator.
     machine: String,
-    #[serde(flatten)]
     figures: Figures,
 }
 
@@ -265,6 +264,16 @@ mod tests {
         assert!(text.contains("--objects 100,5000 --scenarios rest --interval 0` on today at a;"), "{text}");
         assert!(text.contains("--objects 1000 --scenarios rest --interval 0` on today at b;"), "{text}");
         assert!(text.contains("| OkmsSecrets | 100 | 1000 | 5000 |"), "{text}");
+    }
+
+    #[test]
+    fn what_is_on_record_can_be_read_again() {
+        let mut figures = Figures::default();
+        figures.sheet(Scenario::Rest, 100).count("calls", 7_u64);
+        figures.sheet(Scenario::Rest, 100).made(Made::default());
+        let written = serde_json::to_string(&Record { machine: "a machine".to_owned(), figures }).unwrap();
+        let read: Record = serde_json::from_str(&written).unwrap();
+        assert_eq!(read.figures.series(Scenario::Rest, "calls"), [(100, 7.0)]);
     }
 
     #[test]
