@@ -8,7 +8,7 @@ use serde_json::Value;
 const VALUES: &str = "# values.yaml";
 
 /// The languages of blocks. Another, such as `yml`, would be one that no test looks at.
-const LANGUAGES: [&str; 5] = ["console", "json", "sh", "text", "yaml"];
+const LANGUAGES: [&str; 6] = ["console", "json", "mermaid", "sh", "text", "yaml"];
 
 /// One fenced block of a page, or a whole file of YAML.
 pub(super) struct Block {
