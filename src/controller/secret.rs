@@ -99,7 +99,8 @@ pub(super) async fn reconcile(object: Arc<OkmsSecret>, context: &Context) -> End
             // Whoever leads now does what is left, and this process starts anew when it leads again.
             Err(WriteError::NotLeading) => Ended::pending(None),
             Err(error) => {
-                let wait = run.row.failed(now, error.retry_after(), &context.config);
+                let retry_after = error.retry_after(context.config.backoff_cap);
+                let wait = run.row.failed(now, retry_after, &context.config);
                 tracing::warn!("trying again: {error}");
                 run.cannot_tell(&error).await;
                 Ended::failed(wait)
@@ -351,8 +352,10 @@ impl Run<'_> {
     async fn cannot_tell(&mut self, error: &WriteError) {
         // What was taken back, or is held, is known by that after a restart.
         let lasts = self.previous().is_some_and(Reason::is_withdrawal);
-        // Somebody else's write may be in the way once or twice.
+        // Somebody else's write may be in the way once or twice. What has to be waited for is told before, and not after.
+        let config = &self.context.config;
         let told_after = match error {
+            WriteError::Unavailable { .. } if error.retry_after(config.backoff_cap) > config.backoff_first * 2 => 1,
             WriteError::Unavailable { .. } | WriteError::Postponed(_) => 2,
             WriteError::Conflict => 3,
             WriteError::Contested { .. } | WriteError::Refused(_) | WriteError::NotLeading => return,

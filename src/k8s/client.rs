@@ -147,10 +147,11 @@ mod tests {
         };
         for status in [429, 503] {
             let error = turned_away(status).await;
-            assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
+            assert_eq!(error.retry_after(Duration::MAX), Duration::from_secs(7));
+            assert_eq!(error.retry_after(Duration::from_secs(5)), Duration::from_secs(5));
             assert!(error.to_string().contains(&format!("status {status}")), "{error}");
         }
-        assert_eq!(turned_away(403).await.retry_after(), None);
+        assert_eq!(turned_away(403).await.retry_after(Duration::MAX), Duration::ZERO);
     }
 
     #[tokio::test]

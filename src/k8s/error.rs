@@ -44,9 +44,9 @@ impl WriteError {
         Self::Unavailable { why: why.into(), retry_after: None }
     }
 
-    /// How long the API server asked to be left alone.
-    pub fn retry_after(&self) -> Option<Duration> {
-        if let Self::Unavailable { retry_after, .. } = self { *retry_after } else { None }
+    /// How long the API server asked to be left alone, of which no more than `most` is granted.
+    pub fn retry_after(&self, most: Duration) -> Duration {
+        if let Self::Unavailable { retry_after: Some(asked), .. } = self { most.min(*asked) } else { Duration::ZERO }
     }
 }
 

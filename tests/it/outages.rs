@@ -262,3 +262,22 @@ async fn an_api_server_that_asks_for_patience_is_left_alone() {
     let apart: Vec<_> = tried.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(apart.iter().all(|pause| *pause >= Duration::from_secs(PATIENCE.into())), "tried again after {apart:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_wait_that_the_api_server_asks_for_is_told_at_once() {
+    let mut of = Proxied::new("busy").await;
+    of.world.create_store(json!({})).await;
+    of.world.domain.put("one", json!({"v": "1"}));
+    let mut config = of.world.config();
+    config.backoff_cap = Duration::from_hours(1);
+    of.start(config, Health::default());
+    of.world.apply("one", json!({"path": "one"})).await;
+    of.world.synced("one", &[("v", "1")]).await;
+    let writes = Matching::writes().of("secrets").in_namespace(&of.world.name).named("one");
+    of.proxy.clear_log();
+    of.proxy.fault(Fault::status_retry_after(429, 3600).hitting(writes.clone()));
+    of.world.domain.put("one", json!({"v": "2"}));
+    // It does not stay Ready for as long as the API server is left alone.
+    of.world.ready("one", "False", "TargetDrifted").await;
+    assert_eq!(of.count(&writes, |_| true), 1, "it is left alone");
+}

@@ -113,7 +113,8 @@ pub(super) async fn reconcile(store: Store, context: &Arc<Context>) -> Action {
         Err(WriteError::NotLeading) => Action::await_change(),
         Err(error) => {
             tracing::warn!(store = name.full(), error = %error, "the status of a store could not be written");
-            Action::requeue(context.config.backoff_first.max(error.retry_after().unwrap_or_default()))
+            let config = &context.config;
+            Action::requeue(config.backoff_first.max(error.retry_after(config.backoff_cap)))
         }
     }
 }
