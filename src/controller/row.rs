@@ -49,6 +49,8 @@ pub(super) struct Row {
     pub pending: Option<(i64, Instant)>,
     /// The store whose desk knows the object.
     pub reads_from: Option<StoreName>,
+    /// How often in a row somebody else's write came between.
+    pub conflicts: u32,
     /// Failures of the Kubernetes API in a row, and until when to wait.
     pub failures: u32,
     pub wait_until: Option<Instant>,
@@ -146,6 +148,14 @@ impl Row {
         self.wait_until.map(|until| until.saturating_duration_since(now)).filter(|wait| !wait.is_zero())
     }
 
+    /// Somebody else's write came between a look at an object and the write that followed from it. Answers when to look again, which is
+    /// almost at once; every sixth time it is a failure like another, so that nobody is fought without a pause.
+    pub fn conflicted(&mut self) -> Option<Duration> {
+        self.conflicts += 1;
+        let pause = Duration::from_millis(10).mul_f64(rand::rng().random_range(0.5..1.5));
+        (self.conflicts % 6 != 0).then_some(pause)
+    }
+
     /// The Kubernetes API failed once more; answers how long to wait: at least for as long as it asks.
     pub fn failed(&mut self, now: Instant, retry_after: Duration, config: &Config) -> Duration {
         let doubled = config.backoff_first.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX));
@@ -157,6 +167,7 @@ impl Row {
     }
 
     pub fn succeeded(&mut self) {
+        self.conflicts = 0;
         self.failures = 0;
         self.wait_until = None;
     }
@@ -228,6 +239,16 @@ mod tests {
         assert!(row.waits(now).is_some());
         row.succeeded();
         assert!(row.waits(now).is_none());
+    }
+
+    #[test]
+    fn a_write_that_came_between_is_looked_at_almost_at_once_but_not_without_a_pause() {
+        let mut row = Row::default();
+        let at_once: Vec<bool> = (0..12).map(|_| row.conflicted().is_some()).collect();
+        assert_eq!(at_once, [[true; 5].as_slice(), &[false], &[true; 5], &[false]].concat());
+        row.conflicted();
+        row.succeeded();
+        assert!((0..5).all(|_| row.conflicted().is_some_and(|pause| pause < Duration::from_millis(20))));
     }
 
     #[test]

@@ -98,6 +98,7 @@ pub(super) async fn reconcile(object: Arc<OkmsSecret>, context: &Context) -> End
             }
             // Whoever leads now does what is left, and this process starts anew when it leads again.
             Err(WriteError::NotLeading) => Ended::pending(None),
+            Err(WriteError::Conflict) if let Some(pause) = run.row.conflicted() => Ended::failed(pause),
             Err(error) => {
                 let retry_after = error.retry_after(context.config.backoff_cap);
                 let wait = run.row.failed(now, retry_after, &context.config);

@@ -14,7 +14,7 @@ use kube::{
     ResourceExt,
     api::{ListParams, Patch, PatchParams},
 };
-use okms_operator::api::condition;
+use okms_operator::{api::condition, controller::health::Health};
 use okms_sim::Validity;
 use serde_json::json;
 use tokio_util::task::AbortOnDropHandle;
@@ -23,8 +23,9 @@ use crate::{
     bad_input::{fails, has},
     kept::Kept,
     merges::merge,
+    tapped::{self, Fate},
     targets::{allow, create, holding},
-    world::{World, eventually, ready_of},
+    world::{World, client_config, eventually, ready_of},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -249,7 +250,16 @@ async fn a_confirmation_is_good_for_one_set_and_outlives_a_restart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_merged_is_withdrawn_while_somebody_else_keeps_writing() {
-    let world = World::new("merge-busy").await;
+    let mut world = World::without_operator("merge-busy").await;
+    world.create_store(json!({})).await;
+    // Every other write of the operator takes so long that one of somebody else's comes before it.
+    let written_to = format!("PATCH /api/v1/namespaces/{}/secrets/app", world.name);
+    let tries = AtomicU64::new(0);
+    let client = tapped::unreliable(client_config().await, move |request| {
+        let is_late = request == written_to && tries.fetch_add(1, Ordering::SeqCst) % 2 == 0;
+        Fate::Late(if is_late { Duration::from_millis(500) } else { Duration::ZERO })
+    });
+    world.start_as(world.config(), client, Health::default());
     let annotations = allow("a,b")["metadata"]["annotations"].clone();
     let metadata = json!({"name": "app", "annotations": annotations});
     create(&world, "app", json!({"metadata": metadata, "stringData": {"theirs": "0"}})).await;
@@ -269,7 +279,7 @@ async fn what_was_merged_is_withdrawn_while_somebody_else_keeps_writing() {
             let theirs = Patch::Merge(json!({"stringData": {"theirs": n.to_string()}}));
             secrets.patch("app", &params, &theirs).await.unwrap();
             written.store(n, Ordering::SeqCst);
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }));
     let beside = async |keys: &[&str]| {
