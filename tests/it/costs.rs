@@ -51,13 +51,12 @@ async fn fifty_objects_on_one_path_cost_one_call_per_interval_and_no_write() {
     all_synced(&world, 1, "1").await;
     world.store_ready("True", "Reachable").await;
 
-    // At rest.
-    world.after_checks(2).await;
-    let (before, writes, calls, start) =
-        (audit(&world).await, Served::by(&world.client).await, world.sim.counters(), Instant::now());
-    world.after_checks(5).await;
+    let before = settled(&world).await;
+    let (writes, calls, start) = (Served::by(&world.client).await, world.sim.counters(), Instant::now());
+    world.after_checks(8).await;
     let (took, at_rest) = (start.elapsed(), world.sim.counters());
-    assert!(took >= INTERVAL * 4, "five calls took only {took:?}: more than one per interval");
+    // The first may be due, and come late: then the second is early.
+    assert!(took >= INTERVAL * 6, "eight calls took only {took:?}: more than one per interval");
     assert_eq!(at_rest.of("GetSecretsMetadata") - calls.of("GetSecretsMetadata"), at_rest.total() - calls.total());
     assert_eq!(at_rest.data_reads, calls.data_reads, "data was read at rest");
     assert_eq!(audit(&world).await, before);
@@ -66,7 +65,7 @@ async fn fifty_objects_on_one_path_cost_one_call_per_interval_and_no_write() {
     // A new version is read once, and written once to each target and each status.
     world.domain.put("shared/db", json!({"v": "2"}));
     all_synced(&world, 2, "2").await;
-    world.after_checks(2).await;
+    settled(&world).await;
     assert_eq!(world.sim.counters().data_reads - at_rest.data_reads, 1);
     let after = Served::by(&world.client).await;
     let objects = u64::try_from(OBJECTS).unwrap();
@@ -81,7 +80,7 @@ async fn fifty_objects_on_one_path_cost_one_call_per_interval_and_no_write() {
     let synced_at = last_sync_times(&world).await;
     world.domain.put("shared/db", json!({"v": "2"}));
     all_synced(&world, 3, "2").await;
-    world.after_checks(2).await;
+    settled(&world).await;
     let same = Served::by(&world.client).await;
     assert_eq!(same.of("POST", "events"), after.of("POST", "events"), "an event tells a change that was none");
     assert_eq!(last_sync_times(&world).await, synced_at);
@@ -236,10 +235,10 @@ async fn a_pin_and_the_current_version_of_a_path_share_their_checks() {
     let (before, start) = (world.sim.counters(), Instant::now());
     world.after_checks(10).await;
     let (took, after) = (start.elapsed(), world.sim.counters());
-    assert!(took >= INTERVAL * 4, "ten calls for two paths took only {took:?}");
+    assert!(took >= INTERVAL * 3, "ten calls for two paths took only {took:?}");
     assert_eq!(after.of("GetSecretsMetadata") - before.of("GetSecretsMetadata"), after.total() - before.total());
     for path in ["one", "two"] {
-        assert!(after.on(path) - before.on(path) >= 4, "{path} was checked {} times", after.on(path) - before.on(path));
+        assert!(after.on(path) - before.on(path) >= 3, "{path} was checked {} times", after.on(path) - before.on(path));
     }
 }
 
@@ -303,6 +302,16 @@ async fn all_synced(world: &World, version: i32, content: &str) {
         if (told, there) == (OBJECTS, OBJECTS) { Ok(()) } else { Err((told, there)) }
     })
     .await;
+}
+
+/// Waits until nothing is written any more, as events are behind what they tell, and answers the versions of everything.
+async fn settled(world: &World) -> BTreeMap<String, String> {
+    eventually("nothing is written for two checks", async || {
+        let before = audit(world).await;
+        world.after_checks(2).await;
+        if audit(world).await == before { Ok(before) } else { Err("something was") }
+    })
+    .await
 }
 
 fn is_synced_at(object: &OkmsSecret, version: i32) -> bool {
