@@ -371,7 +371,7 @@ impl Cell {
             let tried = Matching::writes().of("secrets").in_namespace(&self.of.world.name).named(name);
             let tried = self.of.count(&tried, |_| true);
             let lasted = self.ended.duration_since(self.began);
-            let most = 8 + usize::try_from(lasted.as_millis() / 1600).unwrap();
+            let most = row.tries() * (8 + usize::try_from(lasted.as_millis() / 1600).unwrap());
             assert!(tried <= most, "{what}: {tried} writes of {name} in {lasted:?}");
             let (asked, whole) = (self.asked_for(name), self.began.elapsed());
             // A probe of the credential in use and one of the next, each a second apart at least, with jitter.

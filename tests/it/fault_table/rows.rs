@@ -109,6 +109,12 @@ impl Row {
         if self.hangs() { "1s" } else { "10s" }
     }
 
+    /// How often a write is tried before its object waits: where somebody else's came between, that may not be so the next time.
+    pub(crate) fn tries(&self) -> usize {
+        let conflict = |fault: &ApiFault| matches!(fault.kind, ApiFaultKind::Status { code: 409, .. });
+        if matches!(&self.cause, Cause::Api(faults, _) if faults.iter().any(conflict)) { 6 } else { 1 }
+    }
+
     /// How many statuses an object may be given, from the first to the last. While OKMS hangs, whose fault it is, is in doubt for longer.
     pub(crate) fn statuses(&self) -> usize {
         if self.hangs() { 5 } else { 3 }
