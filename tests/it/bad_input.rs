@@ -2,7 +2,7 @@
 //! lost, and nothing is called synced. What the API server refuses by itself is in `admission`.
 
 use futures::future::join_all;
-use kube::api::{DeleteParams, PostParams};
+use kube::api::PostParams;
 use okms_sim::Validity;
 use serde_json::{Value, json};
 
@@ -321,8 +321,8 @@ async fn a_taken_target_name_is_left_alone() {
     world.after_checks(3).await;
     kept.assert(&world, "claimed by a second").await;
     history.assert_never_ready("second");
+    // Kubernetes deletes its Secret.
     world.delete("first").await;
-    world.secrets().delete("shared", &DeleteParams::default()).await.unwrap();
     world.synced("second", &[("w", "1")]).await;
     assert!(holds(&world.secret("shared").await.unwrap(), &[("w", "1")]));
 }
