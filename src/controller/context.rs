@@ -6,9 +6,9 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, PoisonError, RwLock, Weak},
+    time::Duration,
 };
 
-use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
     Client, Resource, ResourceExt,
@@ -25,6 +25,7 @@ use super::{
     renders::Renders,
     row::Rows,
     store::Stores,
+    turns::{Key, Turns},
 };
 use crate::{
     api::{ClusterOkmsStore, OkmsSecret, OkmsStore, Store},
@@ -71,34 +72,39 @@ impl Incumbent {
     }
 }
 
-/// What a watch knows of one kind of object that is reconciled, and the way to have one looked at.
+/// What a watch knows of one kind of object that is reconciled, and whose turn it is to be looked at. A clone is the same.
+#[derive(Clone)]
 pub(super) struct Queue<K: Resource<DynamicType = ()> + Clone + 'static> {
     pub objects: reflector::Store<K>,
-    pub wakes: UnboundedSender<ObjectRef<K>>,
-}
-
-/// The wakes of a [`Queue`], which are to be served.
-pub(super) struct Woken<K: Resource<DynamicType = ()> + Clone + 'static> {
-    pub objects: reflector::Store<K>,
-    pub wakes: UnboundedReceiver<ObjectRef<K>>,
+    pub turns: Turns,
+    /// Whether nothing was ever said of an object.
+    is_new: fn(&K) -> bool,
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Queue<K> {
-    pub fn of(objects: &reflector::Store<K>) -> (Self, Woken<K>) {
-        let (wakes, woken) = unbounded();
-        (Self { objects: objects.clone(), wakes }, Woken { objects: objects.clone(), wakes: woken })
+    pub fn of(objects: &reflector::Store<K>, is_new: fn(&K) -> bool) -> Self {
+        Self { objects: objects.clone(), turns: Turns::default(), is_new }
     }
 
     /// Has every object looked at.
     pub fn wake_all(&self) {
         for object in self.objects.state() {
-            self.wake(ObjectRef::from_obj(&object));
+            self.wake(&ObjectRef::from_obj(&*object));
         }
     }
 
-    /// Has an object looked at. Where the channel is closed the operator is ending.
-    pub fn wake(&self, object: ObjectRef<K>) {
-        let _ = self.wakes.unbounded_send(object);
+    /// Has an object looked at.
+    pub fn wake(&self, object: &ObjectRef<K>) {
+        self.turns.wake(Key::of(object), self.is_new(object));
+    }
+
+    /// An object was looked at, and is to be again after so long, whether something wakes it or not.
+    pub fn done(&self, object: &ObjectRef<K>, back_after: Option<Duration>) {
+        self.turns.done(Key::of(object), self.is_new(object), back_after);
+    }
+
+    fn is_new(&self, object: &ObjectRef<K>) -> bool {
+        self.objects.get(object).is_some_and(|object| (self.is_new)(&object))
     }
 }
 
@@ -170,7 +176,7 @@ impl Context {
     /// Has an `OkmsSecret` looked at.
     pub fn wake(&self, namespace: &str, name: &str) {
         if let Some(known) = self.known(namespace) {
-            known.secrets.wake(ObjectRef::new(name).within(namespace));
+            known.secrets.wake(&ObjectRef::new(name).within(namespace));
         }
     }
 
@@ -197,10 +203,10 @@ impl Context {
 
     pub fn wake_store(&self, store: &StoreName) {
         match store {
-            StoreName::ClusterOkmsStore(name) => self.cluster_stores.wake(ObjectRef::new(name)),
+            StoreName::ClusterOkmsStore(name) => self.cluster_stores.wake(&ObjectRef::new(name)),
             StoreName::OkmsStore { namespace, name } => {
                 if let Some(known) = self.known(namespace) {
-                    known.stores.wake(ObjectRef::new(name).within(namespace));
+                    known.stores.wake(&ObjectRef::new(name).within(namespace));
                 }
             }
         }

@@ -24,6 +24,7 @@ mod secret;
 mod snapshot;
 mod store;
 mod term;
+mod turns;
 mod watches;
 
 use std::{fmt::Debug, pin::pin, sync::Arc};

@@ -11,7 +11,6 @@ use std::{
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta;
-use kube::runtime::controller::Action;
 
 use super::{
     context::{Context, object_id},
@@ -33,7 +32,8 @@ use crate::{
 /// How a reconcile ended, and when to come back if nothing wakes it before.
 pub(super) struct Ended {
     pub outcome: ReconcileOutcome,
-    again: Option<Duration>,
+    /// When to look again though nothing wakes the object.
+    pub again: Option<Duration>,
 }
 
 impl Ended {
@@ -53,10 +53,6 @@ impl Ended {
     fn within(mut self, bound: Option<Duration>) -> Self {
         self.again = self.again.into_iter().chain(bound).min();
         self
-    }
-
-    pub fn action(&self) -> Action {
-        self.again.map_or_else(Action::await_change, Action::requeue)
     }
 }
 

@@ -4,8 +4,6 @@
 //! is lost everything is dropped where it stands, since every write would be refused anyway.
 
 use std::{
-    collections::HashMap,
-    convert::Infallible,
     fmt::Debug,
     panic::AssertUnwindSafe,
     sync::{Arc, Weak},
@@ -13,20 +11,14 @@ use std::{
 };
 
 use futures::{FutureExt, StreamExt};
-use kube::{
-    Resource, ResourceExt,
-    runtime::{
-        controller::{Action, Config as Pace},
-        reflector::ObjectRef,
-    },
-};
+use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 use tokio::{task::JoinSet, time::timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::Instrument;
 
 use super::{
     Base,
-    context::{self, Context, Known, Queue, Woken},
+    context::{self, Context, Known, Queue},
     metrics::ReconcileOutcome,
     named::Named,
     renders::Renders,
@@ -54,9 +46,9 @@ pub(super) enum End {
 /// Serves until the term ends, or until `cancel`; answers once everything that was under way has ended, or was dropped with the lease.
 pub(super) async fn serve(base: &Base, term: Term, cancel: &CancellationToken) -> End {
     let reading = cancel.child_token();
-    let (context, woken) = begin(base, term.clone(), reading.clone());
+    let context = begin(base, term.clone(), reading.clone());
     let drain = CancellationToken::new();
-    let mut serving = woken.serve(&context, &drain);
+    let mut serving = reconciling(&context, &drain);
     // First, so that whatever changes from now on is told, and then all that there is.
     base.incumbent.set(Arc::downgrade(&context));
     context.wake_all();
@@ -92,24 +84,15 @@ pub(super) async fn serve(base: &Base, term: Term, cancel: &CancellationToken) -
 /// For events that still wait when a term has ended.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// The wakes of a term, by kind and namespace.
-struct AllWoken {
-    cluster_stores: Woken<ClusterOkmsStore>,
-    scopes: Vec<(Woken<OkmsSecret>, Woken<OkmsStore>)>,
-}
-
 /// Everything of the term, new.
-fn begin(base: &Base, term: Term, reading: CancellationToken) -> (Arc<Context>, AllWoken) {
-    let (cluster_stores, woken_cluster_stores) = Queue::of(&base.sight.cluster_stores);
-    let scopes = base.sight.scopes.iter().map(|(name, sight)| {
-        let (secrets, woken_secrets) = Queue::of(&sight.secrets);
-        let (stores, woken_stores) = Queue::of(&sight.stores);
-        let known = Known { secrets, targets: sight.targets.clone(), claims: sight.claims.clone(), stores };
-        ((name.clone(), known), (woken_secrets, woken_stores))
+fn begin(base: &Base, term: Term, reading: CancellationToken) -> Arc<Context> {
+    let known = base.sight.scopes.iter().map(|(name, sight)| {
+        let secrets = Queue::of(&sight.secrets, |object| object.status.is_none());
+        let stores = Queue::of(&sight.stores, |_| false);
+        (name.clone(), Known { secrets, targets: sight.targets.clone(), claims: sight.claims.clone(), stores })
     });
-    let (known, scopes): (HashMap<_, _>, Vec<_>) = scopes.unzip();
     let client = &base.client;
-    let context = Arc::new_cyclic(|weak: &Weak<Context>| Context {
+    Arc::new_cyclic(|weak: &Weak<Context>| Context {
         term,
         feed: Feed::new(base.config.timing.clone(), sink(weak.clone()), reading),
         rows: Rows::default(),
@@ -123,27 +106,24 @@ fn begin(base: &Base, term: Term, reading: CancellationToken) -> (Arc<Context>, 
         named: Named::default(),
         renders: Renders::default(),
         this: weak.clone(),
-        cluster_stores,
+        cluster_stores: Queue::of(&base.sight.cluster_stores, |_| false),
         namespaces: base.sight.namespaces.clone(),
-        known,
+        known: known.collect(),
         config: base.config.clone(),
         client: client.clone(),
-    });
-    (context, AllWoken { cluster_stores: woken_cluster_stores, scopes })
+    })
 }
 
-impl AllWoken {
-    /// The reconciles: each kind is a task that ends when it is told to drain, and has.
-    fn serve(self, context: &Arc<Context>, drain: &CancellationToken) -> JoinSet<&'static str> {
-        let mut serving = JoinSet::new();
-        let of_stores = "the reconciles of stores";
-        serving.spawn(reconciles(context, self.cluster_stores, drain, of_stores, reconcile_cluster_store));
-        for (secrets, stores) in self.scopes {
-            serving.spawn(reconciles(context, secrets, drain, "the reconciles of OkmsSecrets", reconcile_secret));
-            serving.spawn(reconciles(context, stores, drain, of_stores, reconcile_okms_store));
-        }
-        serving
+/// The reconciles: each kind is a task that ends when it is told to drain, and has.
+fn reconciling(context: &Arc<Context>, drain: &CancellationToken) -> JoinSet<&'static str> {
+    let mut serving = JoinSet::new();
+    let of_stores = "the reconciles of stores";
+    serving.spawn(reconciles(context, &context.cluster_stores, drain, of_stores, reconcile_cluster_store));
+    for Known { secrets, stores, .. } in context.known.values() {
+        serving.spawn(reconciles(context, secrets, drain, "the reconciles of OkmsSecrets", reconcile_secret));
+        serving.spawn(reconciles(context, stores, drain, of_stores, reconcile_okms_store));
     }
+    serving
 }
 
 /// Passes the feed's wakes on.
@@ -160,49 +140,50 @@ fn sink(context: Weak<Context>) -> feed::WakeSink {
 /// Serves the wakes of one kind of object until it is told to drain, and ends once those under way have ended.
 fn reconciles<K, F>(
     context: &Arc<Context>,
-    woken: Woken<K>,
+    queue: &Queue<K>,
     drain: &CancellationToken,
     what: &'static str,
     reconcile: fn(Arc<K>, Arc<Context>) -> F,
 ) -> impl Future<Output = &'static str> + Send + use<K, F>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
-    F: Future<Output = Result<Action, Infallible>> + Send + 'static,
+    F: Future<Output = Option<Duration>> + Send + 'static,
 {
-    let pace = Pace::default().concurrency(context.config.concurrency);
-    let queue = woken.wakes.map(Ok::<_, Infallible>).take_until(drain.clone().cancelled_owned());
-    let health = context.health.clone();
-    kube::runtime::applier(
-        move |object, context| reconcile(object, context).boxed(),
-        |_, error: &Infallible, _| match *error {},
-        context.clone(),
-        woken.objects,
-        queue,
-        pace,
-    )
-    // A wake for an object that is not there, such as the heartbeat, was served as well.
-    .for_each(move |_| {
-        health.beat();
-        std::future::ready(())
-    })
-    .map(move |()| what)
+    let (context, queue) = (context.clone(), queue.clone());
+    let places = usize::from(context.config.concurrency);
+    let turns = queue.turns.clone().take_until(drain.clone().cancelled_owned());
+    turns
+        .for_each_concurrent(places, move |key| {
+            let (context, queue) = (context.clone(), queue.clone());
+            async move {
+                let object = key.to_ref();
+                // Where there is none, such as for the heartbeat, the wake was served as well.
+                let back_after = match queue.objects.get(&object) {
+                    Some(object) => reconcile(object, context.clone()).await,
+                    None => None,
+                };
+                queue.done(&object, back_after);
+                context.health.beat();
+            }
+        })
+        .map(move |()| what)
 }
 
-async fn reconcile_cluster_store(store: Arc<ClusterOkmsStore>, context: Arc<Context>) -> Result<Action, Infallible> {
+async fn reconcile_cluster_store(store: Arc<ClusterOkmsStore>, context: Arc<Context>) -> Option<Duration> {
     reconcile_store(api::Store::Cluster(store), context).await
 }
 
-async fn reconcile_okms_store(store: Arc<OkmsStore>, context: Arc<Context>) -> Result<Action, Infallible> {
+async fn reconcile_okms_store(store: Arc<OkmsStore>, context: Arc<Context>) -> Option<Duration> {
     reconcile_store(api::Store::Namespaced(store), context).await
 }
 
-async fn reconcile_store(store: api::Store, context: Arc<Context>) -> Result<Action, Infallible> {
+async fn reconcile_store(store: api::Store, context: Arc<Context>) -> Option<Duration> {
     let span = tracing::info_span!("reconcile", store = store.name().full(), id = reconcile_id());
     let work = AssertUnwindSafe(store::reconcile(store, &context)).catch_unwind().instrument(span);
-    Ok(work.await.unwrap_or_else(|_| Action::requeue(context.config.retry_panicked)))
+    work.await.unwrap_or(Some(context.config.retry_panicked))
 }
 
-async fn reconcile_secret(object: Arc<OkmsSecret>, context: Arc<Context>) -> Result<Action, Infallible> {
+async fn reconcile_secret(object: Arc<OkmsSecret>, context: Arc<Context>) -> Option<Duration> {
     let running = context.metrics.reconcile();
     let span =
         tracing::info_span!("reconcile", namespace = object.namespace(), name = object.name_any(), id = reconcile_id());
@@ -217,10 +198,10 @@ async fn reconcile_secret(object: Arc<OkmsSecret>, context: Arc<Context>) -> Res
         // Its row is lost with it, and so is the memory of which store it reads from.
         context.feed.forget(&id);
         running.ended(ReconcileOutcome::Panicked);
-        return Ok(Action::requeue(context.config.retry_panicked));
+        return Some(context.config.retry_panicked);
     };
     running.ended(ended.outcome);
-    Ok(ended.action())
+    ended.again
 }
 
 /// Ties together the lines that one reconcile logs.
@@ -233,7 +214,7 @@ async fn heartbeat(context: Arc<Context>) {
     loop {
         tokio::time::sleep(context.config.heartbeat).await;
         for (namespace, known) in &context.known {
-            known.secrets.wake(ObjectRef::new("").within(namespace));
+            known.secrets.wake(&ObjectRef::new("").within(namespace));
         }
     }
 }

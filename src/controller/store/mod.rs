@@ -16,7 +16,6 @@ use std::{
 };
 
 use jiff::Timestamp;
-use kube::runtime::controller::Action;
 
 pub(super) use self::{
     credential::Reader,
@@ -73,11 +72,11 @@ pub(super) fn sweep(context: &Context) {
     }
 }
 
-/// Brings one store up to date.
-pub(super) async fn reconcile(store: Store, context: &Arc<Context>) -> Action {
+/// Brings one store up to date, and answers when to look again though nothing wakes it.
+pub(super) async fn reconcile(store: Store, context: &Arc<Context>) -> Option<Duration> {
     let name = store.name();
     if !context.serves(&name) {
-        return Action::await_change();
+        return None;
     }
     let uid = store.metadata().uid.clone().unwrap_or_default();
     if context.stores.with(&name, |row| row.heard.as_ref().is_some_and(|(known, _)| *known != uid)) {
@@ -106,15 +105,15 @@ pub(super) async fn reconcile(store: Store, context: &Arc<Context>) -> Action {
     if context.store(&name).is_none() {
         // It went away meanwhile, and what the watch dropped then was there again.
         gone(context, &name);
-        return Action::await_change();
+        return None;
     }
     match written {
-        Ok(()) => Action::requeue(next),
-        Err(WriteError::NotLeading) => Action::await_change(),
+        Ok(()) => Some(next),
+        Err(WriteError::NotLeading) => None,
         Err(error) => {
             tracing::warn!(store = name.full(), error = %error, "the status of a store could not be written");
             let config = &context.config;
-            Action::requeue(config.backoff_first.max(error.retry_after(config.backoff_cap)))
+            Some(config.backoff_first.max(error.retry_after(config.backoff_cap)))
         }
     }
 }

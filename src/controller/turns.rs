@@ -1,0 +1,239 @@
+//! Whose turn it is to be looked at.
+//!
+//! A queue as client-go's workqueue is: nobody waits in it twice or is looked at twice at once, and whoever is to be looked at again later
+//! waits elsewhere until then. What is more, it has lines: in each namespace one for what was synced before, and one for what is new. The lines
+//! take turns, and a line serves who came first, so that a flood of new objects keeps nobody else waiting. kube's own scheduler takes what
+//! waits in no order: with thousands waiting, some wait until all the others are done.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use futures::Stream;
+use kube::runtime::reflector::{Lookup, ObjectRef};
+use tokio_util::time::{DelayQueue, delay_queue};
+
+/// Nobody is left alone for longer: the queue of who waits for a time holds no more than two years.
+const LONGEST: Duration = Duration::from_hours(24);
+
+/// Namespace and name; the namespace is empty where there is none.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    namespace: Arc<str>,
+    name: Arc<str>,
+}
+
+impl Key {
+    pub fn of<K: Lookup>(object: &ObjectRef<K>) -> Self {
+        Self { namespace: object.namespace.as_deref().unwrap_or_default().into(), name: object.name.as_str().into() }
+    }
+
+    pub fn to_ref<K: Lookup<DynamicType = ()>>(&self) -> ObjectRef<K> {
+        let object = ObjectRef::new(&self.name);
+        if self.namespace.is_empty() { object } else { object.within(&self.namespace) }
+    }
+}
+
+/// Who stands in one line.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Line {
+    namespace: Arc<str>,
+    is_new: bool,
+}
+
+/// The lines, and who is being looked at. A clone is the same.
+#[derive(Clone, Default)]
+pub(super) struct Turns(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    lines: HashMap<Line, VecDeque<Key>>,
+    /// The lines in which somebody stands, in the order of their turns.
+    turns: VecDeque<Line>,
+    /// Who stands in a line: nobody in two.
+    standing: HashSet<Key>,
+    under_way: HashSet<Key>,
+    /// Who was woken while under way, and stands in line again after that.
+    again: HashMap<Key, bool>,
+    /// Who comes back later, and where in the queue of those.
+    later: HashMap<Key, delay_queue::Key>,
+    times: DelayQueue<(Key, bool)>,
+    waker: Option<Waker>,
+}
+
+impl Turns {
+    /// Has somebody stand in line who does not already.
+    pub fn wake(&self, key: Key, is_new: bool) {
+        self.with(|state| state.stand(key, is_new));
+    }
+
+    /// Somebody was looked at, and comes back after so long.
+    pub fn done(&self, key: Key, is_new: bool, back_after: Option<Duration>) {
+        self.with(|state| {
+            state.under_way.remove(&key);
+            if let Some(is_new) = state.again.remove(&key) {
+                state.stand(key, is_new);
+            } else if let Some(after) = back_after {
+                state.come_back(key, is_new, after);
+            }
+        });
+    }
+
+    /// Changes something, and tells whoever waits for a turn.
+    fn with(&self, change: impl FnOnce(&mut State)) {
+        let waker = {
+            let mut state = self.lock();
+            change(&mut state);
+            state.waker.take()
+        };
+        waker.inspect(Waker::wake_by_ref);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn stand(&mut self, key: Key, is_new: bool) {
+        if self.under_way.contains(&key) {
+            self.again.insert(key, is_new);
+            return;
+        }
+        if !self.standing.insert(key.clone()) {
+            return;
+        }
+        if let Some(place) = self.later.remove(&key) {
+            self.times.remove(&place);
+        }
+        let line = Line { namespace: key.namespace.clone(), is_new };
+        let standing = self.lines.entry(line.clone()).or_default();
+        if standing.is_empty() {
+            self.turns.push_back(line);
+        }
+        standing.push_back(key);
+    }
+
+    fn come_back(&mut self, key: Key, is_new: bool, after: Duration) {
+        let place = self.times.insert((key.clone(), is_new), after.min(LONGEST));
+        self.later.insert(key, place);
+    }
+
+    /// The first of the line whose turn it is.
+    fn next(&mut self) -> Option<Key> {
+        let line = self.turns.pop_front()?;
+        let standing = self.lines.get_mut(&line)?;
+        let key = standing.pop_front()?;
+        if standing.is_empty() {
+            self.lines.remove(&line);
+        } else {
+            self.turns.push_back(line);
+        }
+        self.standing.remove(&key);
+        self.under_way.insert(key.clone());
+        Some(key)
+    }
+}
+
+/// Whoever is to be looked at now, and is so until [`Turns::done`]. It never ends.
+impl Stream for Turns {
+    type Item = Key;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Key>> {
+        let mut state = self.lock();
+        while let Poll::Ready(Some(expired)) = state.times.poll_expired(context) {
+            let (key, is_new) = expired.into_inner();
+            state.later.remove(&key);
+            state.stand(key, is_new);
+        }
+        if let Some(key) = state.next() {
+            return Poll::Ready(Some(key));
+        }
+        state.waker = Some(context.waker().clone());
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{FutureExt, StreamExt};
+
+    use super::*;
+
+    fn key(namespace: &str, name: &str) -> Key {
+        Key { namespace: namespace.into(), name: name.into() }
+    }
+
+    /// Whoever has a turn now.
+    fn next(turns: &Turns) -> Option<String> {
+        let key = turns.clone().next().now_or_never()??;
+        Some(format!("{}/{}", key.namespace, key.name))
+    }
+
+    #[tokio::test]
+    async fn a_flood_keeps_neither_other_namespaces_waiting_nor_what_was_synced_before() {
+        let turns = Turns::default();
+        for n in 0..50 {
+            turns.wake(key("flood", &format!("new-{n}")), true);
+        }
+        turns.wake(key("flood", "old"), false);
+        turns.wake(key("other", "new"), true);
+        let first: Vec<_> = (0..4).filter_map(|_| next(&turns)).collect();
+        assert_eq!(first, ["flood/new-0", "flood/old", "other/new", "flood/new-1"]);
+        assert_eq!(std::iter::from_fn(|| next(&turns)).count(), 48, "nobody is forgotten");
+        assert!(turns.lock().lines.is_empty() && turns.lock().turns.is_empty(), "nor is a line that is empty kept");
+    }
+
+    #[tokio::test]
+    async fn whoever_is_woken_while_under_way_is_looked_at_once_more_and_once_only() {
+        let turns = Turns::default();
+        turns.wake(key("ns", "a"), true);
+        turns.wake(key("ns", "a"), false);
+        assert_eq!((next(&turns), next(&turns)), (Some("ns/a".into()), None));
+        turns.wake(key("ns", "a"), false);
+        turns.wake(key("ns", "a"), false);
+        assert_eq!(next(&turns), None, "not twice at once");
+        turns.done(key("ns", "a"), false, Some(Duration::ZERO));
+        assert_eq!((next(&turns), next(&turns)), (Some("ns/a".into()), None));
+        turns.done(key("ns", "a"), false, None);
+        assert_eq!(next(&turns), None);
+    }
+
+    #[tokio::test]
+    async fn whoever_comes_back_later_does_so_once_and_at_once_if_woken_before() {
+        let mut turns = Turns::default();
+        for name in ["soon", "late", "never"] {
+            turns.wake(key("ns", name), false);
+            assert_eq!(turns.next().await, Some(key("ns", name)));
+        }
+        turns.done(key("ns", "late"), false, Some(Duration::from_hours(1)));
+        turns.done(key("ns", "soon"), false, Some(Duration::from_millis(10)));
+        turns.done(key("ns", "never"), false, Some(Duration::MAX));
+        assert_eq!(turns.next().await, Some(key("ns", "soon")));
+        turns.done(key("ns", "soon"), false, None);
+        turns.wake(key("ns", "late"), false);
+        assert_eq!((next(&turns).as_deref(), next(&turns)), (Some("ns/late"), None));
+        let state = turns.lock();
+        assert_eq!((state.later.len(), state.times.len()), (1, 1), "a wake takes the place of the time");
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_a_turn_is_told_of_it() {
+        let turns = Turns::default();
+        let wake = |turns: &Turns| turns.wake(key("ns", "a"), false);
+        let comes_back = |turns: &Turns| turns.done(key("ns", "a"), false, Some(Duration::ZERO));
+        for happens in [&wake as &dyn Fn(&Turns), &comes_back] {
+            let waits = tokio::spawn({
+                let mut turns = turns.clone();
+                async move { turns.next().await }
+            });
+            tokio::task::yield_now().await;
+            happens(&turns);
+            assert_eq!(waits.await.unwrap(), Some(key("ns", "a")));
+        }
+    }
+}
