@@ -28,6 +28,9 @@ pub(super) const NAMESPACE: &str = "bench";
 /// Where Secrets are that are nobody's.
 pub(super) const NEIGHBOURS: &str = "neighbours";
 
+/// Here are single ones, while thousands are new in the first.
+pub(super) const NEWCOMERS: &str = "bench-newcomers";
+
 /// So that OKMS's limit, which is somebody else's choice, is not what is measured.
 const LIMITS: &str = "  limits: {requestsPerSecond: 1000, concurrentRequests: 64}\n";
 
@@ -168,10 +171,11 @@ impl Asked {
 
 async fn install(folder: &Folder, cluster: &Cluster, simulator: &Simulator, interval: Duration) -> Result<()> {
     let interval = format!("  refreshInterval: {}s\n", interval.as_secs());
-    let installation = Installation::new(folder, simulator, NAMESPACE, "*", &(interval + LIMITS), "")?;
+    let namespaces = format!("{NAMESPACE}*");
+    let installation = Installation::new(folder, simulator, &namespaces, "*", &(interval + LIMITS), "")?;
     let mut calls = Installation::preparations(simulator);
     calls.extend([installation.install(), Installation::without_pods()]);
-    calls.extend([NAMESPACE, NEIGHBOURS].map(|namespace| kubectl("create namespace").arg(namespace)));
+    calls.extend([NAMESPACE, NEIGHBOURS, NEWCOMERS].map(|namespace| kubectl("create namespace").arg(namespace)));
     for call in &calls {
         cluster.succeed(call).await?;
     }

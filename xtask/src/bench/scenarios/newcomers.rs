@@ -1,4 +1,5 @@
-//! New `OkmsSecret`s: one by one at rest; then thousands at once, and what becomes meanwhile of single ones and of changes of others.
+//! New `OkmsSecret`s: one by one at rest; then thousands at once, and what becomes meanwhile of single ones of another namespace and of
+//! changes.
 
 use std::{
     collections::HashMap,
@@ -13,7 +14,7 @@ use super::at_most;
 use crate::bench::{
     figures::Sheet,
     layout::{self, Layout, content},
-    scene::{self, NAMESPACE, Scene},
+    scene::{self, NAMESPACE, NEWCOMERS, Scene},
     watch::{Arrivals, Synced},
 };
 
@@ -23,7 +24,7 @@ const ALONE: usize = 20;
 /// How many are created at once: as many as there are, but no more than these.
 const FLOOD: usize = 5000;
 
-/// While they are synced there is one change, and one more of them, as often as this: too little to slow the flood …
+/// While they are synced there is one change, and a single new one in another namespace, as often as this: too little to slow the flood …
 const EVERY: Duration = Duration::from_millis(200);
 
 /// … and so often at most.
@@ -38,7 +39,7 @@ pub(super) async fn measure(scene: &mut Scene, sheet: &mut Sheet<'_>) -> Result<
 }
 
 async fn alone(scene: &Scene, sheet: &mut Sheet<'_>) -> Result<()> {
-    let newcomers = Newcomers::of(scene, "alone", ALONE).await?;
+    let newcomers = Newcomers::of(scene, NAMESPACE, "alone", ALONE).await?;
     let synced = Synced::watch(&scene.client, NAMESPACE).await?;
     let mut took = Vec::new();
     for number in 0..ALONE {
@@ -54,9 +55,10 @@ async fn alone(scene: &Scene, sheet: &mut Sheet<'_>) -> Result<()> {
 
 async fn flooded(scene: &Scene, sheet: &mut Sheet<'_>) -> Result<()> {
     let objects = at_most(scene.layout.objects, FLOOD);
-    let (flood, singles) =
-        (Newcomers::of(scene, "flood", objects).await?, Newcomers::of(scene, "amid", SINGLES).await?);
+    let flood = Newcomers::of(scene, NAMESPACE, "flood", objects).await?;
+    let singles = Newcomers::of(scene, NEWCOMERS, "amid", SINGLES).await?;
     let synced = Synced::watch(&scene.client, NAMESPACE).await?;
+    let synced_singles = Synced::watch(&scene.client, NEWCOMERS).await?;
     let arrivals = Arrivals::watch(&scene.client, NAMESPACE);
     let names = flood.names(0..objects);
 
@@ -94,7 +96,7 @@ async fn flooded(scene: &Scene, sheet: &mut Sheet<'_>) -> Result<()> {
     created.retain(|at| *at < end);
     sheet.count("single OkmsSecrets created meanwhile", created.len());
     sheet.count("single ones that came too late to count", all - created.len());
-    let since = synced.each(&singles.names(0..created.len())).await?;
+    let since = synced_singles.each(&singles.names(0..created.len())).await?;
     sheet.count("single ones that were Ready before the end", since.iter().filter(|since| **since < end).count());
     let took = since.into_iter().zip(created).map(|(since, at)| since.duration_since(at)).collect();
     sheet.few(["until a single one is Ready, median", "longest until a single one is Ready"], took);
@@ -107,6 +109,7 @@ async fn flooded(scene: &Scene, sheet: &mut Sheet<'_>) -> Result<()> {
 #[derive(Clone)]
 struct Newcomers {
     client: kube::Client,
+    namespace: &'static str,
     layout: Layout,
     name: &'static str,
     count: usize,
@@ -114,9 +117,9 @@ struct Newcomers {
 
 impl Newcomers {
     /// Their paths exist from now on, and none of them does yet.
-    async fn of(scene: &Scene, name: &'static str, count: usize) -> Result<Self> {
+    async fn of(scene: &Scene, namespace: &'static str, name: &'static str, count: usize) -> Result<Self> {
         scene.simulator.seed(&prefix(name), count, content("0")).await?;
-        Ok(Self { client: scene.client.clone(), layout: scene.layout, name, count })
+        Ok(Self { client: scene.client.clone(), namespace, layout: scene.layout, name, count })
     }
 
     fn names(&self, numbers: Range<usize>) -> Vec<String> {
@@ -127,11 +130,11 @@ impl Newcomers {
         let (names, prefix) = (self.names(numbers.clone()), prefix(self.name));
         let manifests =
             numbers.zip(names).map(|(number, name)| self.layout.further(number, &name, &format!("{prefix}{number}")));
-        scene::create(&self.client, NAMESPACE, manifests).await
+        scene::create(&self.client, self.namespace, manifests).await
     }
 
     async fn delete(&self) -> Result<()> {
-        scene::delete(&self.client, NAMESPACE, self.names(0..self.count).into_iter()).await
+        scene::delete(&self.client, self.namespace, self.names(0..self.count).into_iter()).await
     }
 }
 
