@@ -20,6 +20,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("election", &["k8s"]),
     ("controller", &["model", "api", "okms", "feed", "plan", "k8s", "election"]),
     ("process", &["controller", "k8s"]),
+    ("cli", &["api", "okms", "controller", "process"]),
 ];
 
 /// What decides has no I/O and no clock; who calls OKMS knows no Kubernetes, and the other way round. The longest folder that a
