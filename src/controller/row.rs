@@ -45,8 +45,8 @@ pub(super) struct Row {
     /// The check that somebody last asked for, and how many were.
     pub refresh: Option<Refresh>,
     pub refreshes: u32,
-    /// Since when this generation waits for OKMS.
-    pub pending: Option<(i64, Instant)>,
+    /// Since when this generation waits, and for what.
+    pub pending: Option<(i64, WaitsFor, Instant)>,
     /// The store whose desk knows the object.
     pub reads_from: Option<StoreName>,
     /// How often in a row somebody else's write came between.
@@ -99,6 +99,13 @@ impl Refused {
         let left = rest.checked_sub(now.saturating_duration_since(self.at))?;
         (self.made_by == *made_by && !left.is_zero()).then_some(left)
     }
+}
+
+/// What an object waits for that has nothing to say yet. A turn that was long in coming is no wait for what it is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WaitsFor {
+    Store,
+    Okms,
 }
 
 /// A check that somebody asked for.
@@ -178,12 +185,12 @@ impl Row {
         self.changed = now.or(before).or(self.changed);
     }
 
-    /// Since when the given generation waits for OKMS.
-    pub fn pending_since(&mut self, generation: i64, now: Instant) -> Instant {
+    /// Since when the given generation waits for this.
+    pub fn pending_since(&mut self, generation: i64, waits_for: WaitsFor, now: Instant) -> Instant {
         match self.pending {
-            Some((known, since)) if known == generation => since,
+            Some((known, what, since)) if (known, what) == (generation, waits_for) => since,
             _ => {
-                self.pending = Some((generation, now));
+                self.pending = Some((generation, waits_for, now));
                 now
             }
         }
@@ -319,9 +326,11 @@ mod tests {
     fn a_new_generation_waits_from_its_own_start() {
         let now = Instant::now();
         let mut row = Row::default();
-        assert_eq!(row.pending_since(1, now), now);
-        assert_eq!(row.pending_since(1, now + Duration::from_secs(5)), now);
-        assert_eq!(row.pending_since(2, now + Duration::from_secs(5)), now + Duration::from_secs(5));
+        let later = now + Duration::from_secs(5);
+        assert_eq!(row.pending_since(1, WaitsFor::Store, now), now);
+        assert_eq!(row.pending_since(1, WaitsFor::Store, later), now);
+        assert_eq!(row.pending_since(1, WaitsFor::Okms, later), later);
+        assert_eq!(row.pending_since(2, WaitsFor::Okms, now), now);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::{
     named::Reference,
     renders,
     report::Said,
-    row::Row,
+    row::{Row, WaitsFor},
 };
 use crate::{
     api::{Interval, OkmsSecret, Reason, Store, condition},
@@ -299,7 +299,7 @@ impl Run<'_> {
                 (Condition::Intact, _) => return Ok(Ended::pending(None)),
                 (Condition::Unrendered, Some(_)) => {
                     let said = Said::meanwhile(Reason::Progressing, "waiting for OKMS to answer");
-                    return self.say_after(config.progress_after, said).await;
+                    return self.say_after(config.progress_after, WaitsFor::Okms, said).await;
                 }
                 _ => {}
             }
@@ -312,7 +312,7 @@ impl Run<'_> {
         } else {
             (config.progress_after, Said::meanwhile(Reason::Progressing, "waiting for OKMS to answer"))
         };
-        self.say_after(bound, said).await
+        self.say_after(bound, WaitsFor::Okms, said).await
     }
 
     /// The operator has just started, or the store was just made. What is in step is not called anything else for that.
@@ -321,13 +321,13 @@ impl Run<'_> {
             return Ok(Ended::pending(None));
         }
         let said = Said::meanwhile(Reason::Progressing, "waiting for the store to be looked at");
-        self.say_after(self.context.config.progress_after, said).await
+        self.say_after(self.context.config.progress_after, WaitsFor::Store, said).await
     }
 
     /// Says what is still going on, once it has gone on for so long.
-    async fn say_after(&mut self, bound: Duration, said: Said) -> Result<Ended, WriteError> {
+    async fn say_after(&mut self, bound: Duration, waits_for: WaitsFor, said: Said) -> Result<Ended, WriteError> {
         let now = Instant::now();
-        let left = bound.saturating_sub(now.duration_since(self.row.pending_since(self.generation, now)));
+        let left = bound.saturating_sub(now.duration_since(self.row.pending_since(self.generation, waits_for, now)));
         if left.is_zero() {
             self.say(said).await?;
             return Ok(Ended::pending(None));

@@ -1,9 +1,9 @@
 //! Whose turn it is to be looked at.
 //!
 //! A queue as client-go's workqueue is: nobody waits in it twice or is looked at twice at once, and whoever is to be looked at again later
-//! waits elsewhere until then. What is more, it has lines: in each namespace one for what was synced before, and one for what is new. The lines
-//! take turns, and a line serves who came first, so that a flood of new objects keeps nobody else waiting. kube's own scheduler takes what
-//! waits in no order: with thousands waiting, some wait until all the others are done.
+//! waits elsewhere until then. What is more, it has lines, one for each [`Standing`] in each namespace. The lines take turns, and a line serves
+//! who came first, so that a flood of new objects keeps nobody else waiting. kube's own scheduler takes what waits in no order: with thousands
+//! waiting, some wait until all the others are done.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -38,11 +38,22 @@ impl Key {
     }
 }
 
+/// What becomes of an object when it is looked at, as far as can be told before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Standing {
+    /// Nothing was ever said of it: OKMS is asked.
+    New,
+    /// The same, and OKMS has answered. That it need not stand behind all that is new keeps answers from piling up in memory.
+    Answered,
+    /// It was synced, or told what keeps it from that.
+    Known,
+}
+
 /// Who stands in one line.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Line {
     namespace: Arc<str>,
-    is_new: bool,
+    standing: Standing,
 }
 
 /// The lines, and who is being looked at. A clone is the same.
@@ -55,30 +66,30 @@ struct State {
     /// The lines in which somebody stands, in the order of their turns.
     turns: VecDeque<Line>,
     /// Who stands in a line: nobody in two.
-    standing: HashSet<Key>,
+    waiting: HashSet<Key>,
     under_way: HashSet<Key>,
     /// Who was woken while under way, and stands in line again after that.
-    again: HashMap<Key, bool>,
+    again: HashMap<Key, Standing>,
     /// Who comes back later, and where in the queue of those.
     later: HashMap<Key, delay_queue::Key>,
-    times: DelayQueue<(Key, bool)>,
+    times: DelayQueue<(Key, Standing)>,
     waker: Option<Waker>,
 }
 
 impl Turns {
     /// Has somebody stand in line who does not already.
-    pub fn wake(&self, key: Key, is_new: bool) {
-        self.with(|state| state.stand(key, is_new));
+    pub fn wake(&self, key: Key, standing: Standing) {
+        self.with(|state| state.stand(key, standing));
     }
 
     /// Somebody was looked at, and comes back after so long.
-    pub fn done(&self, key: Key, is_new: bool, back_after: Option<Duration>) {
+    pub fn done(&self, key: Key, standing: Standing, back_after: Option<Duration>) {
         self.with(|state| {
             state.under_way.remove(&key);
-            if let Some(is_new) = state.again.remove(&key) {
-                state.stand(key, is_new);
+            if let Some(standing) = state.again.remove(&key) {
+                state.stand(key, standing);
             } else if let Some(after) = back_after {
-                state.come_back(key, is_new, after);
+                state.come_back(key, standing, after);
             }
         });
     }
@@ -99,41 +110,41 @@ impl Turns {
 }
 
 impl State {
-    fn stand(&mut self, key: Key, is_new: bool) {
+    fn stand(&mut self, key: Key, standing: Standing) {
         if self.under_way.contains(&key) {
-            self.again.insert(key, is_new);
+            self.again.insert(key, standing);
             return;
         }
-        if !self.standing.insert(key.clone()) {
+        if !self.waiting.insert(key.clone()) {
             return;
         }
         if let Some(place) = self.later.remove(&key) {
             self.times.remove(&place);
         }
-        let line = Line { namespace: key.namespace.clone(), is_new };
-        let standing = self.lines.entry(line.clone()).or_default();
-        if standing.is_empty() {
+        let line = Line { namespace: key.namespace.clone(), standing };
+        let waiting = self.lines.entry(line.clone()).or_default();
+        if waiting.is_empty() {
             self.turns.push_back(line);
         }
-        standing.push_back(key);
+        waiting.push_back(key);
     }
 
-    fn come_back(&mut self, key: Key, is_new: bool, after: Duration) {
-        let place = self.times.insert((key.clone(), is_new), after.min(LONGEST));
+    fn come_back(&mut self, key: Key, standing: Standing, after: Duration) {
+        let place = self.times.insert((key.clone(), standing), after.min(LONGEST));
         self.later.insert(key, place);
     }
 
     /// The first of the line whose turn it is.
     fn next(&mut self) -> Option<Key> {
         let line = self.turns.pop_front()?;
-        let standing = self.lines.get_mut(&line)?;
-        let key = standing.pop_front()?;
-        if standing.is_empty() {
+        let waiting = self.lines.get_mut(&line)?;
+        let key = waiting.pop_front()?;
+        if waiting.is_empty() {
             self.lines.remove(&line);
         } else {
             self.turns.push_back(line);
         }
-        self.standing.remove(&key);
+        self.waiting.remove(&key);
         self.under_way.insert(key.clone());
         Some(key)
     }
@@ -146,9 +157,9 @@ impl Stream for Turns {
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Key>> {
         let mut state = self.lock();
         while let Poll::Ready(Some(expired)) = state.times.poll_expired(context) {
-            let (key, is_new) = expired.into_inner();
+            let (key, standing) = expired.into_inner();
             state.later.remove(&key);
-            state.stand(key, is_new);
+            state.stand(key, standing);
         }
         if let Some(key) = state.next() {
             return Poll::Ready(Some(key));
@@ -178,12 +189,13 @@ mod tests {
     async fn a_flood_keeps_neither_other_namespaces_waiting_nor_what_was_synced_before() {
         let turns = Turns::default();
         for n in 0..50 {
-            turns.wake(key("flood", &format!("new-{n}")), true);
+            turns.wake(key("flood", &format!("new-{n}")), Standing::New);
         }
-        turns.wake(key("flood", "old"), false);
-        turns.wake(key("other", "new"), true);
-        let first: Vec<_> = (0..4).filter_map(|_| next(&turns)).collect();
-        assert_eq!(first, ["flood/new-0", "flood/old", "other/new", "flood/new-1"]);
+        turns.wake(key("flood", "answered"), Standing::Answered);
+        turns.wake(key("flood", "old"), Standing::Known);
+        turns.wake(key("other", "new"), Standing::New);
+        let first: Vec<_> = (0..5).filter_map(|_| next(&turns)).collect();
+        assert_eq!(first, ["flood/new-0", "flood/answered", "flood/old", "other/new", "flood/new-1"]);
         assert_eq!(std::iter::from_fn(|| next(&turns)).count(), 48, "nobody is forgotten");
         assert!(turns.lock().lines.is_empty() && turns.lock().turns.is_empty(), "nor is a line that is empty kept");
     }
@@ -191,15 +203,15 @@ mod tests {
     #[tokio::test]
     async fn whoever_is_woken_while_under_way_is_looked_at_once_more_and_once_only() {
         let turns = Turns::default();
-        turns.wake(key("ns", "a"), true);
-        turns.wake(key("ns", "a"), false);
+        turns.wake(key("ns", "a"), Standing::New);
+        turns.wake(key("ns", "a"), Standing::Known);
         assert_eq!((next(&turns), next(&turns)), (Some("ns/a".into()), None));
-        turns.wake(key("ns", "a"), false);
-        turns.wake(key("ns", "a"), false);
+        turns.wake(key("ns", "a"), Standing::Known);
+        turns.wake(key("ns", "a"), Standing::Known);
         assert_eq!(next(&turns), None, "not twice at once");
-        turns.done(key("ns", "a"), false, Some(Duration::ZERO));
+        turns.done(key("ns", "a"), Standing::Known, Some(Duration::ZERO));
         assert_eq!((next(&turns), next(&turns)), (Some("ns/a".into()), None));
-        turns.done(key("ns", "a"), false, None);
+        turns.done(key("ns", "a"), Standing::Known, None);
         assert_eq!(next(&turns), None);
     }
 
@@ -207,15 +219,15 @@ mod tests {
     async fn whoever_comes_back_later_does_so_once_and_at_once_if_woken_before() {
         let mut turns = Turns::default();
         for name in ["soon", "late", "never"] {
-            turns.wake(key("ns", name), false);
+            turns.wake(key("ns", name), Standing::Known);
             assert_eq!(turns.next().await, Some(key("ns", name)));
         }
-        turns.done(key("ns", "late"), false, Some(Duration::from_hours(1)));
-        turns.done(key("ns", "soon"), false, Some(Duration::from_millis(10)));
-        turns.done(key("ns", "never"), false, Some(Duration::MAX));
+        turns.done(key("ns", "late"), Standing::Known, Some(Duration::from_hours(1)));
+        turns.done(key("ns", "soon"), Standing::Known, Some(Duration::from_millis(10)));
+        turns.done(key("ns", "never"), Standing::Known, Some(Duration::MAX));
         assert_eq!(turns.next().await, Some(key("ns", "soon")));
-        turns.done(key("ns", "soon"), false, None);
-        turns.wake(key("ns", "late"), false);
+        turns.done(key("ns", "soon"), Standing::Known, None);
+        turns.wake(key("ns", "late"), Standing::Known);
         assert_eq!((next(&turns).as_deref(), next(&turns)), (Some("ns/late"), None));
         let state = turns.lock();
         assert_eq!((state.later.len(), state.times.len()), (1, 1), "a wake takes the place of the time");
@@ -224,8 +236,8 @@ mod tests {
     #[tokio::test]
     async fn whoever_waits_for_a_turn_is_told_of_it() {
         let turns = Turns::default();
-        let wake = |turns: &Turns| turns.wake(key("ns", "a"), false);
-        let comes_back = |turns: &Turns| turns.done(key("ns", "a"), false, Some(Duration::ZERO));
+        let wake = |turns: &Turns| turns.wake(key("ns", "a"), Standing::Known);
+        let comes_back = |turns: &Turns| turns.done(key("ns", "a"), Standing::Known, Some(Duration::ZERO));
         for happens in [&wake as &dyn Fn(&Turns), &comes_back] {
             let waits = tokio::spawn({
                 let mut turns = turns.clone();
