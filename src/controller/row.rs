@@ -160,7 +160,7 @@ impl Row {
     pub fn conflicted(&mut self) -> Option<Duration> {
         self.conflicts += 1;
         let pause = Duration::from_millis(10).mul_f64(rand::rng().random_range(0.5..1.5));
-        (self.conflicts % 6 != 0).then_some(pause)
+        (!self.conflicts.is_multiple_of(6)).then_some(pause)
     }
 
     /// The Kubernetes API failed once more; answers how long to wait: at least for as long as it asks.
