@@ -256,7 +256,7 @@ async fn what_was_merged_is_withdrawn_while_somebody_else_keeps_writing() {
     let written_to = format!("PATCH /api/v1/namespaces/{}/secrets/app", world.name);
     let tries = AtomicU64::new(0);
     let client = tapped::unreliable(client_config().await, move |request| {
-        let is_late = request == written_to && tries.fetch_add(1, Ordering::SeqCst) % 2 == 0;
+        let is_late = request == written_to && tries.fetch_add(1, Ordering::SeqCst).is_multiple_of(2);
         Fate::Late(if is_late { Duration::from_millis(500) } else { Duration::ZERO })
     });
     world.start_as(world.config(), client, Health::default());
