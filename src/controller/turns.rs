@@ -20,21 +20,26 @@ use tokio_util::time::{DelayQueue, delay_queue};
 /// Nobody is left alone for longer: the queue of who waits for a time holds no more than two years.
 const LONGEST: Duration = Duration::from_hours(24);
 
-/// Namespace and name; the namespace is empty where there is none.
+/// Where a burst is over, room for more than this is given back.
+const ROOM: usize = 1024;
+
+/// `namespace/name`, in one piece because thousands may wait; the namespace is empty where there is none.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Key {
-    namespace: Arc<str>,
-    name: Arc<str>,
-}
+pub(super) struct Key(Arc<str>);
 
 impl Key {
     pub fn of<K: Lookup>(object: &ObjectRef<K>) -> Self {
-        Self { namespace: object.namespace.as_deref().unwrap_or_default().into(), name: object.name.as_str().into() }
+        Self(format!("{}/{}", object.namespace.as_deref().unwrap_or_default(), object.name).into())
     }
 
     pub fn to_ref<K: Lookup<DynamicType = ()>>(&self) -> ObjectRef<K> {
-        let object = ObjectRef::new(&self.name);
-        if self.namespace.is_empty() { object } else { object.within(&self.namespace) }
+        let (namespace, name) = self.parts();
+        let object = ObjectRef::new(name);
+        if namespace.is_empty() { object } else { object.within(namespace) }
+    }
+
+    fn parts(&self) -> (&str, &str) {
+        self.0.split_once('/').unwrap_or_default()
     }
 }
 
@@ -52,7 +57,7 @@ pub(super) enum Standing {
 /// Who stands in one line.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Line {
-    namespace: Arc<str>,
+    namespace: Box<str>,
     standing: Standing,
 }
 
@@ -120,8 +125,9 @@ impl State {
         }
         if let Some(place) = self.later.remove(&key) {
             self.times.remove(&place);
+            self.give_back_room();
         }
-        let line = Line { namespace: key.namespace.clone(), standing };
+        let line = Line { namespace: key.parts().0.into(), standing };
         let waiting = self.lines.entry(line.clone()).or_default();
         if waiting.is_empty() {
             self.turns.push_back(line);
@@ -145,8 +151,18 @@ impl State {
             self.turns.push_back(line);
         }
         self.waiting.remove(&key);
+        self.give_back_room();
         self.under_way.insert(key.clone());
         Some(key)
+    }
+
+    fn give_back_room(&mut self) {
+        if self.waiting.is_empty() && self.waiting.capacity() > ROOM {
+            self.waiting = HashSet::new();
+        }
+        if self.later.is_empty() && self.later.capacity() > ROOM {
+            (self.later, self.times) = (HashMap::new(), DelayQueue::new());
+        }
     }
 }
 
@@ -159,6 +175,7 @@ impl Stream for Turns {
         while let Poll::Ready(Some(expired)) = state.times.poll_expired(context) {
             let (key, standing) = expired.into_inner();
             state.later.remove(&key);
+            state.give_back_room();
             state.stand(key, standing);
         }
         if let Some(key) = state.next() {
@@ -172,17 +189,18 @@ impl Stream for Turns {
 #[cfg(test)]
 mod tests {
     use futures::{FutureExt, StreamExt};
+    use k8s_openapi::api::core::v1::{Namespace, Secret};
 
     use super::*;
 
     fn key(namespace: &str, name: &str) -> Key {
-        Key { namespace: namespace.into(), name: name.into() }
+        Key(format!("{namespace}/{name}").into())
     }
 
     /// Whoever has a turn now.
     fn next(turns: &Turns) -> Option<String> {
         let key = turns.clone().next().now_or_never()??;
-        Some(format!("{}/{}", key.namespace, key.name))
+        Some(key.0.to_string())
     }
 
     #[tokio::test]
@@ -231,6 +249,32 @@ mod tests {
         assert_eq!((next(&turns).as_deref(), next(&turns)), (Some("ns/late"), None));
         let state = turns.lock();
         assert_eq!((state.later.len(), state.times.len()), (1, 1), "a wake takes the place of the time");
+    }
+
+    #[tokio::test]
+    async fn a_burst_leaves_no_room_behind() {
+        let turns = Turns::default();
+        let keys: Vec<Key> = (0..ROOM * 2).map(|n| key("ns", &n.to_string())).collect();
+        for round in 0..2 {
+            keys.iter().for_each(|key| turns.wake(key.clone(), Standing::New));
+            assert_eq!(std::iter::from_fn(|| next(&turns)).count(), keys.len(), "round {round}");
+            keys.iter().for_each(|key| turns.done(key.clone(), Standing::New, Some(Duration::from_hours(1))));
+        }
+        assert_eq!(turns.lock().later.len(), keys.len());
+        keys.iter().for_each(|key| turns.wake(key.clone(), Standing::New));
+        assert_eq!(std::iter::from_fn(|| next(&turns)).count(), keys.len());
+        let state = turns.lock();
+        assert!(
+            [state.waiting.capacity(), state.later.capacity(), state.times.capacity()].iter().all(|room| *room <= ROOM)
+        );
+    }
+
+    #[test]
+    fn a_key_is_its_reference() {
+        for object in [ObjectRef::<Secret>::new("db").within("shop"), ObjectRef::new("db")] {
+            assert_eq!(Key::of(&object).to_ref(), object);
+        }
+        assert_eq!(Key::of(&ObjectRef::<Namespace>::new("shop")).to_ref(), ObjectRef::<Namespace>::new("shop"));
     }
 
     #[tokio::test]
