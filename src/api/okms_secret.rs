@@ -374,6 +374,11 @@ fn optional_time(_: &mut SchemaGenerator) -> Schema {
 }
 
 impl OkmsSecret {
+    /// Whether nothing was ever said of it.
+    pub fn is_new(&self) -> bool {
+        self.status.as_ref().is_none_or(|status| status.observed_generation == NOT_OBSERVED)
+    }
+
     /// The store to read from. One of a namespace is one of the object's own: a reference cannot name another.
     pub fn store_name(&self) -> StoreName {
         let store = self.spec.store_ref.as_ref();

@@ -379,6 +379,7 @@ impl Run<'_> {
             self.tell_change(TargetChange::Deleted, &message);
         }
         self.row.target = None;
+        self.row.withdrawn = Some((self.generation, reason));
         self.row.is_in_step(found.secret.as_ref().map(|_| Timestamp::now()));
         self.context.feed.settle(&access.name, self.id, &vec![None; found.marks.len()]);
         let mut said = Said::new(reason, message).about(findings, &found.marks);

@@ -107,7 +107,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Queue<K> {
         self.turns.wake(Key::of(object), standing);
     }
 
-    /// An object was looked at, and is to be again after so long, whether something wakes it or not.
+    /// An object was looked at, and is to be again after so long, unless something wakes it before: then what that look says counts.
     pub fn done(&self, object: &ObjectRef<K>, back_after: Option<Duration>) {
         self.turns.done(Key::of(object), self.standing(object), back_after);
     }

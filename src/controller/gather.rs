@@ -125,9 +125,9 @@ impl Run<'_> {
     /// Nothing, without looking, where the object is new and the watch shows no target of its name. A Secret that is not labelled as a
     /// target may be there all the same: creating ours then fails, and it is looked at.
     pub(super) fn supposed(&self, claim: &Claim) -> Option<Found> {
-        let is_new = self.row.status.is_none()
-            && self.object.status.as_ref().is_none_or(|status| status.observed_generation < 0)
-            && !self.row.in_the_way;
+        // What is written here stays known where the watch does not show it yet.
+        let is_new =
+            self.object.is_new() && self.row.status.is_none() && self.row.target.is_none() && !self.row.in_the_way;
         let (namespace, name) = (&self.id.namespace, &claim.wanted.target.name);
         let absent = is_new && !claim.merges() && !self.context.shows_target(namespace, name);
         absent.then(|| Found { supposed: true, ..Found::nothing(claim) })

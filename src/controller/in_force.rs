@@ -37,7 +37,7 @@ impl Run<'_> {
         };
         // A store that is being deleted is in use until it is gone.
         let object = object.is_some_and(|object| object.metadata.deletion_timestamp.is_none());
-        if object && store { Ok(()) } else { Err(WriteError::Conflict) }
+        if object && store { Ok(()) } else { Err(WriteError::Outdated) }
     }
 }
 

@@ -71,9 +71,11 @@ impl Run<'_> {
         let old = self.row.status.as_deref().or(self.object.status.as_ref()).cloned();
         let new = self.status(old.clone().unwrap_or_default(), &said);
         if old.as_ref() == Some(&new) {
+            self.row.withdrawn = None;
             return Ok(());
         }
         self.write_status(old.as_ref(), new).await?;
+        self.row.withdrawn = None;
         let before = old.as_ref().and_then(|status| condition::find(&status.conditions, kind::READY));
         let began = before.is_none_or(|ready| ready.reason != said.reason.as_str());
         tracing::info!(reason = said.reason.as_str(), "{}", said.message);
@@ -100,13 +102,12 @@ impl Run<'_> {
                 self.row.attempted = None;
                 Ok(())
             }
-            Err(error) => {
-                if let WriteError::Conflict = error {
-                    // It has another one by now, which the watch will show.
-                    self.row.status = None;
-                }
-                Err(error)
+            Err(WriteError::Conflict) => {
+                // It has another one by now, which the watch will show.
+                self.row.status = None;
+                Err(WriteError::Outdated)
             }
+            Err(error) => Err(error),
         }
     }
 

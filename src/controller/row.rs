@@ -11,7 +11,7 @@ use rand::RngExt;
 
 use super::{Config, named::Follow};
 use crate::{
-    api::OkmsSecretStatus,
+    api::{OkmsSecretStatus, Reason},
     model::{Mark, StoreName},
     plan::Written,
 };
@@ -45,8 +45,10 @@ pub(super) struct Row {
     /// The check that somebody last asked for, and how many were.
     pub refresh: Option<Refresh>,
     pub refreshes: u32,
-    /// Since when this generation waits, and for what.
-    pub pending: Option<(i64, WaitsFor, Instant)>,
+    /// A withdrawal that was carried out, of which generation, until the status says so.
+    pub withdrawn: Option<(i64, Reason)>,
+    /// What is not done yet.
+    pub pending: Option<Pending>,
     /// The store whose desk knows the object.
     pub reads_from: Option<StoreName>,
     /// How often in a row somebody else's write came between.
@@ -101,11 +103,12 @@ impl Refused {
     }
 }
 
-/// What an object waits for that has nothing to say yet. A turn that was long in coming is no wait for what it is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum WaitsFor {
-    Store,
-    Okms,
+/// A generation that is not done yet.
+pub(super) struct Pending {
+    generation: i64,
+    pub since: Instant,
+    /// When OKMS was first asked for it.
+    pub asked: Option<Instant>,
 }
 
 /// A check that somebody asked for.
@@ -185,15 +188,10 @@ impl Row {
         self.changed = now.or(before).or(self.changed);
     }
 
-    /// Since when the given generation waits for this.
-    pub fn pending_since(&mut self, generation: i64, waits_for: WaitsFor, now: Instant) -> Instant {
-        match self.pending {
-            Some((known, what, since)) if (known, what) == (generation, waits_for) => since,
-            _ => {
-                self.pending = Some((generation, waits_for, now));
-                now
-            }
-        }
+    /// The given generation is not done yet.
+    pub fn pending(&mut self, generation: i64, now: Instant) -> &mut Pending {
+        let same = self.pending.take().filter(|pending| pending.generation == generation);
+        self.pending.insert(same.unwrap_or(Pending { generation, since: now, asked: None }))
     }
 }
 
@@ -327,10 +325,9 @@ mod tests {
         let now = Instant::now();
         let mut row = Row::default();
         let later = now + Duration::from_secs(5);
-        assert_eq!(row.pending_since(1, WaitsFor::Store, now), now);
-        assert_eq!(row.pending_since(1, WaitsFor::Store, later), now);
-        assert_eq!(row.pending_since(1, WaitsFor::Okms, later), later);
-        assert_eq!(row.pending_since(2, WaitsFor::Okms, now), now);
+        assert_eq!(row.pending(1, now).since, now);
+        assert_eq!(row.pending(1, later).since, now);
+        assert_eq!(row.pending(2, later).since, later);
     }
 
     #[test]

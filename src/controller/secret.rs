@@ -19,7 +19,7 @@ use super::{
     named::Reference,
     renders,
     report::Said,
-    row::{Row, WaitsFor},
+    row::Row,
 };
 use crate::{
     api::{Interval, OkmsSecret, Reason, Store, condition},
@@ -211,8 +211,13 @@ impl Run<'_> {
         (ready.observed_generation == Some(self.generation)).then_some(ready)
     }
 
-    /// The reason that the status shows for this generation.
+    /// The reason that the status shows for this generation, or would, had it been written.
     pub(super) fn previous(&self) -> Option<Reason> {
+        if let Some((generation, reason)) = self.row.withdrawn
+            && generation == self.generation
+        {
+            return Some(reason);
+        }
         let ready = self.ready()?;
         Reason::ALL.iter().copied().find(|reason| reason.as_str() == ready.reason)
     }
@@ -299,7 +304,7 @@ impl Run<'_> {
                 (Condition::Intact, _) => return Ok(Ended::pending(None)),
                 (Condition::Unrendered, Some(_)) => {
                     let said = Said::meanwhile(Reason::Progressing, "waiting for OKMS to answer");
-                    return self.say_after(config.progress_after, WaitsFor::Okms, said).await;
+                    return self.say_unanswered_after(config.progress_after, said).await;
                 }
                 _ => {}
             }
@@ -312,7 +317,7 @@ impl Run<'_> {
         } else {
             (config.progress_after, Said::meanwhile(Reason::Progressing, "waiting for OKMS to answer"))
         };
-        self.say_after(bound, WaitsFor::Okms, said).await
+        self.say_unanswered_after(bound, said).await
     }
 
     /// The operator has just started, or the store was just made. What is in step is not called anything else for that.
@@ -321,13 +326,26 @@ impl Run<'_> {
             return Ok(Ended::pending(None));
         }
         let said = Said::meanwhile(Reason::Progressing, "waiting for the store to be looked at");
-        self.say_after(self.context.config.progress_after, WaitsFor::Store, said).await
+        self.say_after(self.context.config.progress_after, said).await
     }
 
     /// Says what is still going on, once it has gone on for so long.
-    async fn say_after(&mut self, bound: Duration, waits_for: WaitsFor, said: Said) -> Result<Ended, WriteError> {
+    async fn say_after(&mut self, bound: Duration, said: Said) -> Result<Ended, WriteError> {
         let now = Instant::now();
-        let left = bound.saturating_sub(now.duration_since(self.row.pending_since(self.generation, waits_for, now)));
+        let left = bound.saturating_sub(now.duration_since(self.row.pending(self.generation, now).since));
+        self.say_when(left, said).await
+    }
+
+    /// The same, of something that OKMS was asked for. Where many wait for a turn it may be asked late, and its answer is near.
+    async fn say_unanswered_after(&mut self, bound: Duration, said: Said) -> Result<Ended, WriteError> {
+        let (now, soon) = (Instant::now(), self.context.config.progress_after / 10);
+        let pending = self.row.pending(self.generation, now);
+        let asked = *pending.asked.get_or_insert(now);
+        let left = bound.saturating_sub(now.duration_since(pending.since));
+        self.say_when(left.max(soon.saturating_sub(now.duration_since(asked))), said).await
+    }
+
+    async fn say_when(&mut self, left: Duration, said: Said) -> Result<Ended, WriteError> {
         if left.is_zero() {
             self.say(said).await?;
             return Ok(Ended::pending(None));
@@ -349,12 +367,12 @@ impl Run<'_> {
     async fn cannot_tell(&mut self, error: &WriteError) {
         // What was taken back, or is held, is known by that after a restart.
         let lasts = self.previous().is_some_and(Reason::is_withdrawal);
-        // Somebody else's write may be in the way once or twice. What has to be waited for is told before, and not after.
+        // A watch may be behind, and somebody who keeps writing be in the way. What has to be waited for is told before, and not after.
         let config = &self.context.config;
         let told_after = match error {
             WriteError::Unavailable { .. } if error.retry_after(config.backoff_cap) > config.backoff_first * 2 => 1,
-            WriteError::Unavailable { .. } | WriteError::Postponed(_) => 2,
-            WriteError::Conflict => 3,
+            WriteError::Unavailable { .. } | WriteError::Postponed(_) | WriteError::Conflict => 2,
+            WriteError::Outdated => 3,
             WriteError::Contested { .. } | WriteError::Refused(_) | WriteError::NotLeading => return,
         };
         if lasts || self.row.failures < told_after {

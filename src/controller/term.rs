@@ -87,7 +87,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Everything of the term, new.
 fn begin(base: &Base, term: Term, reading: CancellationToken) -> Arc<Context> {
     let known = base.sight.scopes.iter().map(|(name, sight)| {
-        let secrets = Queue::of(&sight.secrets, |object| object.status.is_none());
+        let secrets = Queue::of(&sight.secrets, OkmsSecret::is_new);
         let stores = Queue::of(&sight.stores, |_| false);
         (name.clone(), Known { secrets, targets: sight.targets.clone(), claims: sight.claims.clone(), stores })
     });

@@ -1,7 +1,7 @@
 //! Whose turn it is to be looked at.
 //!
 //! A queue as client-go's workqueue is: nobody waits in it twice or is looked at twice at once, and whoever is to be looked at again later
-//! waits elsewhere until then. What is more, it has lines, one for each [`Standing`] in each namespace. The lines take turns, and a line serves
+//! waits elsewhere until then. In addition it has lines, one for each [`Standing`] in each namespace. The lines take turns, and a line serves
 //! who came first, so that a flood of new objects keeps nobody else waiting. kube's own scheduler takes what waits in no order: with thousands
 //! waiting, some wait until all the others are done.
 
@@ -17,7 +17,7 @@ use futures::Stream;
 use kube::runtime::reflector::{Lookup, ObjectRef};
 use tokio_util::time::{DelayQueue, delay_queue};
 
-/// Nobody is left alone for longer: the queue of who waits for a time holds no more than two years.
+/// The longest delay; [`DelayQueue`] panics where one is beyond two years.
 const LONGEST: Duration = Duration::from_hours(24);
 
 /// Where a burst is over, room for more than this is given back.
@@ -44,13 +44,13 @@ impl Key {
 }
 
 /// What becomes of an object when it is looked at, as far as can be told before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Standing {
-    /// Nothing was ever said of it: OKMS is asked.
+    /// It has no status yet: OKMS is to be asked.
     New,
     /// The same, and OKMS has answered. That it need not stand behind all that is new keeps answers from piling up in memory.
     Answered,
-    /// It was synced, or told what keeps it from that.
+    /// Its status says something already.
     Known,
 }
 
@@ -70,8 +70,8 @@ struct State {
     lines: HashMap<Line, VecDeque<Key>>,
     /// The lines in which somebody stands, in the order of their turns.
     turns: VecDeque<Line>,
-    /// Who stands in a line: nobody in two.
-    waiting: HashSet<Key>,
+    /// Who waits for a turn, and in which line. Where OKMS has answered meanwhile, an entry in the line of before counts no more.
+    waiting: HashMap<Key, Standing>,
     under_way: HashSet<Key>,
     /// Who was woken while under way, and stands in line again after that.
     again: HashMap<Key, Standing>,
@@ -87,7 +87,7 @@ impl Turns {
         self.with(|state| state.stand(key, standing));
     }
 
-    /// Somebody was looked at, and comes back after so long.
+    /// Somebody was looked at, and comes back after so long, unless woken before: then what that look says counts.
     pub fn done(&self, key: Key, standing: Standing, back_after: Option<Duration>) {
         self.with(|state| {
             state.under_way.remove(&key);
@@ -117,12 +117,15 @@ impl Turns {
 impl State {
     fn stand(&mut self, key: Key, standing: Standing) {
         if self.under_way.contains(&key) {
-            self.again.insert(key, standing);
+            let again = self.again.entry(key).or_insert(standing);
+            *again = standing.max(*again);
             return;
         }
-        if !self.waiting.insert(key.clone()) {
+        let before = self.waiting.get(&key).copied();
+        if before.is_some() && (before, standing) != (Some(Standing::New), Standing::Answered) {
             return;
         }
+        self.waiting.insert(key.clone(), standing);
         if let Some(place) = self.later.remove(&key) {
             self.times.remove(&place);
             self.give_back_room();
@@ -142,23 +145,28 @@ impl State {
 
     /// The first of the line whose turn it is.
     fn next(&mut self) -> Option<Key> {
-        let line = self.turns.pop_front()?;
-        let waiting = self.lines.get_mut(&line)?;
-        let key = waiting.pop_front()?;
-        if waiting.is_empty() {
-            self.lines.remove(&line);
-        } else {
-            self.turns.push_back(line);
+        loop {
+            let line = self.turns.pop_front()?;
+            let waiting = self.lines.get_mut(&line)?;
+            let key = waiting.pop_front()?;
+            let standing = line.standing;
+            if waiting.is_empty() {
+                self.lines.remove(&line);
+            } else {
+                self.turns.push_back(line);
+            }
+            if self.waiting.get(&key) == Some(&standing) {
+                self.waiting.remove(&key);
+                self.give_back_room();
+                self.under_way.insert(key.clone());
+                return Some(key);
+            }
         }
-        self.waiting.remove(&key);
-        self.give_back_room();
-        self.under_way.insert(key.clone());
-        Some(key)
     }
 
     fn give_back_room(&mut self) {
         if self.waiting.is_empty() && self.waiting.capacity() > ROOM {
-            self.waiting = HashSet::new();
+            self.waiting = HashMap::new();
         }
         if self.later.is_empty() && self.later.capacity() > ROOM {
             (self.later, self.times) = (HashMap::new(), DelayQueue::new());
@@ -249,6 +257,25 @@ mod tests {
         assert_eq!((next(&turns).as_deref(), next(&turns)), (Some("ns/late"), None));
         let state = turns.lock();
         assert_eq!((state.later.len(), state.times.len()), (1, 1), "a wake takes the place of the time");
+    }
+
+    #[tokio::test]
+    async fn an_answer_counts_wherever_its_object_stands() {
+        let turns = Turns::default();
+        for name in ["a", "b", "c"] {
+            turns.wake(key("ns", name), Standing::New);
+        }
+        turns.wake(key("ns", "c"), Standing::Answered);
+        turns.wake(key("ns", "c"), Standing::New);
+        let order: Vec<_> = std::iter::from_fn(|| next(&turns)).collect();
+        assert_eq!(order, ["ns/a", "ns/c", "ns/b"], "and it is looked at once");
+        turns.wake(key("ns", "a"), Standing::Answered);
+        turns.wake(key("ns", "a"), Standing::New);
+        turns.wake(key("ns", "d"), Standing::New);
+        turns.wake(key("ns", "e"), Standing::New);
+        turns.done(key("ns", "a"), Standing::New, None);
+        let order: Vec<_> = std::iter::from_fn(|| next(&turns)).collect();
+        assert_eq!(order, ["ns/d", "ns/a", "ns/e"], "though it was woken once more after that");
     }
 
     #[tokio::test]

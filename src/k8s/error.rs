@@ -13,6 +13,9 @@ pub enum WriteError {
     /// The object is not what the decision was made about: look again.
     #[error("the object changed in the meantime")]
     Conflict,
+    /// The decision was made about something older than the API server has, because a watch is behind: it wakes the object when it is not.
+    #[error("the object changed in the meantime, which the operator has not been told yet")]
+    Outdated,
     /// Fields of an applied part belong to others.
     #[error("{} of it belong to {}", fields.join(", "), managers.join(", "))]
     Contested { managers: Vec<String>, fields: Vec<String> },

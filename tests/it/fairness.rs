@@ -8,11 +8,17 @@ use kube::{
     api::{ListParams, Patch, PatchParams, PostParams},
     core::ObjectMeta,
 };
-use okms_operator::{api::OkmsSecret, controller::Config};
+use okms_operator::{
+    api::OkmsSecret,
+    controller::{Config, health::Health},
+};
 use okms_sim::{Counters, Fault, Operation, Options, Sim, Validity};
 use serde_json::{Value, json};
 
-use crate::world::{World, eventually, holds, ready_of};
+use crate::{
+    tapped,
+    world::{World, client_config, eventually, holds, ready_of},
+};
 
 /// What no test waits for.
 const FOR_EVER: std::time::Duration = std::time::Duration::from_hours(1);
@@ -117,6 +123,36 @@ async fn a_crowd_in_one_namespace_delays_nothing_in_another() {
     assert!(on_crowd(&after) - on_crowd(&before) >= 100, "and the others are served too");
     world.patch_store(json!({"spec": {"limits": {"requestsPerSecond": 500}}})).await;
     crowd.all_there(names.len()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_new_objects_delays_no_repair_in_their_own_namespace() {
+    let mut world = World::new("flood").await;
+    let old: Vec<String> = (0..10).map(|n| format!("old-{n}")).collect();
+    for name in &old {
+        world.domain.put(name, json!({"v": "1"}));
+        world.apply(name, json!({"path": name})).await;
+    }
+    join_all(old.iter().map(|name| world.synced(name, &[("v", "1")]))).await;
+    world.stop().await;
+    for name in &old {
+        let edit = Patch::Merge(json!({"stringData": {"v": "edited"}}));
+        world.secrets().patch(name, &PatchParams::default(), &edit).await.unwrap();
+    }
+    for name in names(300) {
+        world.domain.put(&name, json!({"v": "1"}));
+        world.apply(&name, json!({"path": name})).await;
+    }
+    let (client, requests) = tapped::recording(client_config().await);
+    // One at a time, so that the order of the requests is that of the turns.
+    world.start_as(Config { concurrency: 1, ..world.config() }, client, Health::default());
+    join_all(old.iter().map(|name| world.synced(name, &[("v", "1")]))).await;
+
+    let secrets = format!("/api/v1/namespaces/{}/secrets", world.name);
+    let requests = requests.lock().unwrap().clone();
+    let repaired = requests.iter().rposition(|request| request.starts_with(&format!("PUT {secrets}/old-"))).unwrap();
+    let created = requests[..repaired].iter().filter(|request| **request == format!("POST {secrets}")).count();
+    assert!(created <= 100, "{created} new Secrets were created before the last of ten repairs");
 }
 
 #[tokio::test(flavor = "multi_thread")]

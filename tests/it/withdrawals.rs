@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -14,7 +14,10 @@ use kube::{
     ResourceExt,
     api::{ListParams, Patch, PatchParams},
 };
-use okms_operator::{api::condition, controller::health::Health};
+use okms_operator::{
+    api::condition,
+    controller::{Config, health::Health},
+};
 use okms_sim::Validity;
 use serde_json::json;
 use tokio_util::task::AbortOnDropHandle;
@@ -259,7 +262,9 @@ async fn what_was_merged_is_withdrawn_while_somebody_else_keeps_writing() {
         let is_late = request == written_to && tries.fetch_add(1, Ordering::SeqCst).is_multiple_of(2);
         Fate::Late(if is_late { Duration::from_millis(500) } else { Duration::ZERO })
     });
-    world.start_as(world.config(), client, Health::default());
+    // Else what is left of the time for a test may be one long wait.
+    let config = Config { backoff_cap: Duration::from_secs(1), ..world.config() };
+    world.start_as(config, client, Health::default());
     let annotations = allow("a,b")["metadata"]["annotations"].clone();
     let metadata = json!({"name": "app", "annotations": annotations});
     create(&world, "app", json!({"metadata": metadata, "stringData": {"theirs": "0"}})).await;
@@ -313,6 +318,37 @@ async fn what_was_merged_is_withdrawn_while_somebody_else_keeps_writing() {
     drop(busy);
     let metrics = world.operator.as_ref().unwrap().metrics.encode();
     assert!(!metrics.contains("okms_operator_reconciles_total{outcome=\"failed\"} 0"), "nobody was in the way");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_is_told_as_one_though_its_status_could_not_be_written_at_first() {
+    let mut world = World::without_operator("untold").await;
+    world.create_store(json!({})).await;
+    let status = format!("PATCH /apis/okms-operator.io/v1alpha1/namespaces/{}/okmssecrets/db/status", world.name);
+    let (mute, lost) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let (is_mute, loses) = (mute.clone(), lost.clone());
+    let client = tapped::unreliable(client_config().await, move |request| {
+        if request == status && is_mute.load(Ordering::SeqCst) {
+            loses.fetch_add(1, Ordering::SeqCst);
+            return Fate::Lost;
+        }
+        Fate::Late(Duration::ZERO)
+    });
+    let config = Config { backoff_cap: Duration::from_secs(1), ..world.config() };
+    world.start_as(config, client, Health::default());
+    world.domain.put("db", json!({"v": "1"}));
+    world.apply("db", json!({"path": "db"})).await;
+    world.synced("db", &[("v", "1")]).await;
+    mute.store(true, Ordering::SeqCst);
+    world.domain.delete("db").unwrap();
+    world.gone("db").await;
+    eventually("its status was tried twice", async || match lost.load(Ordering::SeqCst) {
+        tried @ ..2 => Err(tried),
+        _ => Ok(()),
+    })
+    .await;
+    mute.store(false, Ordering::SeqCst);
+    fails(&world, "db", "SecretDeleted", &[]).await;
 }
 
 /// Waits until the store shows so many held withdrawals, and answers their id. The condition says how to confirm it.
