@@ -283,12 +283,18 @@ mod tests {
         let turns = Turns::default();
         let keys: Vec<Key> = (0..ROOM * 2).map(|n| key("ns", &n.to_string())).collect();
         for round in 0..2 {
-            keys.iter().for_each(|key| turns.wake(key.clone(), Standing::New));
+            for key in &keys {
+                turns.wake(key.clone(), Standing::New);
+            }
             assert_eq!(std::iter::from_fn(|| next(&turns)).count(), keys.len(), "round {round}");
-            keys.iter().for_each(|key| turns.done(key.clone(), Standing::New, Some(Duration::from_hours(1))));
+            for key in &keys {
+                turns.done(key.clone(), Standing::New, Some(Duration::from_hours(1)));
+            }
         }
         assert_eq!(turns.lock().later.len(), keys.len());
-        keys.iter().for_each(|key| turns.wake(key.clone(), Standing::New));
+        for key in &keys {
+            turns.wake(key.clone(), Standing::New);
+        }
         assert_eq!(std::iter::from_fn(|| next(&turns)).count(), keys.len());
         let state = turns.lock();
         assert!(
