@@ -35,9 +35,27 @@ impl Ledger {
         if self.breaker.health == Health::Ready {
             self.ask_suspects_again(now);
             self.breaker.trip(now, fault, &self.timing);
+            self.acquit_paths(now);
             self.store_changed(now);
         } else {
             self.breaker.rest(now, fault, &self.timing);
+        }
+    }
+
+    /// The store does not work any more. What was blamed on one path may have been the store's already: where a good answer of another path
+    /// was under way, it looked like the path's own. It is asked for again once the store works, and not told before.
+    pub(super) fn acquit_paths(&mut self, now: Now) {
+        let may_be_the_stores = |problem: &Problem| {
+            !problem.rest && matches!(problem.trouble.kind, TroubleKind::OkmsUnavailable | TroubleKind::UnexpectedAnswer)
+        };
+        let mut acquitted = Vec::new();
+        for (source, entry) in &mut self.entries {
+            if entry.problem.take_if(|problem| may_be_the_stores(problem)).is_some() {
+                acquitted.push(source.clone());
+            }
+        }
+        for source in acquitted {
+            self.requeue(now, &source);
         }
     }
 

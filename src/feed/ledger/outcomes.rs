@@ -95,6 +95,9 @@ impl Ledger {
                 self.retry_everything(now);
             }
             Probed::Fails => {
+                if !was_down && matches!(self.breaker.health, Health::Down { .. }) {
+                    self.acquit_paths(now);
+                }
                 for suspect in std::mem::take(&mut self.breaker.suspects) {
                     self.breaker.rest(now, &suspect.fault, &self.timing);
                     self.requeue(now, &suspect.source);

@@ -233,3 +233,28 @@ fn who_asks_in_a_row_does_not_put_the_next_check_off() {
     let woken = |name: &str| world.wakes.iter().any(|id| &*id.name == name);
     assert!(woken("missing") && woken("forbidden"), "{:?}", world.wakes);
 }
+
+#[test]
+fn what_was_blamed_on_a_path_before_an_outage_is_asked_again_after_it_and_not_told() {
+    let mut world = World::new();
+    for text in ["db", "other"] {
+        world.put(text);
+    }
+    let (mark, other) = (world.sync("a", "db"), world.sync("b", "other"));
+    world.faults.insert("db".into(), fault(FaultKind::Unavailable));
+    world.until_woken();
+    assert!(matches!(world.verdict("a", "db", Some(mark)), Verdict::Trouble(_)), "while the store works it is the path's");
+    world.faults.insert("*".into(), fault(FaultKind::Unavailable));
+    world.pass(MINUTE * 10);
+    assert!(matches!(world.ledger.health(), Health::Down { .. }));
+    world.faults.clear();
+    for _ in 0..1200 {
+        for (name, text, held) in [("a", "db", mark), ("b", "other", other)] {
+            if let Answer::Known { findings, .. } = world.ask(name, text, Some(held), Need::Check) {
+                assert!(matches!(findings[0].verdict, Verdict::Active { .. }), "{name} is told of what is over");
+            }
+        }
+        world.pass(SECOND / 10);
+    }
+    assert!(matches!(world.verdict("a", "db", Some(mark)), Verdict::Active { .. }));
+}
