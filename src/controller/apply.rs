@@ -66,7 +66,7 @@ impl Run<'_> {
                 None
             }
             Decision::NotRendered { reason, message, marks } => {
-                self.row.unrenderable = Some((self.made_by(claim), marks));
+                self.row.unrenderable = Some(Box::new((self.made_by(claim), marks)));
                 self.context.feed.settle(&access.name, self.id, &found.marks);
                 self.say(Said::new(reason, message).about(findings, &found.marks)).await?;
                 None
@@ -181,11 +181,11 @@ impl Run<'_> {
         let name = &claim.wanted.target.name;
         // What was put back, after a replacement was refused, is another Secret.
         let now = self.context.targets.read(&self.id.namespace, name).await?;
-        self.row.refused = Some(Refused {
+        self.row.refused = Some(Box::new(Refused {
             made_by: self.made_by(claim),
             at: Instant::now(),
             resource_version: now.and_then(|secret| secret.metadata.resource_version),
-        });
+        }));
         self.context.feed.settle(&access.name, self.id, &found.marks);
         self.say(Said::new(reason, message).about(findings, &found.marks)).await?;
         Ok(config.retry_refused)

@@ -25,7 +25,7 @@ use super::{
     renders::Renders,
     row::Rows,
     store::Stores,
-    turns::{Key, Standing, Turns},
+    turns::{Key, Turns},
 };
 use crate::{
     api::{ClusterOkmsStore, OkmsSecret, OkmsStore, Store},
@@ -95,26 +95,16 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Queue<K> {
 
     /// Has an object looked at.
     pub fn wake(&self, object: &ObjectRef<K>) {
-        self.turns.wake(Key::of(object), self.standing(object));
-    }
-
-    /// Has an object looked at for which there is an answer of OKMS.
-    pub fn answered(&self, object: &ObjectRef<K>) {
-        let standing = match self.standing(object) {
-            Standing::New => Standing::Answered,
-            other => other,
-        };
-        self.turns.wake(Key::of(object), standing);
+        self.turns.wake(Key::of(object), self.is_new(object));
     }
 
     /// An object was looked at, and is to be again after so long, unless something wakes it before: then what that look says counts.
     pub fn done(&self, object: &ObjectRef<K>, back_after: Option<Duration>) {
-        self.turns.done(Key::of(object), self.standing(object), back_after);
+        self.turns.done(Key::of(object), self.is_new(object), back_after);
     }
 
-    fn standing(&self, object: &ObjectRef<K>) -> Standing {
-        let is_new = self.objects.get(object).is_some_and(|object| (self.is_new)(&object));
-        if is_new { Standing::New } else { Standing::Known }
+    fn is_new(&self, object: &ObjectRef<K>) -> bool {
+        self.objects.get(object).is_some_and(|object| (self.is_new)(&object))
     }
 }
 
@@ -187,13 +177,6 @@ impl Context {
     pub fn wake(&self, namespace: &str, name: &str) {
         if let Some(known) = self.known(namespace) {
             known.secrets.wake(&ObjectRef::new(name).within(namespace));
-        }
-    }
-
-    /// Has an `OkmsSecret` looked at for which there is an answer of OKMS.
-    pub fn answered(&self, namespace: &str, name: &str) {
-        if let Some(known) = self.known(namespace) {
-            known.secrets.answered(&ObjectRef::new(name).within(namespace));
         }
     }
 

@@ -24,7 +24,7 @@ impl Run<'_> {
         {
             return Some(wait);
         }
-        self.row.refresh = Some(Refresh { value: asked, at: now });
+        self.row.refresh = Some(Box::new(Refresh { value: asked, at: now }));
         self.row.refreshes = self.row.refreshes.wrapping_add(1);
         None
     }

@@ -33,9 +33,9 @@ pub(super) struct Row {
     /// The same for a write whose answer was lost: if the target is found as it was to be, it was changed then.
     pub perhaps_changed: Option<Timestamp>,
     /// What was found not to render: it is read again when that changes, not to find out the same.
-    pub unrenderable: Option<(MadeBy, Vec<Option<Mark>>)>,
+    pub unrenderable: Option<Box<(MadeBy, Vec<Option<Mark>>)>>,
     /// The last write was refused.
-    pub refused: Option<Refused>,
+    pub refused: Option<Box<Refused>>,
     /// How often in a row it was not its turn to render.
     pub turns_missed: u32,
     /// What the object depends on beside its store and its target.
@@ -43,12 +43,12 @@ pub(super) struct Row {
     /// How often somebody undid what was written.
     pub fight: Fight,
     /// The check that somebody last asked for, and how many were.
-    pub refresh: Option<Refresh>,
+    pub refresh: Option<Box<Refresh>>,
     pub refreshes: u32,
     /// A withdrawal that was carried out, of which generation, until the status says so.
     pub withdrawn: Option<(i64, Reason)>,
     /// What is not done yet.
-    pub pending: Option<Pending>,
+    pub pending: Option<Box<Pending>>,
     /// The store whose desk knows the object.
     pub reads_from: Option<StoreName>,
     /// How often in a row somebody else's write came between.
@@ -191,7 +191,7 @@ impl Row {
     /// The given generation is not done yet.
     pub fn pending(&mut self, generation: i64, now: Instant) -> &mut Pending {
         let same = self.pending.take().filter(|pending| pending.generation == generation);
-        self.pending.insert(same.unwrap_or(Pending { generation, since: now, asked: None }))
+        self.pending.insert(same.unwrap_or_else(|| Box::new(Pending { generation, since: now, asked: None })))
     }
 }
 

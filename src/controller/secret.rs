@@ -231,7 +231,7 @@ impl Run<'_> {
     /// These were found not to render, and that is what the status says: they are not read again to find out the same.
     fn is_unrenderable(&self, claim: &Claim, marks: &[Option<Mark>]) -> bool {
         let known =
-            self.row.unrenderable.as_ref().is_some_and(|(made_by, unrenderable)| {
+            self.row.unrenderable.as_deref().is_some_and(|(made_by, unrenderable)| {
                 *made_by == self.made_by(claim) && unrenderable.as_slice() == marks
             });
         known && self.previous().is_some_and(Reason::is_about_content)
@@ -241,7 +241,7 @@ impl Run<'_> {
     pub(super) fn rests(&self, claim: &Claim, found: &Found) -> Option<Duration> {
         let (now, config) = (Instant::now(), &self.context.config);
         let version = found.secret.as_ref().and_then(|secret| secret.metadata.resource_version.as_deref());
-        let refused = self.row.refused.as_ref();
+        let refused = self.row.refused.as_deref();
         let refused = refused.and_then(|refused| refused.rests(&self.made_by(claim), version, now, config));
         refused.max(self.row.fight.rests(now, config))
     }

@@ -131,7 +131,7 @@ fn sink(context: Weak<Context>) -> feed::WakeSink {
     Arc::new(move |wake| {
         let Some(context) = context.upgrade() else { return };
         match wake {
-            Wake::Object(id) => context.answered(&id.namespace, &id.name),
+            Wake::Object(id) => context.wake(&id.namespace, &id.name),
             Wake::Store(store) => context.wake_store(&store),
         }
     })

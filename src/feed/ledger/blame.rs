@@ -46,7 +46,8 @@ impl Ledger {
     /// was under way, it looked like the path's own. It is asked for again once the store works, and not told before.
     pub(super) fn acquit_paths(&mut self, now: Now) {
         let may_be_the_stores = |problem: &Problem| {
-            !problem.rest && matches!(problem.trouble.kind, TroubleKind::OkmsUnavailable | TroubleKind::UnexpectedAnswer)
+            !problem.rest
+                && matches!(problem.trouble.kind, TroubleKind::OkmsUnavailable | TroubleKind::UnexpectedAnswer)
         };
         let mut acquitted = Vec::new();
         for (source, entry) in &mut self.entries {

@@ -1,20 +1,19 @@
 //! One source in the books: what was last seen of it, when it is due, and the value that somebody waits for.
 
 use std::{
-    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
 
-use super::ObjectId;
+use super::{ObjectId, users::Users};
 use crate::model::{Facts, Mark, Source, State, Trouble, Value, Verdict, Version, VersionFacts, Withdrawal};
 
 /// At rest this holds a version, a creation time and a state; neither values nor fingerprints of values.
 #[derive(Default)]
 pub(super) struct Entry {
-    pub users: BTreeSet<ObjectId>,
+    pub users: Users,
     /// The namespaces of the users, with how many are in each.
     readers: Vec<(Arc<str>, usize)>,
     /// The intervals that they ask for, with how many ask for each. Few are different.
@@ -114,7 +113,7 @@ pub(super) enum Mode {
 impl Entry {
     /// An object reads this. Answers whether it is the first of its namespace.
     pub fn join(&mut self, id: &ObjectId, interval: Option<Duration>) -> bool {
-        if !self.users.insert(id.clone()) {
+        if !self.users.insert(id) {
             return false;
         }
         count_up(&mut self.asked, interval);

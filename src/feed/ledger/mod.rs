@@ -27,6 +27,7 @@ mod shares;
 #[cfg(test)]
 mod tests;
 mod timing;
+mod users;
 mod values;
 mod walks;
 mod withdrawals;

@@ -85,7 +85,7 @@ impl Ledger {
     /// Watches for the users of a source becoming stale, which may be sooner than before.
     pub(super) fn rearm_users(&mut self, now: Now, source: &Source) {
         let users: Vec<ObjectId> =
-            self.entries.get(source).into_iter().flat_map(|entry| &entry.users).cloned().collect();
+            self.entries.get(source).into_iter().flat_map(|entry| entry.users.iter()).cloned().collect();
         for id in users {
             self.rearm_stale(now, &id);
         }

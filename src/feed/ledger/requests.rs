@@ -81,7 +81,7 @@ impl Ledger {
         let kind = self.kind_of(source, entry, Job::Check);
         let mut lanes: BTreeMap<Arc<str>, Lane> =
             entry.readers().map(|namespace| (namespace.clone(), Lane::Routine)).collect();
-        for id in &entry.users {
+        for id in entry.users.iter() {
             // A retry on behalf of somebody who waits is not routine.
             if let Some(object) = self.objects.get(id).filter(|object| object.open_round().is_some())
                 && let Some(lane) = lanes.get_mut(&id.namespace)

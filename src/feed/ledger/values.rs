@@ -118,7 +118,7 @@ impl Ledger {
         };
         // From the one who was found waiting the last time: else thousands who settle one after the other each look at all of them.
         let found = match &entry.awaited_by {
-            Some(last) => entry.users.range(last..).chain(entry.users.range(..last)).find(awaits),
+            Some(last) => entry.users.from(last).find(awaits),
             None => entry.users.iter().find(awaits),
         };
         let found = found.cloned();
@@ -132,7 +132,7 @@ impl Ledger {
 
     /// What was held for those who wait for this source too is no use to them without it.
     fn release_beside(&mut self, source: &Source) {
-        let users = self.entries.get(source).into_iter().flat_map(|entry| &entry.users);
+        let users = self.entries.get(source).into_iter().flat_map(|entry| entry.users.iter());
         let objects = users.filter_map(|id| self.objects.get(id));
         let beside: BTreeSet<Source> =
             objects.flat_map(|object| &object.wishes).map(|wish| wish.source.clone()).collect();

@@ -243,7 +243,10 @@ fn what_was_blamed_on_a_path_before_an_outage_is_asked_again_after_it_and_not_to
     let (mark, other) = (world.sync("a", "db"), world.sync("b", "other"));
     world.faults.insert("db".into(), fault(FaultKind::Unavailable));
     world.until_woken();
-    assert!(matches!(world.verdict("a", "db", Some(mark)), Verdict::Trouble(_)), "while the store works it is the path's");
+    assert!(
+        matches!(world.verdict("a", "db", Some(mark)), Verdict::Trouble(_)),
+        "while the store works it is the path's"
+    );
     world.faults.insert("*".into(), fault(FaultKind::Unavailable));
     world.pass(MINUTE * 10);
     assert!(matches!(world.ledger.health(), Health::Down { .. }));
