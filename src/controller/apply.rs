@@ -379,11 +379,11 @@ impl Run<'_> {
             self.tell_change(TargetChange::Deleted, &message);
         }
         self.row.target = None;
-        self.row.withdrawn = Some((self.generation, reason));
         self.row.is_in_step(found.secret.as_ref().map(|_| Timestamp::now()));
         self.context.feed.settle(&access.name, self.id, &vec![None; found.marks.len()]);
         let mut said = Said::new(reason, message).about(findings, &found.marks);
         said.target_is_gone = true;
+        self.row.unsaid = Some(Box::new((self.generation, said.clone())));
         self.say(said).await?;
         Ok(None)
     }

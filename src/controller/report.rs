@@ -15,6 +15,7 @@ use crate::{
 };
 
 /// What is to be said of an object.
+#[derive(Clone)]
 pub(super) struct Said {
     reason: Reason,
     message: String,
@@ -71,11 +72,11 @@ impl Run<'_> {
         let old = self.row.status.as_deref().or(self.object.status.as_ref()).cloned();
         let new = self.status(old.clone().unwrap_or_default(), &said);
         if old.as_ref() == Some(&new) {
-            self.row.withdrawn = None;
+            self.row.unsaid = None;
             return Ok(());
         }
         self.write_status(old.as_ref(), new).await?;
-        self.row.withdrawn = None;
+        self.row.unsaid = None;
         let before = old.as_ref().and_then(|status| condition::find(&status.conditions, kind::READY));
         let began = before.is_none_or(|ready| ready.reason != said.reason.as_str());
         tracing::info!(reason = said.reason.as_str(), "{}", said.message);

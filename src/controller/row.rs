@@ -9,9 +9,9 @@ use std::{
 use jiff::Timestamp;
 use rand::RngExt;
 
-use super::{Config, named::Follow};
+use super::{Config, named::Follow, report::Said};
 use crate::{
-    api::{OkmsSecretStatus, Reason},
+    api::OkmsSecretStatus,
     model::{Mark, StoreName},
     plan::Written,
 };
@@ -45,8 +45,8 @@ pub(super) struct Row {
     /// The check that somebody last asked for, and how many were.
     pub refresh: Option<Box<Refresh>>,
     pub refreshes: u32,
-    /// A withdrawal that was carried out, of which generation, until the status says so.
-    pub withdrawn: Option<(i64, Reason)>,
+    /// What the status is to say of a withdrawal that was carried out for a generation, until it does: before anything else.
+    pub unsaid: Option<Box<(i64, Said)>>,
     /// What is not done yet.
     pub pending: Option<Box<Pending>>,
     /// The store whose desk knows the object.

@@ -131,6 +131,13 @@ impl Run<'_> {
             self.stop_reading();
             return Ok(Ended::settled(None));
         }
+        // Whatever else can be found out now: the target is gone, and the status does not say so yet.
+        if let Some(unsaid) = self.row.unsaid.take()
+            && unsaid.0 == self.generation
+        {
+            self.row.unsaid = Some(unsaid.clone());
+            self.say(unsaid.1).await?;
+        }
         if self.object.spec.is_suspended() {
             self.stop_reading();
             let said = "spec.suspend is true: nothing is read, written or deleted";
@@ -211,13 +218,8 @@ impl Run<'_> {
         (ready.observed_generation == Some(self.generation)).then_some(ready)
     }
 
-    /// The reason that the status shows for this generation, or would, had it been written.
+    /// The reason that the status shows for this generation.
     pub(super) fn previous(&self) -> Option<Reason> {
-        if let Some((generation, reason)) = self.row.withdrawn
-            && generation == self.generation
-        {
-            return Some(reason);
-        }
         let ready = self.ready()?;
         Reason::ALL.iter().copied().find(|reason| reason.as_str() == ready.reason)
     }

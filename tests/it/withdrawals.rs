@@ -18,7 +18,7 @@ use okms_operator::{
     api::condition,
     controller::{Config, health::Health},
 };
-use okms_sim::Validity;
+use okms_sim::{Fault, Validity};
 use serde_json::json;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -347,6 +347,8 @@ async fn a_deletion_is_told_as_one_though_its_status_could_not_be_written_at_fir
         _ => Ok(()),
     })
     .await;
+    // Nothing more can be found out.
+    world.sim.fault(Fault::status(503));
     mute.store(false, Ordering::SeqCst);
     fails(&world, "db", "SecretDeleted", &[]).await;
 }
