@@ -55,8 +55,8 @@ async fn fifty_objects_on_one_path_cost_one_call_per_interval_and_no_write() {
     let (writes, calls, start) = (Served::by(&world.client).await, world.sim.counters(), Instant::now());
     world.after_checks(8).await;
     let (took, at_rest) = (start.elapsed(), world.sim.counters());
-    // The first may be due, and come late: then the second is early.
-    assert!(took >= INTERVAL * 6, "eight calls took only {took:?}: more than one per interval");
+    // The first may be due, and come late: then the second comes after half an interval.
+    assert!(took >= INTERVAL * 13 / 2, "eight calls took only {took:?}: more than one per interval");
     assert_eq!(at_rest.of("GetSecretsMetadata") - calls.of("GetSecretsMetadata"), at_rest.total() - calls.total());
     assert_eq!(at_rest.data_reads, calls.data_reads, "data was read at rest");
     assert_eq!(audit(&world).await, before);
@@ -120,9 +120,7 @@ async fn a_first_sync_costs_one_read_one_create_one_status_and_one_event() {
     let secrets = format!("/api/v1/namespaces/{}/secrets", world.name);
     let statuses = format!("PATCH /apis/okms-operator.io/v1alpha1/namespaces/{}/okmssecrets", world.name);
     assert_eq!(count(&format!("POST {secrets}")), 20);
-    // One that is seen as synced before its Secret is seen is looked at once more.
-    let looked = count(&format!("GET {secrets}/"));
-    assert!(looked <= 5, "what is new is not looked for before it is made, and {looked} of 20 were");
+    assert_eq!(count(&format!("GET {secrets}/")), 0, "what is new is not looked for before it is made");
     assert_eq!(count(&statuses), 20);
     let after = world.sim.counters();
     assert_eq!((after.data_reads - calls.data_reads, after.total() - calls.total()), (20, 20));
@@ -237,10 +235,10 @@ async fn a_pin_and_the_current_version_of_a_path_share_their_checks() {
     let (before, start) = (world.sim.counters(), Instant::now());
     world.after_checks(10).await;
     let (took, after) = (start.elapsed(), world.sim.counters());
-    assert!(took >= INTERVAL * 3, "ten calls for two paths took only {took:?}");
+    assert!(took >= INTERVAL * 7 / 2, "ten calls for two paths took only {took:?}");
     assert_eq!(after.of("GetSecretsMetadata") - before.of("GetSecretsMetadata"), after.total() - before.total());
     for path in ["one", "two"] {
-        assert!(after.on(path) - before.on(path) >= 3, "{path} was checked {} times", after.on(path) - before.on(path));
+        assert!(after.on(path) - before.on(path) >= 4, "{path} was checked {} times", after.on(path) - before.on(path));
     }
 }
 
