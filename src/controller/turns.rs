@@ -1,9 +1,9 @@
 //! Whose turn it is to be looked at.
 //!
 //! A queue as client-go's workqueue is: nobody waits in it twice or is looked at twice at once, and whoever is to be looked at again later
-//! waits elsewhere until then. In addition it has lines: in each namespace one of new objects, and one of the others. The lines take turns, and a line serves
-//! who came first, so that a flood of new objects keeps nobody else waiting. kube's own scheduler takes what waits in no order: with thousands
-//! waiting, some wait until all the others are done.
+//! waits elsewhere until then. In addition it has lines: in each namespace one of new objects, and one of the others. The lines take turns, and
+//! a line serves who came first, so that a flood of new objects keeps nobody else waiting. kube's own scheduler takes what waits in no order:
+//! with thousands waiting, some wait until all the others are done.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
