@@ -111,7 +111,9 @@ impl Row {
 
     /// How often a write is tried before its object waits: where somebody else's came between, that may not be so the next time.
     pub(crate) fn tries(&self) -> usize {
-        let conflict = |fault: &ApiFault| matches!(fault.kind, ApiFaultKind::Status { code: 409, .. });
+        let conflict = |fault: &ApiFault| {
+            matches!(fault.kind, ApiFaultKind::Status { code: 409, .. }) && fault.matching == target_writes()
+        };
         if matches!(&self.cause, Cause::Api(faults, _) if faults.iter().any(conflict)) { 6 } else { 1 }
     }
 
@@ -119,6 +121,10 @@ impl Row {
     pub(crate) fn statuses(&self) -> usize {
         if self.hangs() { 5 } else { 3 }
     }
+}
+
+fn target_writes() -> Matching {
+    Matching::writes().of("secrets")
 }
 
 /// Longer than a request to OKMS may take where it hangs.
@@ -129,7 +135,8 @@ pub(crate) fn rows() -> Vec<Row> {
     let always = [GoesOn; 6];
     let unwritten = [Waits("Progressing"), GoesOn, Waits("TargetDrifted"), Waits("TargetDrifted"), GoesOn, GoesOn];
     let mute = [Silent, GoesOn, Silent, Silent, GoesOn, Leaderless];
-    let targets = |fault: ApiFault| vec![fault.hitting(Matching::writes().of("secrets"))];
+    let untold = [Untold, GoesOn, Untold, Untold, GoesOn, GoesOn];
+    let targets = |fault: ApiFault| vec![fault.hitting(target_writes())];
     let statuses = |fault: ApiFault| vec![fault.hitting(Matching::writes().of("okmssecrets/status"))];
     let api = |name, faults, watches, meanwhile| Row { name, cause: Cause::Api(faults, watches), meanwhile, store: "" };
     let stay = Watches::Stay;
@@ -142,12 +149,8 @@ pub(crate) fn rows() -> Vec<Row> {
         api("410 to watches and their lists", relists.to_vec(), Watches::Expire, always),
         api("429, Retry-After, to target writes", targets(ApiFault::status_retry_after(429, 1)), stay, unwritten),
         api("500 to target writes", targets(ApiFault::status(500)), stay, unwritten),
-        api(
-            "500 to status writes",
-            statuses(ApiFault::status(500)),
-            stay,
-            [Untold, GoesOn, Untold, Untold, GoesOn, GoesOn],
-        ),
+        api("409 to status writes", statuses(ApiFault::status(409)), stay, untold),
+        api("500 to status writes", statuses(ApiFault::status(500)), stay, untold),
         api("503 to everything", vec![ApiFault::status(503)], stay, mute),
         api("hang of target writes", targets(ApiFault::new(ApiFaultKind::Hang)), stay, unwritten),
         api("hang of everything", vec![ApiFault::new(ApiFaultKind::Hang)], stay, mute),
