@@ -155,6 +155,12 @@ impl Context {
         shared.chain(own.map(Store::Namespaced))
     }
 
+    /// How many objects wait for their turn to be looked at.
+    pub fn waiting(&self) -> usize {
+        let own = self.known.values().map(|known| known.secrets.turns.waiting() + known.stores.turns.waiting());
+        self.cluster_stores.turns.waiting() + own.sum::<usize>()
+    }
+
     /// The stores of one namespace, in the order in which they were made.
     pub fn stores_of(&self, namespace: &str) -> Vec<Arc<OkmsStore>> {
         let mut stores = self.known(namespace).map_or_else(Vec::new, |known| {

@@ -88,6 +88,8 @@ pub enum ReconcileOutcome {
     Settled,
     /// It waits for OKMS, and will be woken.
     Pending,
+    /// Somebody else's write came between; it is looked at again almost at once.
+    Conflicted,
     /// Kubernetes failed; it will be tried again.
     Failed,
     /// A bug. It was caught, and the object will be tried again.
@@ -95,12 +97,13 @@ pub enum ReconcileOutcome {
 }
 
 impl ReconcileOutcome {
-    pub const ALL: [Self; 4] = [Self::Settled, Self::Pending, Self::Failed, Self::Panicked];
+    pub const ALL: [Self; 5] = [Self::Settled, Self::Pending, Self::Conflicted, Self::Failed, Self::Panicked];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Settled => "settled",
             Self::Pending => "pending",
+            Self::Conflicted => "conflicted",
             Self::Failed => "failed",
             Self::Panicked => "panicked",
         }

@@ -45,6 +45,10 @@ impl Ended {
         Self { outcome: ReconcileOutcome::Pending, again }
     }
 
+    fn conflicted(again: Duration) -> Self {
+        Self { outcome: ReconcileOutcome::Conflicted, again: Some(again) }
+    }
+
     fn failed(again: Duration) -> Self {
         Self { outcome: ReconcileOutcome::Failed, again: Some(again) }
     }
@@ -94,7 +98,7 @@ pub(super) async fn reconcile(object: Arc<OkmsSecret>, context: &Context) -> End
             }
             // Whoever leads now does what is left, and this process starts anew when it leads again.
             Err(WriteError::NotLeading) => Ended::pending(None),
-            Err(WriteError::Conflict) if let Some(pause) = run.row.conflicted() => Ended::failed(pause),
+            Err(WriteError::Conflict) if let Some(pause) = run.row.conflicted() => Ended::conflicted(pause),
             Err(error) => {
                 let retry_after = error.retry_after(context.config.backoff_cap);
                 let wait = run.row.failed(now, retry_after, &context.config);

@@ -37,5 +37,5 @@ pub(super) fn snapshot(context: &Context) -> Snapshot {
             store: name,
         }
     });
-    Snapshot { stores: stores.collect(), secrets }
+    Snapshot { stores: stores.collect(), secrets, waiting: context.waiting() }
 }

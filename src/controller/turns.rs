@@ -93,6 +93,11 @@ impl Turns {
         });
     }
 
+    /// How many stand in line.
+    pub fn waiting(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
     /// Changes something, and tells whoever waits for a turn.
     fn with(&self, change: impl FnOnce(&mut State)) {
         let waker = {
@@ -226,9 +231,11 @@ mod tests {
         }
         turns.wake(key("other", "new"), true);
         turns.lock().stand(key("flood", "older"), false);
+        assert_eq!(turns.waiting(), 53);
         let first: Vec<_> = (0..6).filter_map(|_| next(&turns)).collect();
         assert_eq!(first, ["flood/old", "flood/new-0", "other/new", "flood/older", "flood/new-1", "flood/new-2"]);
         assert_eq!(std::iter::from_fn(|| next(&turns)).count(), 47, "nobody is forgotten");
+        assert_eq!(turns.waiting(), 0);
         assert!(turns.lock().lines.is_empty() && turns.lock().turns.is_empty(), "nor is a line that is empty kept");
     }
 

@@ -317,7 +317,7 @@ async fn what_was_merged_is_withdrawn_while_somebody_else_keeps_writing() {
     }
     drop(busy);
     let metrics = world.operator.as_ref().unwrap().metrics.encode();
-    assert!(!metrics.contains("okms_operator_reconciles_total{outcome=\"failed\"} 0"), "nobody was in the way");
+    assert!(!metrics.contains("okms_operator_reconciles_total{outcome=\"conflicted\"} 0"), "nobody was in the way");
 }
 
 #[tokio::test(flavor = "multi_thread")]

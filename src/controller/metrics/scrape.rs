@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub stores: Vec<StoreSnapshot>,
     /// `OkmsSecret`s by the status and the reason of their `Ready` condition.
     pub secrets: HashMap<(Status, Reason), usize>,
+    /// Objects that wait for their turn to be reconciled.
+    pub waiting: usize,
 }
 
 /// The state of one store.
@@ -83,7 +85,14 @@ struct SecretLabels {
 
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), Error> {
-        let Some(Snapshot { stores, secrets }) = self.take() else { return Ok(()) };
+        let Some(Snapshot { stores, secrets, waiting }) = self.take() else { return Ok(()) };
+        gauge(
+            &mut encoder,
+            "okms_operator_reconciles_waiting",
+            "Objects that wait for their turn to be reconciled.",
+            None,
+            &count(waiting),
+        )?;
         gauges(
             &mut encoder,
             "okms_secrets",

@@ -29,6 +29,7 @@ fn full() -> (Arc<Metrics>, Arc<StoreMetrics>) {
             withdrawals_held: 2,
         }],
         secrets: HashMap::from([((Status::True, Reason::Synced), 3), ((Status::False, Reason::PathNotFound), 1)]),
+        waiting: 7,
     });
     (metrics, of_store)
 }
@@ -62,6 +63,7 @@ fn every_series_has_its_name_and_its_labels() {
         (r#"okms_operator_reconciles_total{outcome="panicked"}"#, "0"),
         ("okms_operator_reconcile_duration_seconds_count", "1"),
         ("okms_operator_reconciles_in_flight", "0"),
+        ("okms_operator_reconciles_waiting", "7"),
         ("okms_operator_panics_total", "0"),
         ("okms_leader", "1"),
         (concat!(r#"okms_operator_build_info{version=""#, env!("CARGO_PKG_VERSION"), r#""}"#), "1"),
