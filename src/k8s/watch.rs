@@ -4,7 +4,7 @@ use std::{fmt::Debug, hash::Hash, sync::Arc};
 
 use futures::{Stream, StreamExt};
 use kube::{
-    Api, Client, Resource,
+    Api, Client, Resource, ResourceExt,
     core::{NamespaceResourceScope, PartialObjectMeta},
     runtime::{
         WatchStreamExt,
@@ -73,8 +73,8 @@ where
     K: Resource + Clone + Debug + Send + Sync + 'static,
     K::DynamicType: Hash + Eq + Clone + Default,
 {
-    /// Follows a stream of watch events for ever, telling of each what it means. `slim` takes off what nobody looks at: thousands of
-    /// objects are kept.
+    /// Follows a stream of watch events for ever, telling of each what it means, once the store shows it. `slim` takes off what nobody
+    /// looks at: thousands of objects are kept.
     pub async fn follow(
         self,
         what: &'static str,
@@ -93,6 +93,8 @@ where
         });
         let (store, mut writer) = (self.store, self.writer);
         let mut stream = std::pin::pin!(events);
+        // What a list has that is new or changed, and what it was: the store takes over a list when it has come to its end.
+        let mut listed: Vec<(ObjectRef<K>, Option<Arc<K>>)> = Vec::new();
         while let Some(event) = stream.next().await {
             let event = match event {
                 Ok(event) => event,
@@ -107,10 +109,22 @@ where
             };
             writer.apply_watcher_event(&event);
             match &event {
-                Event::Apply(now) | Event::InitApply(now) => tell(Seen::There { now, before: before.as_deref() }),
+                Event::Init => listed.clear(),
+                Event::InitApply(now) => {
+                    if before.as_ref().is_none_or(|before| before.resource_version() != now.resource_version()) {
+                        listed.push((ObjectRef::from_obj(now), before));
+                    }
+                }
+                Event::InitDone => {
+                    for (object, before) in std::mem::take(&mut listed) {
+                        if let Some(now) = store.get(&object) {
+                            tell(Seen::There { now: &now, before: before.as_deref() });
+                        }
+                    }
+                    tell(Seen::Listed);
+                }
+                Event::Apply(now) => tell(Seen::There { now, before: before.as_deref() }),
                 Event::Delete(object) => tell(Seen::Gone(object)),
-                Event::InitDone => tell(Seen::Listed),
-                Event::Init => {}
             }
         }
     }
@@ -132,5 +146,69 @@ where
                 tracing::warn!(namespace, name, %error, "the watch of an object failed and is tried again");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+    use k8s_openapi::api::core::v1::Secret;
+
+    use super::*;
+
+    fn secret(name: &str, version: u32) -> Secret {
+        let mut secret = Secret::default();
+        (secret.metadata.name, secret.metadata.namespace) = (Some(name.to_owned()), Some("shop".to_owned()));
+        secret.metadata.resource_version = Some(version.to_string());
+        secret
+    }
+
+    /// A list comes in pages, and whoever is told of something looks at it in the store, maybe before the next page has come.
+    #[tokio::test]
+    async fn whoever_is_told_of_something_finds_it_in_the_store() {
+        let watch = Watch::<Secret>::default();
+        let store = watch.store.clone();
+        let shown = |secret: &Secret| format!("{}{}", secret.name_any(), secret.resource_version().unwrap());
+        let mut told = Vec::new();
+        let events = [
+            Event::Init,
+            Event::InitApply(secret("a", 1)),
+            Event::InitApply(secret("b", 1)),
+            Event::InitDone,
+            Event::Apply(secret("a", 2)),
+            // One that broke off.
+            Event::Init,
+            Event::InitApply(secret("d", 3)),
+            Event::Init,
+            Event::InitApply(secret("a", 2)),
+            Event::InitApply(secret("b", 3)),
+            Event::InitApply(secret("c", 4)),
+            Event::InitDone,
+            Event::Delete(secret("b", 3)),
+        ];
+        let events = stream::iter(events.map(Ok));
+        let tell = |seen: Seen<'_, Secret>| {
+            told.push(match seen {
+                Seen::There { now, before } => {
+                    let in_store = store.get(&ObjectRef::from_obj(now));
+                    assert_eq!(in_store.as_deref(), Some(now), "not there yet");
+                    format!("{} was {}", shown(now), before.map_or("not there".to_owned(), shown))
+                }
+                Seen::Gone(object) => format!("{} is gone", shown(object)),
+                Seen::Listed => format!("{} listed", store.state().len()),
+            });
+        };
+        watch.follow("Secrets", events, |_| {}, tell).await;
+        let expected = [
+            "a1 was not there",
+            "b1 was not there",
+            "2 listed",
+            "a2 was a1",
+            "b3 was b1",
+            "c4 was not there",
+            "3 listed",
+            "b3 is gone",
+        ];
+        assert_eq!(told, expected);
     }
 }

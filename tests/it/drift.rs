@@ -4,9 +4,12 @@
 use std::time::Duration;
 
 use api_proxy::{Fault, Matching, Verb};
-use futures::future::join_all;
+use futures::{StreamExt, future::join_all, stream};
 use k8s_openapi::api::core::v1::Secret;
-use kube::{ResourceExt, api::DeleteParams};
+use kube::{
+    ResourceExt,
+    api::{DeleteParams, ListParams},
+};
 use okms_operator::controller::{Config, health::Health};
 use serde_json::{Value, json};
 
@@ -14,7 +17,7 @@ use crate::{
     bad_input::fails,
     proxied::Proxied,
     targets::{allow, create, edit},
-    world::{World, eventually, holds},
+    world::{World, eventually, holds, ready_of},
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -260,4 +263,41 @@ async fn what_was_deleted_while_only_its_watch_was_away_is_made_again() {
     })
     .await;
     of.world.synced("db", &[("v", "1")]).await;
+}
+
+/// What changed is told of in the first page of a list, long before the last has come.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changed_while_a_watch_was_away_is_seen_though_its_list_comes_in_pages() {
+    /// As many as a page has.
+    const OTHERS: usize = 500;
+    let mut of = Proxied::new("pages").await;
+    of.world.create_store(json!({})).await;
+    of.start(Config { refresh_interval: Duration::from_mins(10), ..of.world.config() }, Health::default());
+    of.world.domain.put("db", json!({"v": "1"}));
+    of.world.apply("a-db", json!({"path": "db"})).await;
+    of.world.synced("a-db", &[("v", "1")]).await;
+    let world = &of.world;
+    let suspended = |n| async move { world.apply(&format!("z-{n}"), json!({"path": "none", "suspend": true})).await };
+    stream::iter(0..OTHERS).map(suspended).buffer_unordered(16).collect::<Vec<_>>().await;
+    eventually("all have been looked at", async || {
+        let all = world.objects().list(&ListParams::default()).await.unwrap().items;
+        let told = all.iter().filter(|object| ready_of(object).is_some()).count();
+        if told == OTHERS + 1 { Ok(()) } else { Err(told) }
+    })
+    .await;
+
+    let of_objects = |matching: Matching| matching.of("okmssecrets");
+    let page = Fault::delay(Duration::from_secs(1)).hitting(of_objects(Matching::verbs(&[Verb::List])));
+    of.proxy.fault(page);
+    of.proxy.clear_log();
+    of.proxy.expire_watches(&of_objects(Matching::watches()));
+    let labelled = json!({"path": "db", "target": {"labels": {"seen": "yes"}}});
+    of.world.apply("a-db", labelled).await;
+    eventually("the change is seen", async || match of.world.secret("a-db").await.unwrap().labels().get("seen") {
+        Some(_) => Ok(()),
+        None => Err("it is not"),
+    })
+    .await;
+    let lists = of.count(&of_objects(Matching::verbs(&[Verb::List])), |_| true);
+    assert!(lists >= 2, "the list came in {lists}");
 }
