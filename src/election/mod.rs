@@ -110,6 +110,7 @@ impl Election {
     /// as a lease lasts.
     async fn win(&self, stop: &CancellationToken) -> Option<Leadership> {
         let mut known = Known::default();
+        let mut claimed = false;
         let mut stands_by_for = None;
         let mut watch = self.lease.watch();
         while !stop.is_cancelled() {
@@ -118,6 +119,7 @@ impl Election {
             match contend(&self.me, &known, now) {
                 Contend::Look => _ = stop.run_until_cancelled(self.look(&mut known)).await,
                 Contend::Take => {
+                    claimed = true;
                     if self.claim(&mut known).await {
                         let tenure = Tenure::new(now + self.me.timing.renew_deadline());
                         // An answer that came too late is as good as none.
@@ -141,6 +143,13 @@ impl Election {
                     }
                 }
             }
+        }
+        // What was claimed, and answered too late or not at all, may be ours: nobody else is to wait for it to run out.
+        if claimed || known.shown == Shown::Nothing {
+            self.look(&mut known).await;
+        }
+        if known.holder() == Some(&self.me.identity) {
+            self.release(&known.shown).await;
         }
         None
     }

@@ -204,3 +204,21 @@ async fn whoever_is_stopped_while_its_claim_is_under_way_lets_go_of_what_it_gets
     let leases: Api<Lease> = Api::namespaced(client().await, NAMESPACE);
     assert_eq!(leases.get(&id).await.unwrap().spec.unwrap().holder_identity.as_deref(), Some(""));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_stopped_before_it_hears_of_its_claim_lets_go_of_what_it_got() {
+    let id = format!("unheard-{:06x}", rand::random::<u32>() & 0xff_ffff);
+    let stop = CancellationToken::new();
+    let stopping = stop.clone();
+    let lossy = tapped::unreliable(client_config().await, move |request| {
+        if request.starts_with("POST") {
+            stopping.cancel();
+            return Fate::AnswerLost;
+        }
+        Fate::Late(Duration::ZERO)
+    });
+    let config = Config { id: id.clone(), identity: "stopped".to_owned(), timing: Timing::default() };
+    assert!(terms_of(lossy, config).next(&stop).await.is_none(), "it leads without knowing that it does");
+    let leases: Api<Lease> = Api::namespaced(client().await, NAMESPACE);
+    assert_eq!(leases.get(&id).await.unwrap().spec.unwrap().holder_identity.as_deref(), Some(""));
+}
