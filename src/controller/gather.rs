@@ -234,7 +234,11 @@ impl Run<'_> {
     /// What the target is made by, beside its sources.
     pub(super) fn made_by(&self, claim: &Claim) -> MadeBy {
         let added = claim.wanted.templates.added.as_ref();
-        MadeBy { generation: self.generation, templates: added.map(|added| added.digest.clone()) }
+        MadeBy {
+            generation: self.generation,
+            okms_id: claim.okms_id.clone(),
+            templates: added.map(|added| added.digest.clone()),
+        }
     }
 
     /// How many keys the status says that the target has, if it shows this generation as synced.

@@ -64,27 +64,44 @@ fn source_status(finding: &Finding, held: Option<&Mark>) -> SourceStatus {
 }
 
 impl Run<'_> {
+    /// Takes in what the watch shows of the status. What it shows was written, whatever became of the answer.
+    pub(super) fn catch_up(&mut self) {
+        let shown = self.object.status.as_ref();
+        if self.row.attempted.take_if(|attempted| Some(&**attempted) == shown).is_some()
+            || self.row.status.as_deref() == shown
+        {
+            self.row.status = None;
+        }
+        self.warn();
+    }
+
     /// Writes the status, if it changes, and an event where something begins to fail.
     pub(super) async fn say(&mut self, said: Said) -> Result<(), WriteError> {
-        if self.row.attempted.is_some() && self.row.attempted.as_deref() == self.object.status.as_ref() {
-            self.row.status = self.row.attempted.take();
-        }
         let old = self.row.status.as_deref().or(self.object.status.as_ref()).cloned();
         let new = self.status(old.clone().unwrap_or_default(), &said);
         if old.as_ref() == Some(&new) {
             self.row.unsaid = None;
             return Ok(());
         }
+        let before = old.as_ref().and_then(|status| condition::find(&status.conditions, kind::READY));
+        let begins = before.is_none_or(|ready| ready.reason != said.reason.as_str());
+        let fails = !matches!(said.reason, Reason::Synced | Reason::Progressing | Reason::Suspended);
+        self.row.to_warn = (begins && fails).then_some(said.reason);
         self.write_status(old.as_ref(), new).await?;
         self.row.unsaid = None;
-        let before = old.as_ref().and_then(|status| condition::find(&status.conditions, kind::READY));
-        let began = before.is_none_or(|ready| ready.reason != said.reason.as_str());
         tracing::info!(reason = said.reason.as_str(), "{}", said.message);
-        if began && !matches!(said.reason, Reason::Synced | Reason::Progressing | Reason::Suspended) {
-            let reference = self.object.object_ref(&());
-            self.context.events.failing(&self.context.term, reference, said.reason.as_str(), &said.message);
-        }
+        self.warn();
         Ok(())
+    }
+
+    /// Tells of what began to fail, now that the status says it.
+    fn warn(&mut self) {
+        let status = self.row.status.as_deref().or(self.object.status.as_ref());
+        let Some(ready) = status.and_then(|status| condition::find(&status.conditions, kind::READY)) else { return };
+        if self.row.to_warn.take_if(|reason| reason.as_str() == ready.reason).is_some() {
+            let reference = self.object.object_ref(&());
+            self.context.events.failing(&self.context.term, reference, &ready.reason, &ready.message);
+        }
     }
 
     pub(super) async fn write_status(
@@ -93,7 +110,6 @@ impl Run<'_> {
         new: OkmsSecretStatus,
     ) -> Result<(), WriteError> {
         let api: Api<OkmsSecret> = Api::namespaced(self.context.client.clone(), &self.id.namespace);
-        self.row.attempted = Some(Box::new(new.clone()));
         let shown = self.row.status.is_none() || self.row.status.as_deref() == self.object.status.as_ref();
         let version = if shown { &self.object.metadata.resource_version } else { &self.row.status_version };
         match patch_status(&self.context.term, &api, self.object, version.as_deref(), old, &new).await {
@@ -108,7 +124,10 @@ impl Run<'_> {
                 self.row.status = None;
                 Err(WriteError::Outdated)
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                self.row.attempted = Some(Box::new(new));
+                Err(error)
+            }
         }
     }
 

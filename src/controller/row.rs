@@ -11,8 +11,8 @@ use rand::RngExt;
 
 use super::{Config, named::Follow, report::Said};
 use crate::{
-    api::OkmsSecretStatus,
-    model::{Mark, StoreName},
+    api::{OkmsSecretStatus, Reason},
+    model::{Mark, OkmsId, StoreName},
     plan::Written,
 };
 
@@ -28,6 +28,8 @@ pub(super) struct Row {
     pub status_version: Option<String>,
     /// A status whose write was not answered well: if the watch shows it, it was written.
     pub attempted: Option<Box<OkmsSecretStatus>>,
+    /// What began to fail, and is told of by an event once the status is known to say it.
+    pub to_warn: Option<Reason>,
     /// When the content of the target was changed from here. A status that has to be written again says the same.
     pub changed: Option<Timestamp>,
     /// The same for a write whose answer was lost: if the target is found as it was to be, it was changed then.
@@ -75,6 +77,8 @@ pub(super) struct KnownTarget {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct MadeBy {
     pub generation: i64,
+    /// What the marks are of: those of two domains say nothing of each other.
+    pub okms_id: OkmsId,
     /// Names the templates that do not stand in the spec.
     pub templates: Option<String>,
 }
@@ -266,7 +270,8 @@ mod tests {
     #[test]
     fn what_was_refused_rests_and_less_where_something_changed() {
         let (at, config) = (Instant::now(), Config::default());
-        let made_by = |generation| MadeBy { generation, templates: None };
+        let okms_id: OkmsId = "1f0c3a5e-75b8-40a3-9b0e-71ffe5ff03cb".parse().unwrap();
+        let made_by = |generation| MadeBy { generation, okms_id: okms_id.clone(), templates: None };
         let refused = Refused { made_by: made_by(1), at, resource_version: Some("7".to_owned()) };
         let rests = |generation, version, seconds| {
             refused.rests(&made_by(generation), Some(version), at + Duration::from_secs(seconds), &config)

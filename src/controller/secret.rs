@@ -75,11 +75,8 @@ pub(super) async fn reconcile(object: Arc<OkmsSecret>, context: &Context) -> End
         Ended::failed(wait)
     } else {
         let generation = object.metadata.generation.unwrap_or(0);
-        if row.status.as_deref() == object.status.as_ref() {
-            // The watch has caught up: there is no need to remember it as well.
-            row.status = None;
-        }
         let mut run = Run { context, object: &object, id: &id, generation, row: &mut row, look_again: None };
+        run.catch_up();
         let refresh = run.take_refresh(now);
         // Those of before go only after what is still followed is followed again, so that no watch is made anew.
         let before = std::mem::take(&mut run.row.follows);

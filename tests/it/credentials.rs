@@ -294,11 +294,26 @@ async fn a_ca_in_a_config_map_is_followed() {
     put_ca(&world, &right).await;
     let ca = json!({"pem": null, "configMapRef": {"name": "ca", "key": "ca.crt"}});
     world.create_store(json!({"ca": ca})).await;
-    world.start();
+    let (client, requests) = tapped::recording(client_config().await);
+    world.start_as(world.config(), client, Health::default());
     world.domain.put("db", json!({"v": "1"}));
     world.apply("db", json!({"path": "db"})).await;
     world.synced("db", &[("v", "1")]).await;
     let failures = Failures::watch(&world).await;
+
+    // The mounted files are looked at all the time, the CA is not.
+    let read = format!("GET /api/v1/namespaces/{}/configmaps/ca", world.name);
+    let reads = || requests.lock().unwrap().iter().filter(|request| **request == read).count();
+    let before = reads();
+    let renewed = world.domain.issue_client_certificate(Validity::days(60)).unwrap();
+    world.mount(&renewed);
+    eventually("the new certificate is used", async || match world.sim.counters().by(&renewed.serial) {
+        0 => Err("it is not"),
+        _ => Ok(()),
+    })
+    .await;
+    assert_eq!(reads(), before, "the CA was read again though nothing changed");
+    assert!(before >= 1);
 
     let handshakes = world.sim.counters().handshakes;
     put_ca(&world, &format!("{wrong}{right}")).await;
@@ -476,6 +491,12 @@ async fn a_changed_spec_that_does_not_work_is_not_ready_though_the_old_one_goes_
         .await;
         let generation = world.stores().get(&world.name).await.unwrap().metadata.generation;
         assert_eq!(Some(status.observed_generation), generation);
+        let series = format!("okms_store_ready{{store=\"ClusterOkmsStore/{}\"}} 0\n", world.name);
+        eventually("so says the metric", async || {
+            let metrics = world.operator.as_ref().unwrap().metrics.encode();
+            if metrics.contains(&series) { Ok(()) } else { Err(metrics) }
+        })
+        .await;
         if n < 2 {
             let ready = condition::find(&status.conditions, "Ready").unwrap();
             assert!(ready.message.contains("what the store said before stays in use"), "{}", ready.message);

@@ -10,6 +10,7 @@ use std::{
 
 use k8s_openapi::api::{
     core::v1::Namespace,
+    events::v1::Event,
     rbac::v1::{ClusterRole, ClusterRoleBinding},
 };
 use kube::{
@@ -25,7 +26,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::{
-    tapped,
+    tapped::{self, Fate},
     world::{World, client_config, eventually, holds, message, ready_of},
 };
 
@@ -312,4 +313,45 @@ where
 {
     let object: K = serde_json::from_value(object).unwrap();
     Api::<K>::all(client.clone()).create(&PostParams::default(), &object).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_is_warned_of_once_though_the_answer_to_its_status_is_lost() {
+    let mut world = World::without_operator("warned").await;
+    let client = tapped::unreliable(client_config().await, |request| {
+        if request.starts_with("PATCH") && request.ends_with("/status") {
+            Fate::AnswerLost
+        } else {
+            Fate::Late(Duration::ZERO)
+        }
+    });
+    world.start_as(world.config(), client, Health::default());
+    world.create_store(json!({})).await;
+    world.store_ready("True", "Reachable").await;
+    world.domain.put("db", json!({"v": "1"}));
+    world.apply("db", json!({"path": "db", "keys": [{"to": "v", "from": "w"}]})).await;
+    world.ready("db", "False", "KeyNotFound").await;
+    warned_once(&world, &world.name, "db", "KeyNotFound").await;
+    world.after_checks(3).await;
+    let said = message(&world.object("db").await);
+    assert_eq!(warned_once(&world, &world.name, "db", "KeyNotFound").await, said);
+
+    world.sim.fault(Fault::status(503));
+    let said = world.store_ready("False", "OkmsUnavailable").await;
+    // What has no namespace has its events in this one.
+    assert_eq!(warned_once(&world, "default", &world.name, "OkmsUnavailable").await, said);
+}
+
+/// Waits until there is one event about an object with this reason, and answers its note.
+async fn warned_once(world: &World, namespace: &str, name: &str, reason: &str) -> String {
+    let events: Api<Event> = Api::namespaced(world.client.clone(), namespace);
+    eventually(&format!("{name} is warned of: {reason}"), async || {
+        let all = events.list(&ListParams::default().fields(&format!("regarding.name={name}"))).await.unwrap().items;
+        let notes = all.into_iter().filter(|event| event.reason.as_deref() == Some(reason));
+        match notes.map(|event| event.note.unwrap()).collect::<Vec<_>>().as_slice() {
+            [note] => Ok(note.clone()),
+            others => Err(others.to_vec()),
+        }
+    })
+    .await
 }

@@ -329,6 +329,7 @@ fn watch_references(context: &Arc<Context>, store: &Store, before: Option<&Auth>
                 let (weak, name) = (Arc::downgrade(context), name.clone());
                 reference.watch(context.client.clone(), move || {
                     if let Some(context) = weak.upgrade() {
+                        context.stores.reference_changed(&name);
                         context.wake_store(&name);
                     }
                 })

@@ -12,7 +12,7 @@ use crate::{
     api::{OkmsStore, Store},
     feed::Domain,
     model::OkmsId,
-    okms::{ClientOptions, Credential, Endpoint, Roots},
+    okms::{ClientOptions, Credential, Endpoint},
 };
 
 /// What the spec names, if the operator may serve such a store at all. It looks at nothing that the store refers to.
@@ -29,14 +29,24 @@ pub(super) fn admitted(context: &Context, store: &Store) -> Result<Asked, Proble
 
 /// What a client is to be made of, by the present spec and credential.
 pub(super) async fn proposal(context: &Context, store: &Store, asked: Asked) -> Result<Proposal, Problem> {
-    let parsed = context.stores.with(&store.name(), |row| row.parsed.clone());
-    let reader = Reader::new(&context.client, &context.config, store).remembering(parsed);
-    let parts = Parts::read(&reader, store, &asked).await?;
+    let (name, config, ca) = (store.name(), &context.config, &store.connection().ca);
+    let (parsed, (authorities, since)) =
+        context.stores.with(&name, |row| (row.parsed.clone(), row.authorities.get(ca.as_ref(), config.clock_check)));
+    let reader = Reader::new(&context.client, config, store).remembering(parsed);
+    let credential = reader.credential(&store.connection().auth, asked.okms_id.as_ref()).await?;
+    let roots = if let Some(known) = authorities {
+        known
+    } else {
+        let read = reader.roots("spec.ca", ca.as_ref()).await?;
+        context.stores.with(&name, |row| row.authorities.read(ca.clone(), read.clone(), since));
+        read
+    };
     let okms_id = match asked.okms_id {
         Some(id) => id,
-        None => domain_of(context, store, &asked.endpoint, &parts.credential)?,
+        None => domain_of(context, store, &asked.endpoint, &credential)?,
     };
-    Ok(parts.of_domain(Domain { endpoint: asked.endpoint, okms_id }))
+    let domain = Domain { endpoint: asked.endpoint, okms_id };
+    Ok(Proposal { domain, roots, credential, options: options_of(store) })
 }
 
 /// What the spec names.
@@ -54,27 +64,6 @@ impl Asked {
         let okms_id = connection.okms_id.as_ref().map(|id| id.parse());
         let okms_id = okms_id.transpose().map_err(|error| spec("okmsId", &error))?;
         Ok(Self { endpoint, okms_id })
-    }
-}
-
-/// What the store refers to, as it is now.
-struct Parts {
-    credential: Credential,
-    roots: Roots,
-    options: ClientOptions,
-}
-
-impl Parts {
-    async fn read(reader: &Reader<'_>, store: &Store, asked: &Asked) -> Result<Self, Problem> {
-        let connection = store.connection();
-        let credential = reader.credential(&connection.auth, asked.okms_id.as_ref()).await?;
-        let roots = reader.roots("spec.ca", connection.ca.as_ref()).await?;
-        Ok(Self { credential, roots, options: options_of(store) })
-    }
-
-    fn of_domain(self, domain: Domain) -> Proposal {
-        let Self { credential, roots, options } = self;
-        Proposal { domain, roots, credential, options }
     }
 }
 

@@ -1,9 +1,9 @@
 //! What is remembered of each store: what it was last connected with, what proved to work, what was said of it.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -35,6 +35,7 @@ pub(super) struct Row {
     /// The certificate that was last found to work.
     pub certificate: Option<CertificateStatus>,
     pub parsed: Parsed,
+    pub authorities: Authorities,
     /// How the clock of OKMS differs from ours, as the client that was last handed to the feed finds out.
     pub clock: okms::Clock,
     /// Why what the spec says now cannot be used.
@@ -44,11 +45,41 @@ pub(super) struct Row {
     /// The uid and generation that the store's objects last heard of.
     pub heard: Option<(String, i64)>,
     pub status: Option<StoreStatus>,
+    /// The conditions that began to fail, and are told of by an event once the status is known to say so.
+    pub to_warn: BTreeSet<&'static str>,
     /// The version of the store that has it.
     pub status_version: Option<String>,
     /// The watches over what the store refers to.
     pub watches: HashMap<Reference, Watch>,
     pub metrics: Option<Arc<StoreMetrics>>,
+}
+
+/// The certificate authorities that a store refers to, since they were last read: its mounted files are looked at every few seconds, which
+/// is no reason to read from the API server what a watch is kept over.
+#[derive(Default)]
+pub(super) struct Authorities {
+    known: Option<(Option<CaSource>, Roots, Instant)>,
+    /// How often something that the store refers to was seen to change.
+    changes: u64,
+}
+
+impl Authorities {
+    /// What is still good, if it was read within `age`; and what to say of what is read now.
+    pub fn get(&self, ca: Option<&CaSource>, age: Duration) -> (Option<Roots>, u64) {
+        let good = self.known.as_ref().filter(|(said, _, at)| said.as_ref() == ca && at.elapsed() < age);
+        (good.map(|(_, roots, _)| roots.clone()), self.changes)
+    }
+
+    /// They were read; `since` is what was said before. What has changed meanwhile is read again.
+    pub fn read(&mut self, ca: Option<CaSource>, roots: Roots, since: u64) {
+        self.known = (since == self.changes).then(|| (ca, roots, Instant::now()));
+    }
+
+    /// Something that the store refers to was seen to change, or is seen for the first time.
+    pub fn changed(&mut self) {
+        self.changes = self.changes.wrapping_add(1);
+        self.known = None;
+    }
 }
 
 /// Everything that a client is made of.
@@ -107,6 +138,13 @@ impl Stores {
 
     pub(super) fn drop(&self, name: &StoreName) {
         self.lock().remove(name);
+    }
+
+    /// Something that a store refers to may have changed.
+    pub(super) fn reference_changed(&self, name: &StoreName) {
+        if let Some(row) = self.lock().get_mut(name) {
+            row.authorities.changed();
+        }
     }
 
     /// Why what the spec of a store says cannot be used.

@@ -3,7 +3,7 @@
 //! `Ready` speaks of the spec of the generation that it names. While what is in use is that of an older one, because the present one
 //! cannot be used, `Ready` is False, though everything that was read before goes on being read.
 
-use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{Api, Resource};
 
 use super::{
@@ -64,7 +64,9 @@ pub(super) async fn write(context: &Context, store: &Store, looked: bool) -> Res
         set_conditions(context, store, &mut status, row, standing.as_ref());
         (old, status)
     });
+    context.stores.with(&name, |row| row.to_warn.extend(failing(old.as_ref(), &new)));
     if old.as_ref() == Some(&new) {
+        tell(context, store, &new);
         return Ok(());
     }
     let version = context.stores.with(&name, |row| {
@@ -89,7 +91,7 @@ pub(super) async fn write(context: &Context, store: &Store, looked: bool) -> Res
         Err(_) => {}
     });
     written?;
-    tell(context, store, old.as_ref(), &new);
+    tell(context, store, &new);
     Ok(())
 }
 
@@ -243,20 +245,32 @@ fn command_name(store: &Store) -> String {
     }
 }
 
-/// Tells of what began: that the store stopped working, that a credential was not taken, or comes to its end.
-fn tell(context: &Context, store: &Store, old: Option<&StoreStatus>, new: &StoreStatus) {
-    let reference: ObjectReference = match store {
-        Store::Cluster(store) => store.object_ref(&()),
-        Store::Namespaced(store) => store.object_ref(&()),
-    };
-    let conditions = old.map(|old| old.conditions.as_slice()).unwrap_or_default();
-    for kind in [kind::READY, kind::CREDENTIALS_EXPIRING, kind::CREDENTIALS_REJECTED, kind::CLOCK_SKEWED] {
-        let Some(now) = condition::find(&new.conditions, kind) else { continue };
-        let fails = if kind == kind::READY { now.status == "False" } else { now.status == "True" };
-        let began = condition::find(conditions, kind).is_none_or(|before| before.reason != now.reason);
-        if fails && began && now.reason != StoreReason::Progressing.as_str() {
-            tracing::warn!(store = store.name().full(), condition = kind, reason = now.reason, "{}", now.message);
-            context.events.failing(&context.term, reference.clone(), &now.reason, &now.message);
-        }
+/// The conditions that begin to fail: the store stopped working, a credential was not taken, or comes to its end.
+fn failing(old: Option<&StoreStatus>, new: &StoreStatus) -> impl Iterator<Item = &'static str> {
+    let before = old.map(|old| old.conditions.as_slice()).unwrap_or_default();
+    let kinds = [kind::READY, kind::CREDENTIALS_EXPIRING, kind::CREDENTIALS_REJECTED, kind::CLOCK_SKEWED];
+    kinds.into_iter().filter(|kind| {
+        condition::find(&new.conditions, kind).is_some_and(|now| {
+            fails(kind, now) && condition::find(before, kind).is_none_or(|before| before.reason != now.reason)
+        })
+    })
+}
+
+fn fails(kind: &str, condition: &Condition) -> bool {
+    let failure = if kind == kind::READY { "False" } else { "True" };
+    condition.status == failure && condition.reason != StoreReason::Progressing.as_str()
+}
+
+/// Tells of what began to fail, now that the status says it.
+fn tell(context: &Context, store: &Store, status: &StoreStatus) {
+    let name = store.name();
+    for kind in context.stores.with(&name, |row| std::mem::take(&mut row.to_warn)) {
+        let Some(now) = condition::find(&status.conditions, kind).filter(|now| fails(kind, now)) else { continue };
+        tracing::warn!(store = name.full(), condition = kind, reason = now.reason, "{}", now.message);
+        let reference: ObjectReference = match store {
+            Store::Cluster(store) => store.object_ref(&()),
+            Store::Namespaced(store) => store.object_ref(&()),
+        };
+        context.events.failing(&context.term, reference, &now.reason, &now.message);
     }
 }
