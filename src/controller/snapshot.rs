@@ -6,10 +6,7 @@ use super::{
     context::Context,
     metrics::{Snapshot, StoreSnapshot},
 };
-use crate::{
-    api::{Reason, condition},
-    feed,
-};
+use crate::api::{Reason, condition};
 
 pub(super) fn snapshot(context: &Context) -> Snapshot {
     let mut secrets = HashMap::new();
@@ -26,10 +23,13 @@ pub(super) fn snapshot(context: &Context) -> Snapshot {
             *secrets.entry((status, *reason)).or_default() += 1;
         }
     }
-    let stores = context.all_stores().map(|store| store.name()).filter(|name| context.serves(name)).map(|name| {
+    let stores = context.all_stores().filter(|store| context.serves(&store.name())).map(|store| {
+        let name = store.name();
+        let conditions = store.status().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        let ready = condition::find(conditions, condition::kind::READY).is_some_and(|ready| ready.status == "True");
         let standing = context.feed.standing(&name);
         StoreSnapshot {
-            ready: standing.as_ref().is_some_and(|standing| standing.health == feed::Health::Ready),
+            ready,
             sources: standing.as_ref().map(|standing| standing.sources.clone()).unwrap_or_default(),
             oldest_check: standing.as_ref().and_then(|standing| standing.oldest_check),
             certificate_expires: context.stores.certificate_expires(&name),

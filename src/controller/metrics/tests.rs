@@ -131,3 +131,25 @@ fn a_reconcile_is_in_flight_until_it_ends() {
     assert_eq!(value(r#"okms_operator_reconciles_total{outcome="panicked"}"#).as_deref(), Some("1"));
     assert_eq!(value("okms_operator_reconcile_duration_seconds_count").as_deref(), Some("1"));
 }
+
+/// On Linux, since elsewhere the process has no series.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_page_lists_every_series_and_no_other() {
+    let (metrics, _store) = full();
+    let page = include_str!("../../../docs/metrics.md");
+    let listed: BTreeSet<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once(" | "))
+        .flat_map(|(names, _)| names.split(", ").map(|name| name.trim_matches('`')))
+        .collect();
+    let text = metrics.encode();
+    let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let suffixed = families.map(|(name, kind)| match kind {
+        "counter" => format!("{name}_total"),
+        "info" => format!("{name}_info"),
+        _ => name.to_owned(),
+    });
+    let exported: BTreeSet<String> = suffixed.collect();
+    assert_eq!(listed, exported.iter().map(String::as_str).collect());
+}

@@ -366,13 +366,15 @@ impl Ledger {
         self.breaker.is_proving()
     }
 
-    /// How many sources are in which state, and when the one that waits longest was last checked.
+    /// How many sources are in which state, and when the one was last checked that waits longest; nobody waits where nobody asks for an
+    /// interval.
     pub fn sources(&self) -> (BTreeMap<&'static str, usize>, Option<Instant>) {
         let mut states = BTreeMap::new();
         for entry in self.entries.values() {
             *states.entry(entry.state()).or_default() += 1;
         }
-        (states, self.entries.values().filter_map(|entry| entry.checked).min())
+        let checked = self.entries.values().filter(|entry| entry.shortest_interval().is_some());
+        (states, checked.filter_map(|entry| entry.checked).min())
     }
 
     /// Has the store's status told when the budget begins or ceases to hold what is asked of it, and when checks go another way.

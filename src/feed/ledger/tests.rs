@@ -513,6 +513,7 @@ fn an_object_without_an_interval_is_checked_only_when_asked() {
     assert_eq!(world.metadata_calls(), 1);
     world.pass(MINUTE * 60);
     assert_eq!(world.metadata_calls(), 1);
+    assert_eq!(world.ledger.sources(), (BTreeMap::from([("Active", 1)]), None), "nor is a check late");
 }
 
 #[test]
