@@ -30,9 +30,6 @@ const BELIEVED: Duration = Duration::from_mins(5);
 /// A retry that is under way, and the clocks of a busy machine.
 const SLACK: Duration = Duration::from_secs(15);
 
-/// How many ways to read a status are tried: a version of a secret that was made again may be either.
-const READINGS: usize = 64;
-
 /// Goes through the changes in their order.
 #[derive(Default)]
 pub(super) struct Watch {
@@ -222,23 +219,25 @@ fn holds(wanted: &Wanted, rendered: &Data, data: &Data) -> bool {
     if wanted.merges() { rendered.iter().all(|(key, value)| data.get(key) == Some(value)) } else { rendered == data }
 }
 
-/// The contents that a source may have given, by what the status says of it.
+/// The contents that a source may have given, by what the status says of it: a secret that was made again has a version of each number
+/// again, and most probably the newest is meant.
 fn choices<'p>(past: &'p Past<'_>, source: &Source, named: &Named, at: Timestamp) -> Vec<Option<&'p Version>> {
     let contents = named.version.map(|version| past.truth.contents(&source.path, version, at)).unwrap_or_default();
     let nothing = source.optional.then_some(None);
-    contents.into_iter().map(Some).chain(nothing).collect()
+    contents.into_iter().rev().map(Some).chain(nothing).collect()
 }
 
-/// One choice for each source, in all combinations, but not too many.
-fn readings<'p>(choices: &[Vec<Option<&'p Version>>]) -> Vec<Vec<Option<&'p Version>>> {
-    let mut readings = vec![Vec::new()];
-    for choices in choices {
-        let longer = readings.iter().flat_map(|reading: &Vec<_>| {
-            choices.iter().map(|choice| reading.iter().copied().chain([*choice]).collect::<Vec<_>>())
-        });
-        readings = longer.take(READINGS).collect();
-    }
-    readings
+/// One choice for each source, in all combinations.
+fn readings<'c, 'p>(choices: &'c [Vec<Option<&'p Version>>]) -> impl Iterator<Item = Vec<Option<&'p Version>>> + 'c {
+    let all: usize = choices.iter().map(Vec::len).product();
+    (0..all).map(move |mut number| {
+        let mut reading = Vec::with_capacity(choices.len());
+        for choices in choices {
+            reading.extend(choices.get(number % choices.len()));
+            number /= choices.len();
+        }
+        reading
+    })
 }
 
 pub(super) fn condition<'v>(object: &'v Value, kind: &str) -> Option<&'v Value> {

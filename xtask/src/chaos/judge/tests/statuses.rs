@@ -123,3 +123,23 @@ fn what_was_missing_is_asked_for_more_and_more_seldom() {
     assert_eq!(found_at(50.0 + 89.0 + 24.0), []);
     assert_eq!(found_at(50.0 + 92.0 + 24.0), [Rule::Late]);
 }
+
+/// As in seed 101, where a path of three was made again more than a dozen times.
+#[test]
+fn what_is_said_of_a_secret_that_was_made_again_and_again_is_understood() {
+    let mut story = Story::new(spec());
+    let mut made = 1.0;
+    for again in 0..70 {
+        made = 2.0 + f64::from(again) / 10.0;
+        story.okms(made - 0.05, What::Delete);
+        story.okms(made, What::Put { version: 1, data: Arc::new(content(&again.to_string())) });
+    }
+    story.target(10.0, "db", 1, made, &content("69"));
+    story.synced(10.1, 1);
+    story.passes(40.0);
+    assert_eq!(story.rules(), []);
+    let version = story.target(41.0, "db", 1, made, &content("by hand"));
+    story.history.own_writes.insert(version);
+    story.history.ended = Some(at(80.0));
+    assert_eq!(story.rules(), [Rule::FalseReady]);
+}
