@@ -1,10 +1,10 @@
 //! Watches: each is a reflector of its own with its own backoff. One that fails is retried; it never delays another.
 
-use std::{fmt::Debug, hash::Hash, sync::Arc};
+use std::{collections::HashMap, fmt::Debug, hash::Hash, sync::Arc};
 
 use futures::{Stream, StreamExt};
 use kube::{
-    Api, Client, Resource, ResourceExt,
+    Api, Client, Resource,
     core::{NamespaceResourceScope, PartialObjectMeta},
     runtime::{
         WatchStreamExt,
@@ -93,8 +93,6 @@ where
         });
         let (store, mut writer) = (self.store, self.writer);
         let mut stream = std::pin::pin!(events);
-        // What a list has that is new or changed, and what it was: the store takes over a list when it has come to its end.
-        let mut listed: Vec<(ObjectRef<K>, Option<Arc<K>>)> = Vec::new();
         while let Some(event) = stream.next().await {
             let event = match event {
                 Ok(event) => event,
@@ -103,29 +101,37 @@ where
                     continue;
                 }
             };
-            let before = match &event {
-                Event::Apply(object) | Event::InitApply(object) => store.get(&ObjectRef::from_obj(object)),
-                Event::Delete(_) | Event::InitDone | Event::Init => None,
-            };
-            writer.apply_watcher_event(&event);
             match &event {
-                Event::Init => listed.clear(),
-                Event::InitApply(now) => {
-                    if before.as_ref().is_none_or(|before| before.resource_version() != now.resource_version()) {
-                        listed.push((ObjectRef::from_obj(now), before));
-                    }
-                }
+                Event::Init | Event::InitApply(_) => writer.apply_watcher_event(&event),
+                // The store takes over a list when that has come to its end.
                 Event::InitDone => {
-                    for (object, before) in std::mem::take(&mut listed) {
-                        if let Some(now) = store.get(&object) {
-                            tell(Seen::There { now: &now, before: before.as_deref() });
-                        }
-                    }
+                    let before = store.state();
+                    writer.apply_watcher_event(&event);
+                    listed(&before, &store.state(), &mut tell);
                     tell(Seen::Listed);
                 }
-                Event::Apply(now) => tell(Seen::There { now, before: before.as_deref() }),
-                Event::Delete(object) => tell(Seen::Gone(object)),
+                Event::Apply(now) => {
+                    let before = store.get(&ObjectRef::from_obj(now));
+                    writer.apply_watcher_event(&event);
+                    tell(Seen::There { now, before: before.as_deref() });
+                }
+                Event::Delete(object) => {
+                    writer.apply_watcher_event(&event);
+                    tell(Seen::Gone(object));
+                }
             }
+        }
+    }
+}
+
+/// Tells of what is new or changed in a list.
+fn listed<K: Resource>(before: &[Arc<K>], now: &[Arc<K>], tell: &mut impl FnMut(Seen<'_, K>)) {
+    let known: HashMap<&str, &K> =
+        before.iter().filter_map(|object| Some((object.meta().uid.as_deref()?, &**object))).collect();
+    for now in now {
+        let before = now.meta().uid.as_deref().and_then(|uid| known.get(uid).copied());
+        if before.is_none_or(|before| before.meta().resource_version != now.meta().resource_version) {
+            tell(Seen::There { now, before });
         }
     }
 }
@@ -153,13 +159,14 @@ where
 mod tests {
     use futures::stream;
     use k8s_openapi::api::core::v1::Secret;
+    use kube::ResourceExt;
 
     use super::*;
 
     fn secret(name: &str, version: u32) -> Secret {
         let mut secret = Secret::default();
         (secret.metadata.name, secret.metadata.namespace) = (Some(name.to_owned()), Some("shop".to_owned()));
-        secret.metadata.resource_version = Some(version.to_string());
+        (secret.metadata.uid, secret.metadata.resource_version) = (Some(name.to_owned()), Some(version.to_string()));
         secret
     }
 
@@ -199,15 +206,15 @@ mod tests {
             });
         };
         watch.follow("Secrets", events, |_| {}, tell).await;
+        // In which order a list is told does not matter.
+        let mut told: Vec<_> = told.split_inclusive(|line| line.ends_with("listed")).map(<[String]>::to_vec).collect();
+        for part in &mut told {
+            part.sort_unstable();
+        }
         let expected = [
-            "a1 was not there",
-            "b1 was not there",
-            "2 listed",
-            "a2 was a1",
-            "b3 was b1",
-            "c4 was not there",
-            "3 listed",
-            "b3 is gone",
+            ["2 listed", "a1 was not there", "b1 was not there"].as_slice(),
+            &["3 listed", "a2 was a1", "b3 was b1", "c4 was not there"],
+            &["b3 is gone"],
         ];
         assert_eq!(told, expected);
     }
