@@ -64,6 +64,13 @@ pub struct Standing {
     pub oldest_check: Option<Duration>,
 }
 
+impl Standing {
+    /// Whether the newest credential is the one that works.
+    pub fn uses_newest(&self) -> bool {
+        self.health == Health::Ready && !self.proving && self.rejected.is_none()
+    }
+}
+
 /// All desks.
 pub struct Feed {
     desks: Mutex<HashMap<StoreName, Arc<Desk>>>,

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 use crate::{
     load::{Failures, LOAD, Load},
-    tapped,
+    tapped::{self, Fate},
     world::{CREDENTIAL, World, by_secret, client_config, eventually, ready_of},
 };
 
@@ -410,6 +410,31 @@ async fn a_certificate_whose_identity_may_read_nothing_is_not_used_until_it_may(
     world.synced("db", &[("v", "3")]).await;
     assert_eq!(failures.seen(&world).await, Vec::<String>::new());
     world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_use_stays_so_though_it_was_replaced_before_anybody_was_told_that_it_works() {
+    let mut world = World::without_operator("untold").await;
+    world.put_credential(&world.certificate).await;
+    world.create_store(by_secret()).await;
+    world.domain.put("db", json!({"v": "1"}));
+    world.apply("db", json!({"path": "db"})).await;
+    // While a status is being written, nothing else of the store is looked at.
+    let status_of_store = format!("/clusterokmsstores/{}/status", world.name);
+    let client = tapped::unreliable(client_config().await, move |request| {
+        let is_late = request.starts_with("PATCH") && request.ends_with(&status_of_store);
+        Fate::AnsweredLate(if is_late { Duration::from_secs(3) } else { Duration::ZERO })
+    });
+    world.start_as(world.config(), client, Health::default());
+    world.synced("db", &[("v", "1")]).await;
+    let powerless = world.domain.issue_client_certificate(Validity::days(90)).unwrap();
+    world.domain.grant(&powerless.serial, Grants::nothing()).unwrap();
+    world.put_credential(&powerless).await;
+    status(&world, "it is rejected", |status| condition::find(&status.conditions, "CredentialsRejected").is_some())
+        .await;
+    world.store_ready("True", "Reachable").await;
+    world.domain.put("db", json!({"v": "2"}));
+    world.synced("db", &[("v", "2")]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,7 +26,7 @@ pub(super) use self::{
 };
 use self::{
     proposal::{admitted, may_go_on, next_look, proposal},
-    row::Proposal,
+    row::{Proposal, Said},
 };
 use super::{
     context::{Context, object_id},
@@ -130,6 +130,14 @@ struct Connected {
 async fn connect(context: &Arc<Context>, store: &Store) -> Connected {
     let name = store.name();
     let (config, auth) = (&context.config, &store.connection().auth);
+    // What was found to work since is in use, also where something else comes before anybody was told.
+    if context.feed.standing(&name).is_some_and(|standing| standing.uses_newest()) {
+        context.stores.with(&name, |row| {
+            if row.trouble.is_none() {
+                row.settle();
+            }
+        });
+    }
     // While what the spec says now is not used, what it said before is.
     let before = context.stores.with(&name, |row| row.proven.as_ref().map(|proven| proven.said.auth.clone()));
     let before = before.filter(|before| before != auth);
@@ -275,6 +283,7 @@ fn withdrawals_before(context: &Context, store: &StoreName, told: Option<(String
 fn propose(context: &Arc<Context>, store: &Store, proposal: Proposal) {
     let name = store.name();
     let metrics = context.stores.with(&name, |row| {
+        row.said = Some(Said::by(store));
         // After a trouble the feed has to hear that it is over, even if what comes is what was there before.
         if row.trouble.is_none() && row.proposed.as_ref() == Some(&proposal) {
             return None;

@@ -16,7 +16,7 @@ use super::{
     credential::Parsed,
 };
 use crate::{
-    api::{Auth, CaSource, CertificateStatus, Connection, Store, StoreStatus},
+    api::{Auth, CaSource, CertificateStatus, Connection, Store, StoreStatus, condition},
     feed::Domain,
     model::{StoreName, StoreTrouble},
     okms::{self, ClientOptions, Credential, Roots},
@@ -28,8 +28,9 @@ pub(in crate::controller) struct Stores(Mutex<HashMap<StoreName, Row>>);
 
 #[derive(Default)]
 pub(super) struct Row {
-    /// What was last handed to the feed.
+    /// What was last handed to the feed, and what the spec says that it is made from.
     pub proposed: Option<Proposal>,
+    pub said: Option<Said>,
     /// What the feed found to work.
     pub proven: Option<Proven>,
     /// The certificate that was last found to work.
@@ -100,7 +101,7 @@ pub(super) struct Proven {
 }
 
 /// What a spec says of the connection: whatever else it says needs no proof.
-#[derive(PartialEq)]
+#[derive(Clone, PartialEq)]
 pub(super) struct Said {
     pub auth: Auth,
     endpoint: String,
@@ -121,6 +122,16 @@ impl Said {
 }
 
 impl Row {
+    /// What was proposed is what works.
+    pub fn settle(&mut self) {
+        let (Some(used), Some(said)) = (self.proposed.clone(), self.said.clone()) else { return };
+        self.certificate = used.credential.identity().map(|identity| CertificateStatus {
+            not_after: condition::time(identity.not_after()),
+            serial: identity.serial().to_owned(),
+        });
+        self.proven = Some(Proven { said, used, clock: self.clock.clone() });
+    }
+
     /// Whether what is in use is what the store says now.
     pub fn uses_what_is_said_by(&self, store: &Store) -> bool {
         self.proven.as_ref().is_some_and(|proven| proven.said == Said::by(store))

@@ -6,14 +6,10 @@
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{Api, Resource};
 
-use super::{
-    super::Context,
-    expiry,
-    row::{Proven, Row, Said},
-};
+use super::{super::Context, expiry, row::Row};
 use crate::{
     api::{
-        CertificateStatus, ChecksStatus, Interval, Store, StoreReason, StoreStatus, WithdrawalHeld,
+        ChecksStatus, Interval, Store, StoreReason, StoreStatus, WithdrawalHeld,
         condition::{self, Statement, Status, kind},
         names,
     },
@@ -45,7 +41,7 @@ pub(super) async fn write(context: &Context, store: &Store, looked: bool) -> Res
                     return (old.clone(), old.unwrap_or_default());
                 }
             } else if standing.rejected.is_none() && row.trouble.is_none() {
-                settle(row, store);
+                row.settle();
             }
         } else if !looked && !observed && old.is_some() {
             // What is wrong with the generation before says nothing of this one.
@@ -93,16 +89,6 @@ pub(super) async fn write(context: &Context, store: &Store, looked: bool) -> Res
     written?;
     tell(context, store, &new);
     Ok(())
-}
-
-/// What was proposed is what works.
-fn settle(row: &mut Row, store: &Store) {
-    let Some(proposed) = row.proposed.clone() else { return };
-    row.certificate = proposed.credential.identity().map(|identity| CertificateStatus {
-        not_after: condition::time(identity.not_after()),
-        serial: identity.serial().to_owned(),
-    });
-    row.proven = Some(Proven { said: Said::by(store), used: proposed, clock: row.clock.clone() });
 }
 
 fn set_conditions(context: &Context, store: &Store, status: &mut StoreStatus, row: &Row, standing: Option<&Standing>) {
