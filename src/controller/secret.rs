@@ -183,12 +183,10 @@ impl Run<'_> {
                 continue;
             }
             if turn.is_none() && !claim.wanted.templates.is_empty() && !found.remembered {
-                turn = self.context.renders.turn(&self.id.namespace);
+                turn = self.context.renders.turn(self.context, self.id);
                 if turn.is_none() {
-                    self.row.turns_missed += 1;
-                    return Ok(Ended::pending(Some(renders::come_again(self.row.turns_missed))));
+                    return Ok(Ended::pending(Some(renders::COME_AGAIN)));
                 }
-                self.row.turns_missed = 0;
             }
             let decision = self.decide(&claim, &access, &found, &answer);
             if let Decision::Read { marks } = &decision
