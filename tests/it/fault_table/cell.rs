@@ -88,9 +88,10 @@ fn config(world: &World, row: &Row) -> controller::Config {
     config
 }
 
-/// Short ones; a lease is in whole seconds.
+/// Short ones, but long enough for a machine that is busy to renew in time: whoever loses every term at once gets nothing done. A lease is
+/// in whole seconds.
 fn timing() -> Timing {
-    Timing::new(Duration::from_secs(3), Duration::from_secs(2), Duration::from_millis(400)).unwrap()
+    Timing::new(Duration::from_secs(6), Duration::from_secs(4), Duration::from_millis(400)).unwrap()
 }
 
 fn election(identity: &str) -> election::Config {
