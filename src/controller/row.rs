@@ -38,6 +38,8 @@ pub(super) struct Row {
     pub unrenderable: Option<Box<(MadeBy, Vec<Option<Mark>>)>>,
     /// The last write was refused.
     pub refused: Option<Box<Refused>>,
+    /// How often in a row it was not its turn to render.
+    pub turns_missed: u32,
     /// What the object depends on beside its store and its target.
     pub follows: Vec<Follow>,
     /// How often somebody undid what was written.

@@ -183,10 +183,12 @@ impl Run<'_> {
                 continue;
             }
             if turn.is_none() && !claim.wanted.templates.is_empty() && !found.remembered {
-                turn = self.context.renders.turn(self.context, self.id);
+                turn = self.context.renders.turn(&self.id.namespace);
                 if turn.is_none() {
-                    return Ok(Ended::pending(Some(renders::COME_AGAIN)));
+                    self.row.turns_missed += 1;
+                    return Ok(Ended::pending(Some(renders::come_again(self.row.turns_missed))));
                 }
+                self.row.turns_missed = 0;
             }
             let decision = self.decide(&claim, &access, &found, &answer);
             if let Decision::Read { marks } = &decision
