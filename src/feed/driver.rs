@@ -128,7 +128,13 @@ pub(super) async fn run(desk: Arc<Desk>, sink: WakeSink) {
             () = desk.cancel.cancelled() => return,
             () = desk.stirred.notified() => {}
             () = pause => {}
-            Some(Ok((request, outcome))) = calls.join_next() => desk.answer(now(), &request, outcome),
+            Some(Ok((request, outcome))) = calls.join_next() => {
+                desk.answer(now(), &request, outcome);
+                // What was asked together is answered together, and looked at once.
+                while let Some(Ok((request, outcome))) = calls.try_join_next() {
+                    desk.answer(now(), &request, outcome);
+                }
+            }
         }
     }
 }

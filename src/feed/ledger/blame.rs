@@ -14,14 +14,13 @@ use crate::model::{Source, Trouble, TroubleKind};
 impl Ledger {
     /// Something failed: the store's fault, or this path's?
     pub(super) fn failed(&mut self, now: Now, source: &Source, started: Instant, fault: &Fault, of_read: bool) {
-        let suspect = Suspect { source: source.clone(), fault: fault.clone(), started, of_read };
+        let suspect = Suspect { source: source.clone(), fault: fault.clone(), started, failed: now.mono, of_read };
         match fault.kind {
             FaultKind::RateLimited | FaultKind::Tls => {
                 self.store_failed(now, fault);
                 self.requeue(now, source);
             }
             FaultKind::TooLarge => self.blame_path(now, suspect),
-            _ if self.breaker.worked_since(started) => self.blame_path(now, suspect),
             _ if matches!(self.breaker.health, Health::Down { .. }) => {
                 self.breaker.rest(now, fault, &self.timing);
                 self.requeue(now, source);
@@ -42,8 +41,8 @@ impl Ledger {
         }
     }
 
-    /// The store does not work any more. What was blamed on one path may have been the store's already: where a good answer of another path
-    /// was under way, it looked like the path's own. It is asked for again once the store works, and not told before.
+    /// The store does not work any more: that other paths can be read is not true now. What was blamed on one path is asked for again
+    /// once the store works, and not told before.
     pub(super) fn acquit_paths(&mut self, now: Now) {
         let may_be_the_stores = |problem: &Problem| {
             !problem.rest
@@ -62,7 +61,7 @@ impl Ledger {
 
     /// The store works: the failure is this path's alone.
     pub(super) fn blame_path(&mut self, now: Now, suspect: Suspect) {
-        let Suspect { source, fault, started, of_read } = suspect;
+        let Suspect { source, fault, started, failed: _, of_read } = suspect;
         let interval = self.interval_of(&source);
         let Some(entry) = self.entries.get_mut(&source) else { return };
         let kind = match fault.kind {

@@ -45,6 +45,7 @@ pub(super) struct Suspect {
     pub source: Source,
     pub fault: Fault,
     pub started: Instant,
+    pub failed: Instant,
     pub of_read: bool,
 }
 
@@ -173,6 +174,16 @@ impl Breaker {
         }
         self.suspects.push(suspect);
         self.doubt(now);
+    }
+
+    /// The failures that a probe which works shows to be the paths' own: those from before it began. In between the store may have gone
+    /// down, so those since are for another one.
+    pub fn told_apart(&mut self, now: Now, began: Instant) -> Vec<Suspect> {
+        let told = self.suspects.extract_if(.., |suspect| suspect.failed <= began).collect();
+        if !self.suspects.is_empty() {
+            self.doubt(now);
+        }
+        told
     }
 
     /// Something failed that may be the store's: the probe is to tell.

@@ -199,18 +199,12 @@ impl Entry {
         self.withdrawn.iter().find(|(mark, _)| mark.is_same_as(held)).map(|(_, how)| *how)
     }
 
-    /// The next check after one that began at `started`.
-    pub fn next_due(
-        &self,
-        started: Instant,
-        interval: Option<Duration>,
-        slow: Duration,
-        confirm: Duration,
-    ) -> Option<Instant> {
+    /// The next check: at `again`, at `slow` where somebody has to do something first, or so long after a not-found that is to be confirmed.
+    pub fn next_due(&self, again: Option<Instant>, slow: Instant, confirm: Duration) -> Option<Instant> {
         match self.seen {
             Some(Seen::Missing { first, confirmed: false }) => Some(first + confirm),
-            Some(Seen::Missing { .. } | Seen::NoVersion | Seen::VersionNotFound) => interval.map(|_| started + slow),
-            _ => interval.map(|interval| started + interval),
+            Some(Seen::Missing { .. } | Seen::NoVersion | Seen::VersionNotFound) => again.map(|_| slow),
+            _ => again,
         }
     }
 }

@@ -198,6 +198,7 @@ pub struct Limits {
 
 /// The books of one store.
 pub struct Ledger {
+    opened: Instant,
     timing: Timing,
     limits: Limits,
     objects: HashMap<ObjectId, Object>,
@@ -267,6 +268,7 @@ impl Ledger {
             account,
             walks: Walks::default(),
             withdrawals: Withdrawals::new(now, before),
+            opened: now.mono,
             timing,
             limits,
             objects: HashMap::new(),

@@ -55,7 +55,7 @@ impl Ledger {
         let outdated = request.candidate.is_none() && flight.credential != self.breaker.in_use();
         let outcome = Some(outcome).filter(|outcome| !(outdated && matches!(outcome, Outcome::Failed(_))));
         match (flight.purpose, outcome) {
-            (Purpose::Probe, Some(outcome)) if !outdated => self.probe_ended(now, request, outcome),
+            (Purpose::Probe, Some(outcome)) if !outdated => self.probe_ended(now, request, flight.started, outcome),
             (Purpose::Probe, _) => {}
             (Purpose::Check(source), outcome) => self.check_ended(now, request, &source, flight.started, outcome),
             (Purpose::Read(source), outcome) => self.read_ended(now, &source, flight.started, outcome),
@@ -69,7 +69,7 @@ impl Ledger {
         self.promoted.take()
     }
 
-    fn probe_ended(&mut self, now: Now, request: &Request, outcome: Outcome) {
+    fn probe_ended(&mut self, now: Now, request: &Request, started: Instant, outcome: Outcome) {
         let stands = |breaker: &Breaker| (breaker.health.clone(), breaker.rejected.clone(), breaker.is_proving());
         let before = stands(&self.breaker);
         let was_down = matches!(self.breaker.health, Health::Down { .. });
@@ -81,7 +81,7 @@ impl Ledger {
         match probed {
             Probed::Undecided => return,
             Probed::Works => {
-                for suspect in std::mem::take(&mut self.breaker.suspects) {
+                for suspect in self.breaker.told_apart(now, started) {
                     if suspect.fault.kind == FaultKind::NotFound {
                         self.missed(now, &suspect.source, suspect.started);
                     } else {
@@ -106,6 +106,7 @@ impl Ledger {
         }
         if was_down && self.breaker.health == Health::Ready {
             self.budget.calm(now.mono);
+            self.spread_overdue(now);
         }
         // The status of a store names the certificate in use, so a new one is news in any case.
         if probed == Probed::Promoted || before != stands(&self.breaker) {
@@ -224,7 +225,8 @@ impl Ledger {
                                 message: "there is no room for a secret of this size beside the others".to_owned(),
                                 retry_after: None,
                             };
-                            let suspect = Suspect { source: source.clone(), fault, started, of_read: true };
+                            let suspect =
+                                Suspect { source: source.clone(), fault, started, failed: now.mono, of_read: true };
                             self.blame_path(now, suspect);
                         }
                     }
@@ -263,7 +265,7 @@ impl Ledger {
                 if !self.breaker.worked_since(first) {
                     let message = "OKMS does not find this secret, and nothing else shows that it works".to_owned();
                     let fault = Fault { kind: FaultKind::NotFound, message, retry_after: None };
-                    let suspect = Suspect { source: source.clone(), fault, started, of_read: false };
+                    let suspect = Suspect { source: source.clone(), fault, started, failed: now.mono, of_read: false };
                     self.breaker.suspect(now, suspect);
                     return;
                 }
@@ -392,9 +394,13 @@ impl Ledger {
         // Where nothing need be there, nobody is called: it is checked like any other.
         let usual = interval.filter(|_| optional);
         let slow = usual.unwrap_or_else(|| timing.slow(entry.slow, interval));
-        let interval = interval.map(|interval| if bunched { phase(interval) } else { interval });
+        let again = interval.map(|interval| {
+            let due = started + if bunched { phase(interval) } else { interval };
+            self.in_company(due, interval)
+        });
+        let Some(entry) = self.entries.get(source) else { return };
         let confirm = if evidence { timing.confirm_after } else { slow };
-        let due = entry.next_due(started, interval, slow, confirm);
+        let due = entry.next_due(again, started + slow, confirm);
         self.schedule(source, due);
         if hastened {
             self.rearm_users(now, source);

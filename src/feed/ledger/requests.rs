@@ -14,13 +14,20 @@ use super::{
     budget::{Purse, Wants},
     entry::{Entry, Mode, Problem, Seen},
     lanes::{Allowed, Kind, Turn},
-    object::Round,
+    object::{Object, Round},
+    timing::some_of,
     values::Fit,
 };
 use crate::model::Source;
 
 /// Room that other stores give back is noticed after this at the latest.
 const ROOM_RETRY: Duration = Duration::from_millis(250);
+
+/// Checks of one interval are made at so many moments of it …
+const COMPANIES: u32 = 60;
+
+/// … or at more, which are so far apart.
+const COMPANIES_APART: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Job {
@@ -311,6 +318,15 @@ impl Ledger {
         }
     }
 
+    /// A check that is due then, or a little earlier, at one of the moments at which those of this interval are made: the ones of one
+    /// moment cost one waking and few writes to the connection.
+    pub(super) fn in_company(&self, due: Instant, interval: Duration) -> Instant {
+        let apart = (interval / COMPANIES).min(COMPANIES_APART).as_nanos();
+        let since = due.saturating_duration_since(self.opened).as_nanos();
+        let early = since.checked_rem(apart).and_then(|early| u64::try_from(early).ok());
+        early.and_then(|early| due.checked_sub(Duration::from_nanos(early))).unwrap_or(due)
+    }
+
     pub(super) fn schedule(&mut self, source: &Source, due: Option<Instant>) {
         let Some(entry) = self.entries.get_mut(source) else { return };
         if let Some(old) = entry.due {
@@ -319,6 +335,25 @@ impl Ledger {
         entry.due = due;
         if let Some(due) = due {
             self.timers.insert((due, Timer::Due(source.clone())));
+        }
+    }
+
+    /// OKMS is back. What fell due meanwhile and nobody waits for is checked over one interval, as it is at rest; where somebody was told
+    /// that the store is down, soon enough for who looks at that.
+    pub(super) fn spread_overdue(&mut self, now: Now) {
+        let mut overdue = Vec::new();
+        for (source, entry) in self.entries.iter().filter(|(_, entry)| entry.is_due(now.mono)) {
+            let users = || entry.users.iter().filter_map(|id| self.objects.get(id));
+            if let Some(interval) = self.interval_of(source)
+                && users().all(|object| object.open_round().is_none())
+            {
+                let told = users().any(Object::was_told_down);
+                let within = if told { interval.min(self.timing.told_within) } else { interval };
+                overdue.push((source.clone(), now.mono + some_of(within)));
+            }
+        }
+        for (source, due) in overdue {
+            self.schedule(&source, Some(due));
         }
     }
 

@@ -14,6 +14,8 @@ pub struct Timing {
     pub staleness_floor: Duration,
     /// The second not-found that proves a deletion comes at least this long after the first.
     pub confirm_after: Duration,
+    /// Once OKMS is back, what was told that it is down is checked within this, or one interval if that is shorter.
+    pub told_within: Duration,
     /// A value that was read is dropped after this at the latest.
     pub value_ttl: Duration,
     /// What needs a person (forbidden, not found) is tried again after this, then doubling …
@@ -43,6 +45,7 @@ impl Default for Timing {
         Self {
             staleness_floor: Duration::from_mins(5),
             confirm_after: Duration::from_secs(15),
+            told_within: Duration::from_mins(1),
             value_ttl: Duration::from_mins(1),
             slow_first: Duration::from_secs(30),
             slow_cap: Duration::from_mins(10),
@@ -93,6 +96,11 @@ fn jittered(duration: Duration) -> Duration {
 /// A random part of an interval, so that what began together spreads over it.
 pub(super) fn phase(interval: Duration) -> Duration {
     interval.mul_f64(rand::rng().random_range(0.5..1.0))
+}
+
+/// A random part of a span, so that what is due at one moment spreads over it.
+pub(super) fn some_of(span: Duration) -> Duration {
+    span.mul_f64(rand::rng().random_range(0.0..1.0))
 }
 
 #[cfg(test)]

@@ -261,3 +261,108 @@ fn what_was_blamed_on_a_path_before_an_outage_is_asked_again_after_it_and_not_to
     }
     assert!(matches!(world.verdict("a", "db", Some(mark)), Verdict::Active { .. }));
 }
+
+#[test]
+fn a_failure_is_a_paths_own_only_once_a_later_request_went_well() {
+    let mut world = World::new();
+    for text in ["a", "b", "c"] {
+        world.put(text);
+        world.sync(text, text);
+    }
+    for text in ["a", "b", "c"] {
+        assert!(matches!(world.ask(text, text, None, Need::Data), Answer::Pending));
+    }
+    let checks = world.ledger.poll(world.now).requests;
+    let of = |text: &str| checks.iter().find(|request| request.call == Call::Metadata(path(text))).unwrap();
+    let pass = |world: &mut World| world.now.mono += Duration::from_millis(10);
+    let unavailable = || Outcome::Failed(fault(FaultKind::Unavailable));
+
+    pass(&mut world);
+    let good = world.reply(&of("b").call);
+    world.ledger.answer(world.now, of("b"), good);
+    world.ledger.answer(world.now, of("a"), unavailable());
+    assert!(matches!(world.ask("a", "a", None, Need::Data), Answer::Pending), "the other one may have been the last");
+
+    // It works once more for the probe; what fails while that is under way is still in doubt.
+    let requests = world.ledger.poll(world.now).requests;
+    let probe = requests.into_iter().find(|request| matches!(request.call, Call::Metadata(_))).unwrap();
+    pass(&mut world);
+    world.ledger.answer(world.now, of("c"), unavailable());
+    let good = world.reply(&probe.call);
+    world.ledger.answer(world.now, &probe, good);
+    let Answer::Known { findings, .. } = world.ask("a", "a", None, Need::Data) else { panic!("the probe showed it") };
+    assert!(findings[0].verdict.is_trouble());
+    assert!(matches!(world.ask("c", "c", None, Need::Data), Answer::Pending), "it failed after the probe had begun");
+
+    world.faults.insert("*".into(), fault(FaultKind::Unavailable));
+    world.run();
+    for text in ["a", "c"] {
+        assert!(matches!(world.ask(text, text, None, Need::Data), Answer::Down { .. }), "{text}");
+    }
+}
+
+/// A store that may be asked for as much as one likes, with objects at rest.
+pub(super) fn at_rest(names: &[String], interval: Duration) -> World {
+    let mut world = World::new();
+    let limits =
+        Limits { requests_per_second: 1000.0, concurrent_requests: 100, withdrawals: WithdrawalLimit::Percent(20) };
+    world.ledger.set_limits(world.now, limits);
+    for name in names {
+        world.put(name);
+        let mark = world.mark(name, 1);
+        world.ask_every(name, name, Some(mark), Some(interval));
+    }
+    world.run();
+    for name in names {
+        let mark = world.mark(name, 1);
+        world.ask_every(name, name, Some(mark), Some(interval));
+        world.ledger.settle(&object(name), &[Some(mark)]);
+    }
+    world.pass(interval);
+    world.wakes.clear();
+    world
+}
+
+/// Lets OKMS be down for so long, and then until the probe has seen that it is back.
+fn outage(world: &mut World, lasts: Duration) {
+    world.faults.insert("*".into(), fault(FaultKind::Unavailable));
+    world.pass(lasts);
+    world.faults.clear();
+    while *world.ledger.health() != Health::Ready {
+        world.pass(SECOND / 10);
+    }
+    world.calls.clear();
+}
+
+#[test]
+fn what_fell_due_while_okms_was_down_is_checked_over_one_interval() {
+    let names: Vec<String> = (0..200).map(|n| format!("o{n}")).collect();
+    let mut world = at_rest(&names, MINUTE);
+    outage(&mut world, MINUTE * 2);
+    let mut tenths = Vec::new();
+    for _ in 0..10 {
+        world.calls.clear();
+        world.pass(MINUTE / 10);
+        tenths.push(world.metadata_calls());
+    }
+    assert!(tenths.iter().sum::<usize>() >= 200, "{tenths:?}");
+    assert!(tenths.iter().all(|calls| *calls < 50), "{tenths:?}");
+    assert!(world.wakes.is_empty(), "nobody was told anything");
+}
+
+#[test]
+fn who_was_told_that_okms_is_down_hears_within_a_minute_that_it_is_back() {
+    let names: Vec<String> = (0..20).map(|n| format!("o{n}")).collect();
+    let mut world = at_rest(&names, MINUTE * 10);
+    world.faults.insert("*".into(), fault(FaultKind::Unavailable));
+    world.pass(MINUTE * 45);
+    for name in &names {
+        let mark = world.mark(name, 1);
+        let answer = world.ask_every(name, name, Some(mark), Some(MINUTE * 10));
+        assert!(matches!(answer, Answer::Down { stale: true, .. }));
+    }
+    outage(&mut world, MINUTE);
+    world.wakes.clear();
+    world.pass(MINUTE);
+    assert_eq!(world.wakes.len(), names.len());
+}

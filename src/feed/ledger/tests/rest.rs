@@ -194,3 +194,20 @@ fn what_an_outage_brought_together_is_apart_again_an_interval_later() {
     let busiest = seconds.windows(10).map(|ten| ten.iter().sum::<usize>()).max().unwrap();
     assert!(busiest < PATHS * 6 / 10, "{busiest} of {PATHS} in a sixth of an interval");
 }
+
+#[test]
+fn checks_of_an_interval_are_made_in_company() {
+    let names: Vec<String> = (0..200).map(|n| format!("o{n}")).collect();
+    let mut world = failures::at_rest(&names, MINUTE);
+    let (mut made, mut moments) = (0, 0);
+    for _ in 0..1200 {
+        world.calls.clear();
+        world.now.mono += MINUTE / 1200;
+        world.now.wall += MINUTE / 1200;
+        world.run();
+        made += world.calls.len();
+        moments += usize::from(!world.calls.is_empty());
+    }
+    assert!((200..=210).contains(&made), "{made} checks in a minute");
+    assert!(moments <= 121, "{made} checks at {moments} moments");
+}
