@@ -173,6 +173,12 @@ impl Context {
         stores
     }
 
+    /// Whether a namespace is being deleted: nothing can be made there any more.
+    pub fn is_going(&self, namespace: &str) -> bool {
+        let namespace = self.namespaces.get(&ObjectRef::new(namespace));
+        namespace.is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some())
+    }
+
     /// The labels that a namespace has now; absent where there is no such namespace.
     pub fn labels_of(&self, namespace: &str) -> Option<BTreeMap<String, String>> {
         let namespace = self.namespaces.get(&ObjectRef::new(namespace))?;

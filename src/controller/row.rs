@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use rand::RngExt;
 
-use super::{Config, named::Follow, report::Said};
+use super::{Config, named::Follow, renders, report::Said};
 use crate::{
     api::{OkmsSecretStatus, Reason},
     model::{Mark, OkmsId, StoreName},
@@ -38,8 +38,8 @@ pub(super) struct Row {
     pub unrenderable: Option<Box<(MadeBy, Vec<Option<Mark>>)>>,
     /// The last write was refused.
     pub refused: Option<Box<Refused>>,
-    /// How often in a row it was not its turn to render.
-    pub turns_missed: u32,
+    /// It was not its turn to render.
+    pub waits_to_render: Option<renders::Waiting>,
     /// What the object depends on beside its store and its target.
     pub follows: Vec<Follow>,
     /// How often somebody undid what was written.

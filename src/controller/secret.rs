@@ -17,7 +17,6 @@ use super::{
     gather::{Access, Found, Unreadable},
     metrics::ReconcileOutcome,
     named::Reference,
-    renders,
     report::Said,
     row::Row,
 };
@@ -167,7 +166,7 @@ impl Run<'_> {
             },
         };
         let mut need = self.need(&claim, &found);
-        let mut turn = None;
+        let (mut turn, waiting) = (None, self.row.waits_to_render.take());
         loop {
             let answer = self.ask(&access, &claim.wanted, &found, need);
             if let Answer::Pending = answer {
@@ -185,10 +184,11 @@ impl Run<'_> {
             if turn.is_none() && !claim.wanted.templates.is_empty() && !found.remembered {
                 turn = self.context.renders.turn(&self.id.namespace);
                 if turn.is_none() {
-                    self.row.turns_missed += 1;
-                    return Ok(Ended::pending(Some(renders::come_again(self.row.turns_missed))));
+                    let waiting = waiting.unwrap_or_else(|| self.context.renders.wait(&self.id.namespace));
+                    let again = waiting.come_again();
+                    self.row.waits_to_render = Some(waiting);
+                    return Ok(Ended::pending(Some(again)));
                 }
-                self.row.turns_missed = 0;
             }
             let decision = self.decide(&claim, &access, &found, &answer);
             if let Decision::Read { marks } = &decision
@@ -245,7 +245,10 @@ impl Run<'_> {
         let (now, config) = (Instant::now(), &self.context.config);
         let version = found.secret.as_ref().and_then(|secret| secret.metadata.resource_version.as_deref());
         let refused = self.row.refused.as_deref();
-        let refused = refused.and_then(|refused| refused.rests(&self.made_by(claim), version, now, config));
+        let refused = refused.and_then(|refused| {
+            let goes = found.secret.is_none() && self.context.is_going(&self.id.namespace);
+            if goes { Some(config.retry_refused) } else { refused.rests(&self.made_by(claim), version, now, config) }
+        });
         refused.max(self.row.fight.rests(now, config))
     }
 
