@@ -9,7 +9,7 @@ mod cell;
 mod rows;
 mod truth;
 
-use std::{panic::AssertUnwindSafe, time::Instant};
+use std::{any::Any, panic::AssertUnwindSafe, time::Instant};
 
 use futures::{FutureExt, StreamExt, future::join_all, stream};
 use kube::Config as KubeConfig;
@@ -62,14 +62,19 @@ async fn a_control_plane_that_dies_in_every_phase() {
 
 /// A panic ends its row alone, so that the others are known too.
 async fn told(row: &Row, outcome: impl Future<Output = Vec<Measured>>) -> Outcome {
-    AssertUnwindSafe(outcome).catch_unwind().await.map_err(|panic| {
-        let said = panic.downcast::<String>().map_or_else(|_| "it panicked".to_owned(), |said| *said);
-        format!("{}: {said}", row.name)
-    })
+    AssertUnwindSafe(outcome).catch_unwind().await.map_err(|panic| format!("{}: {}", row.name, words(panic)))
+}
+
+fn words(panic: Box<dyn Any + Send>) -> String {
+    panic.downcast::<String>().map_or_else(|_| "it panicked".to_owned(), |said| *said)
 }
 
 async fn prepared(row: &Row, config: Option<&KubeConfig>) -> Vec<Cell> {
-    join_all(Phase::ALL.map(|phase| Cell::prepare(row, phase, config))).await
+    join_all(Phase::ALL.map(async |phase| {
+        let cell = AssertUnwindSafe(Cell::prepare(row, phase, config)).catch_unwind().await;
+        cell.unwrap_or_else(|panic| panic!("before the fault of {}: {}", phase.name(), words(panic)))
+    }))
+    .await
 }
 
 /// A row from the first cell to the last.
