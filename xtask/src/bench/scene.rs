@@ -46,6 +46,8 @@ pub(super) struct Scene {
     pub(super) interval: Duration,
     /// How long a soak lasts.
     pub(super) soak: Duration,
+    /// How many large Secrets there are that are nobody's.
+    pub(super) neighbours: usize,
     pub(super) first_sync: Option<FirstSync>,
     launch: Launch,
     mounted: operator::Mounted,
@@ -98,6 +100,7 @@ impl Scene {
             layout,
             interval: plan.interval,
             soak: plan.soak,
+            neighbours: 0,
             first_sync: None,
             launch,
             mounted,

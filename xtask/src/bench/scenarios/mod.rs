@@ -60,7 +60,7 @@ pub(super) enum Scenario {
     Outage,
     /// The operator ended and started again with everything synced.
     Restart,
-    /// 5,000 Secrets of 100 KB that are nobody's, and the operator started again beside them.
+    /// 5,000 Secrets of 100 KB that are nobody's, and the operator started again beside them. They stay for the soak.
     Neighbours,
     /// A steady trickle of changes, for as long as `--soak` says.
     Soak,
@@ -123,7 +123,10 @@ impl Scenario {
             Self::Restart => restart::measure(scene, &mut sheet).await?,
             Self::Neighbours => neighbours::measure(scene, &mut sheet).await?,
             Self::Soak => soak::measure(scene, &mut sheet).await?,
-            Self::Failover => failover::measure(scene, &mut sheet).await?,
+            Self::Failover => {
+                neighbours::clear(scene).await?;
+                failover::measure(scene, &mut sheet).await?;
+            }
         }
         let memory = Memory::of(scene.process()?)?;
         figures.sheet(self, scene.layout.objects).bytes("memory (RSS) afterwards", memory.now);

@@ -25,6 +25,7 @@ pub(super) async fn measure(scene: &mut Scene, sheet: &mut Sheet<'_>) -> Result<
     sheet.count("Secrets of others, 100 KB each", SECRETS);
     sheet.bytes("memory (RSS) before", Memory::of(scene.process()?)?.now);
     create(&scene.client).await?;
+    scene.neighbours = SECRETS;
     sleep(scene.interval).await;
     sheet.bytes("memory (RSS) beside them", Memory::of(scene.process()?)?.now);
     restart::stop(scene).await?;
@@ -33,8 +34,13 @@ pub(super) async fn measure(scene: &mut Scene, sheet: &mut Sheet<'_>) -> Result<
     sheet.seconds("a restart beside them, until every path is checked", took.checked);
     sheet.bytes("memory (RSS) after it", memory.now);
     sheet.bytes("most memory (RSS) during it", memory.most);
-    // By name, because the answer to the deletion of a collection would hold all of them.
-    scene::delete_each::<Secret>(&scene.client, NEIGHBOURS, (0..SECRETS).map(name)).await.context("deleting Secrets")
+    Ok(())
+}
+
+/// Deletes them, by name, because the answer to the deletion of a collection would hold all of them.
+pub(super) async fn clear(scene: &mut Scene) -> Result<()> {
+    let names = (0..std::mem::take(&mut scene.neighbours)).map(name);
+    scene::delete_each::<Secret>(&scene.client, NEIGHBOURS, names).await.context("deleting Secrets")
 }
 
 /// As text that is made once: to write half a gigabyte as JSON takes more of the processors than the operator ever does.

@@ -8,7 +8,6 @@ use std::{
 use anyhow::Result;
 use tokio::time::sleep;
 
-use super::at_most;
 use crate::bench::{
     figures::Sheet,
     layout::{self, content},
@@ -18,7 +17,7 @@ use crate::bench::{
 };
 
 /// How often it is replaced.
-const ROTATIONS: u32 = 5;
+const ROTATIONS: usize = 5;
 
 /// How many versions are written between two.
 const CHANGES: usize = 20;
@@ -30,7 +29,9 @@ pub(super) async fn measure(scene: &mut Scene, sheet: &mut Sheet<'_>) -> Result<
     for round in 1..=ROTATIONS {
         scene.rotate().await?;
         let mut written = HashMap::new();
-        for path in 0..at_most(scene.layout.paths, CHANGES) {
+        // Others in each round: those of the last one have just been checked.
+        for change in 0..CHANGES {
+            let path = (round * CHANGES + change) % scene.layout.paths;
             let at = Instant::now();
             let version = scene.simulator.put(&layout::path(path), content(&format!("rotation-{round}"))).await?;
             written.extend(scene.layout.users(path).map(|object| ((layout::name(object), version), at)));

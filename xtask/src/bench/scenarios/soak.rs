@@ -48,6 +48,7 @@ pub(super) async fn measure(scene: &mut Scene, sheet: &mut Sheet<'_>) -> Result<
         samples.iter().map(|(at, memory)| (at.as_secs_f64() / 3600.0, *memory as f64 / 1024.0)).collect();
     let settled = kibibytes.get(kibibytes.len() / 2..).unwrap_or_default();
     sheet.count("minutes", lasts.as_secs() / 60);
+    sheet.count("Secrets of others, 100 KB each, beside it", scene.neighbours);
     sheet.count("rounds of changes, one of each kind", samples.len());
     let (first, last) = samples.first().zip(samples.last()).context("a soak without a sample")?;
     sheet.bytes("memory (RSS) at the beginning", first.1);
