@@ -126,6 +126,8 @@ pub(super) struct Run<'a> {
 
 impl Run<'_> {
     async fn run(&mut self) -> Result<Ended, WriteError> {
+        // Whatever else comes of this run, it does not wait for that any more.
+        let waiting = self.row.waits_to_render.take();
         if !self.context.serves(&self.object.store_name()) {
             // Another operator looks after it, and writes its status.
             self.stop_reading();
@@ -166,7 +168,7 @@ impl Run<'_> {
             },
         };
         let mut need = self.need(&claim, &found);
-        let (mut turn, waiting) = (None, self.row.waits_to_render.take());
+        let mut turn = None;
         loop {
             let answer = self.ask(&access, &claim.wanted, &found, need);
             if let Answer::Pending = answer {
@@ -184,7 +186,7 @@ impl Run<'_> {
             if turn.is_none() && !claim.wanted.templates.is_empty() && !found.remembered {
                 turn = self.context.renders.turn(&self.id.namespace);
                 if turn.is_none() {
-                    let waiting = waiting.unwrap_or_else(|| self.context.renders.wait(&self.id.namespace));
+                    let mut waiting = waiting.unwrap_or_else(|| self.context.renders.wait(&self.id.namespace));
                     let again = waiting.come_again();
                     self.row.waits_to_render = Some(waiting);
                     return Ok(Ended::pending(Some(again)));
@@ -246,8 +248,10 @@ impl Run<'_> {
         let version = found.secret.as_ref().and_then(|secret| secret.metadata.resource_version.as_deref());
         let refused = self.row.refused.as_deref();
         let refused = refused.and_then(|refused| {
+            let made_by = self.made_by(claim);
             let goes = found.secret.is_none() && self.context.is_going(&self.id.namespace);
-            if goes { Some(config.retry_refused) } else { refused.rests(&self.made_by(claim), version, now, config) }
+            let in_vain = goes && refused.made_by == made_by;
+            if in_vain { Some(config.retry_refused) } else { refused.rests(&made_by, version, now, config) }
         });
         refused.max(self.row.fight.rests(now, config))
     }

@@ -21,12 +21,28 @@ impl Ledger {
                 self.requeue(now, source);
             }
             FaultKind::TooLarge => self.blame_path(now, suspect),
+            // Nothing new is said of it.
+            _ if self.is_blamed(source) && self.breaker.worked_since(started) => self.blame_path(now, suspect),
             _ if matches!(self.breaker.health, Health::Down { .. }) => {
                 self.breaker.rest(now, fault, &self.timing);
                 self.requeue(now, source);
             }
             _ => self.breaker.suspect(now, suspect),
         }
+    }
+
+    fn is_blamed(&self, source: &Source) -> bool {
+        self.entries.get(source).is_some_and(|entry| entry.problem.is_some())
+    }
+
+    /// OKMS answered, and what it says cannot be: that is nobody's but this path's.
+    pub(super) fn contradicted(&mut self, now: Now, source: &Source, started: Instant, message: &str, of_read: bool) {
+        if matches!(self.breaker.health, Health::Down { .. }) {
+            self.requeue(now, source);
+            return;
+        }
+        let fault = Fault { kind: FaultKind::Unexpected, message: message.to_owned(), retry_after: None };
+        self.blame_path(now, Suspect { source: source.clone(), fault, started, failed: now.mono, of_read });
     }
 
     /// The failure concerns every request.
@@ -64,6 +80,10 @@ impl Ledger {
         let Suspect { source, fault, started, failed: _, of_read } = suspect;
         let interval = self.interval_of(&source);
         let Some(entry) = self.entries.get_mut(&source) else { return };
+        if !of_read && entry.checked.is_some_and(|checked| checked > started) {
+            // It went well when it was asked once more, before it was known whose failure it was.
+            return;
+        }
         let kind = match fault.kind {
             FaultKind::Refused => TroubleKind::Forbidden,
             FaultKind::Unavailable | FaultKind::RateLimited | FaultKind::Tls => TroubleKind::OkmsUnavailable,

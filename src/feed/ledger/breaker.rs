@@ -172,7 +172,10 @@ impl Breaker {
         if self.last_good.as_ref() == Some(&suspect.source.path) {
             self.last_good = None;
         }
-        self.suspects.push(suspect);
+        let known = |other: &Suspect| other.source == suspect.source && other.of_read == suspect.of_read;
+        if !self.suspects.iter().any(known) {
+            self.suspects.push(suspect);
+        }
         self.doubt(now);
     }
 

@@ -2,7 +2,11 @@
 //!
 //! It decides nothing about what is asked of OKMS; it keeps count, so that nothing has to be counted again for each request.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     Ask, Ledger, Need, Now, ObjectId, Timer,
@@ -102,7 +106,7 @@ impl Ledger {
             }
         }
         self.shares.divide();
-        self.hasten(&id);
+        self.hasten(now, &id);
     }
 
     fn insert(&mut self, id: &ObjectId, object: Object) {
@@ -176,15 +180,16 @@ impl Ledger {
     }
 
     /// Brings the next check of a source forward, where this object wants it sooner than whoever was there before.
-    fn hasten(&mut self, id: &ObjectId) {
+    fn hasten(&mut self, now: Now, id: &ObjectId) {
         let Some(object) = self.objects.get(id) else { return };
         let sources: Vec<Source> = object.wishes.iter().map(|wish| wish.source.clone()).collect();
         for source in sources {
             let Some(interval) = self.interval_of(&source) else { continue };
             let Some(entry) = self.entries.get(&source) else { continue };
             let Some(due) = entry.checked.map(|checked| checked + interval) else { continue };
-            // What needs a person, or failed, has waits of its own.
-            if entry.due.is_none() || (!entry.waits() && entry.due.is_some_and(|old| due < old)) {
+            // What needs a person, or failed, has waits of its own; and what fell due during an outage is checked soon enough.
+            let late = |old: Instant| due < old && (due > now.mono || old > now.mono + interval);
+            if entry.due.is_none() || (!entry.waits() && entry.due.is_some_and(late)) {
                 self.schedule(&source, Some(due));
             }
         }

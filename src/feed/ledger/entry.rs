@@ -12,6 +12,7 @@ use crate::model::{Facts, Mark, Source, State, Trouble, Value, Verdict, Version,
 
 /// At rest this holds a version, a creation time and a state; neither values nor fingerprints of values.
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "any of them may be with any other")]
 pub(super) struct Entry {
     pub users: Users,
     /// The namespaces of the users, with how many are in each.
@@ -45,6 +46,8 @@ pub(super) struct Entry {
     pub awaited_by: Option<ObjectId>,
     pub mode: Mode,
     pub due: Option<Instant>,
+    /// Though late, the check that is due is not so together with others.
+    pub apart: bool,
     /// The floor that the next check was scheduled by.
     pub floor: Duration,
     /// A request for this source is under way.

@@ -11,6 +11,8 @@ use super::{
 };
 use crate::model::{Facts, Mark, Reading, Source, StoreTrouble};
 
+const LAGGING: &str = "OKMS answered with an older version than before, as a lagging replica does";
+
 /// Where checks have to read the data, the cheap check is tried again after so many: rights change.
 const CHEAP_CHECK_AFTER: u32 = 10;
 
@@ -78,6 +80,10 @@ impl Ledger {
             _ => None,
         };
         let probed = self.breaker.probed(now, request.candidate, &request.call, fault.as_ref(), &self.timing);
+        if was_down && self.breaker.health == Health::Ready {
+            self.budget.calm(now.mono);
+            self.spread_overdue(now);
+        }
         match probed {
             Probed::Undecided => return,
             Probed::Works => {
@@ -103,10 +109,6 @@ impl Ledger {
                     self.requeue(now, &suspect.source);
                 }
             }
-        }
-        if was_down && self.breaker.health == Health::Ready {
-            self.budget.calm(now.mono);
-            self.spread_overdue(now);
         }
         // The status of a store names the certificate in use, so a new one is news in any case.
         if probed == Probed::Promoted || before != stands(&self.breaker) {
@@ -251,8 +253,7 @@ impl Ledger {
         if entry.disagreed == 1 {
             self.requeue(now, source);
         } else {
-            let fault = unexpected("OKMS does not serve the version that it lists");
-            self.failed(now, source, started, &fault, true);
+            self.contradicted(now, source, started, "OKMS does not serve the version that it lists", true);
         }
     }
 
@@ -288,14 +289,14 @@ impl Ledger {
         let audit_every = self.audit_every();
         let Some(entry) = self.entries.get_mut(source) else { return };
         match seen {
-            Err(message) => self.failed(now, source, started, &unexpected(message), false),
+            Err(message) => self.contradicted(now, source, started, message, false),
             Ok(None) => {
                 entry.mode = Mode::Data;
                 self.requeue(now, source);
             }
             Ok(Some(seen)) => {
                 if lags(source, entry, &seen) {
-                    self.failed(now, source, started, &lagging(), false);
+                    self.contradicted(now, source, started, LAGGING, false);
                     return;
                 }
                 let others = held.into_iter().filter(|held| seen.mark().is_none_or(|mark| !mark.is_same_as(held)));
@@ -324,17 +325,12 @@ impl Ledger {
         };
         let Some(entry) = self.entries.get_mut(source) else { return };
         if value.is_none() && matches!(seen, Seen::Active { .. }) {
-            self.failed(
-                now,
-                source,
-                started,
-                &unexpected("OKMS answered with an active version but without its data"),
-                false,
-            );
+            let message = "OKMS answered with an active version but without its data";
+            self.contradicted(now, source, started, message, false);
             return;
         }
         if lags(source, entry, &seen) {
-            self.failed(now, source, started, &lagging(), false);
+            self.contradicted(now, source, started, LAGGING, false);
             return;
         }
         entry.settled = false;
@@ -368,10 +364,12 @@ impl Ledger {
         let timing = self.timing.clone();
         let Some(entry) = self.entries.get_mut(source) else { return };
         // What is checked for the first time, or was held up for longer than its turn, is so together with others.
-        let bunched = entry
+        let apart = std::mem::take(&mut entry.apart);
+        let late = entry
             .checked
             .replace(started)
             .is_none_or(|last| interval.is_some_and(|turn| last + turn * 3 / 2 < started));
+        let bunched = late && !apart;
         let hastened = std::mem::replace(&mut entry.floor, floor) > floor;
         if entry.problem.as_ref().is_some_and(|problem| !problem.of_read) {
             entry.problem = None;
@@ -422,12 +420,4 @@ impl Ledger {
 fn lags(source: &Source, entry: &Entry, seen: &Seen) -> bool {
     let newest = entry.newest.as_ref().filter(|_| source.pin.is_none());
     matches!((seen.mark(), newest), (Some(mark), Some(newest)) if mark.is_stale_after(newest))
-}
-
-fn lagging() -> Fault {
-    unexpected("OKMS answered with an older version than before, as a lagging replica does")
-}
-
-fn unexpected(message: &str) -> Fault {
-    Fault { kind: FaultKind::Unexpected, message: message.to_owned(), retry_after: None }
 }

@@ -338,23 +338,42 @@ impl Ledger {
         }
     }
 
-    /// OKMS is back. What fell due meanwhile and nobody waits for is checked over one interval, as it is at rest; where somebody was told
-    /// that the store is down, soon enough for who looks at that.
+    /// OKMS is back. What fell due meanwhile and nobody waits for is checked over one interval, as it is at rest; but before anybody who
+    /// reads it becomes stale, and where somebody was told that the store is down, soon enough for who looks at that.
     pub(super) fn spread_overdue(&mut self, now: Now) {
+        let audit_every = self.audit_every();
         let mut overdue = Vec::new();
-        for (source, entry) in self.entries.iter().filter(|(_, entry)| entry.is_due(now.mono)) {
+        for (source, entry) in &self.entries {
+            let unconfirmed = matches!(entry.seen, Some(Seen::Missing { confirmed: false, .. }));
             let users = || entry.users.iter().filter_map(|id| self.objects.get(id));
-            if let Some(interval) = self.interval_of(source)
+            if entry.is_due(now.mono)
+                && !unconfirmed
+                && let Some(interval) = self.interval_of(source)
                 && users().all(|object| object.open_round().is_none())
             {
-                let told = users().any(Object::was_told_down);
-                let within = if told { interval.min(self.timing.told_within) } else { interval };
-                overdue.push((source.clone(), now.mono + some_of(within)));
+                let most = users().map(|object| self.may_wait(now, object)).min().unwrap_or_default();
+                overdue.push((source.clone(), now.mono + some_of(interval.min(most)), most >= interval));
             }
         }
-        for (source, due) in overdue {
+        for (source, due, apart) in overdue {
             self.schedule(&source, Some(due));
+            if let Some(entry) = self.entries.get_mut(&source) {
+                entry.apart = apart;
+            }
         }
+        for entry in self.entries.values_mut().filter(|entry| entry.is_to_be_audited(now.mono)) {
+            entry.audit = now.mono.checked_add(some_of(audit_every));
+        }
+    }
+
+    /// How long a check may wait once OKMS is back.
+    fn may_wait(&self, now: Now, object: &Object) -> Duration {
+        if object.was_told_down() {
+            return self.timing.told_within;
+        }
+        // The check takes its time too.
+        let believed = self.stale_at(object).map(|moment| moment.saturating_duration_since(now.mono).mul_f64(0.8));
+        believed.unwrap_or(Duration::MAX)
     }
 
     /// Asks again at once, in the lane of whoever waits.

@@ -366,3 +366,56 @@ fn who_was_told_that_okms_is_down_hears_within_a_minute_that_it_is_back() {
     world.pass(MINUTE);
     assert_eq!(world.wakes.len(), names.len());
 }
+
+#[test]
+fn what_an_outage_left_is_checked_before_it_is_stale() {
+    let names: Vec<String> = (0..200).map(|n| format!("o{n}")).collect();
+    let mut world = at_rest(&names, MINUTE * 2);
+    // Some were last checked almost two minutes before it, and are believed for six.
+    outage(&mut world, MINUTE * 3);
+    world.pass(MINUTE * 3);
+    assert!(world.wakes.is_empty(), "{} were told that they could not be checked for too long", world.wakes.len());
+}
+
+#[test]
+fn who_asks_after_an_outage_does_not_make_it_a_rush() {
+    let names: Vec<String> = (0..200).map(|n| format!("o{n}")).collect();
+    let mut world = at_rest(&names, MINUTE);
+    outage(&mut world, MINUTE * 2);
+    for name in &names {
+        let mark = world.mark(name, 1);
+        world.ask_every(name, name, Some(mark), Some(MINUTE));
+    }
+    world.pass(SECOND);
+    assert!(world.calls.len() < 30, "{} checks in a second", world.calls.len());
+}
+
+#[test]
+fn a_not_found_is_confirmed_as_soon_as_okms_is_back() {
+    let mut world = World::new();
+    world.put("db");
+    let mark = world.sync("a", "db");
+    world.okms.clear();
+    world.until_woken();
+    assert!(matches!(world.verdict("a", "db", Some(mark)), Verdict::Missing { confirmed: false }));
+    outage(&mut world, SECOND * 20);
+    world.pass(SECOND);
+    assert!(matches!(world.verdict("a", "db", Some(mark)), Verdict::Missing { confirmed: true }));
+}
+
+#[test]
+fn an_answer_that_cannot_be_is_its_paths_own_without_asking_the_probe() {
+    let mut world = World::new();
+    world.put("db");
+    let older = world.okms.clone();
+    world.pass(MINUTE);
+    world.put("db");
+    world.sync("a", "db");
+    world.okms = older;
+    world.faults.insert(String::new(), fault(FaultKind::Unavailable));
+    world.ask("a", "db", None, Need::Data);
+    world.pass(SECOND);
+    let Answer::Known { findings, .. } = world.ask("a", "db", None, Need::Data) else { panic!("it is not told") };
+    assert!(matches!(&findings[0].verdict, Verdict::Trouble(trouble) if trouble.kind == TroubleKind::UnexpectedAnswer));
+    assert_eq!(*world.ledger.health(), Health::Ready);
+}
