@@ -388,8 +388,16 @@ impl Run<'_> {
         if lasts || self.row.failures < told_after {
             return;
         }
+        let message = format!("the Secret cannot be looked at or written now: {error}");
+        // That it does not answer in another way is no news.
+        if let WriteError::Unavailable { why, .. } = error
+            && let Some((known, _)) = message.rsplit_once(why.as_str())
+            && self.ready().is_some_and(|ready| ready.message.starts_with(known))
+        {
+            return;
+        }
         let reason = if self.was_synced() { Reason::TargetDrifted } else { Reason::Progressing };
-        let said = Said::meanwhile(reason, format!("the Secret cannot be looked at or written now: {error}"));
+        let said = Said::meanwhile(reason, message);
         if let Err(error) = self.say(said).await {
             tracing::warn!("nor can that be told: {error}");
         }

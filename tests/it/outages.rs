@@ -281,3 +281,29 @@ async fn a_long_wait_that_the_api_server_asks_for_is_told_at_once() {
     of.world.ready("one", "False", "TargetDrifted").await;
     assert_eq!(of.count(&writes, |_| true), 1, "it is left alone");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_fails_in_one_way_and_then_in_another_is_told_once() {
+    let mut of = Proxied::new("ways").await;
+    of.world.create_store(json!({})).await;
+    of.world.domain.put("one", json!({"v": "1"}));
+    of.start(of.world.config(), Health::default());
+    of.world.apply("one", json!({"path": "one"})).await;
+    of.world.synced("one", &[("v", "1")]).await;
+    let writes = Matching::writes().of("secrets").in_namespace(&of.world.name).named("one");
+    of.proxy.clear_log();
+    of.world.domain.put("one", json!({"v": "2"}));
+    for code in [503, 500] {
+        let fault = of.proxy.fault(Fault::status(code).hitting(writes.clone()));
+        of.world.ready("one", "False", "TargetDrifted").await;
+        let before = of.count(&writes, |_| true);
+        eventually("it was tried some more", async || {
+            let tried = of.count(&writes, |_| true) - before;
+            if tried >= 4 { Ok(()) } else { Err(tried) }
+        })
+        .await;
+        of.proxy.clear_fault(fault);
+    }
+    of.world.synced("one", &[("v", "2")]).await;
+    assert_eq!(of.effects("okmssecrets/status", "one"), 2, "that it fails, and that it does not any more");
+}

@@ -92,6 +92,11 @@ impl End<'_, '_> {
         if observed != Some(self.wanted.generation) {
             return Some(format!("generation {} was not looked at, only {observed:?}", self.wanted.generation));
         }
+        // Somebody asked for a check, which is made ten seconds after the last one at the earliest.
+        let asked = text(self.object, "/metadata/annotations/okms-operator.io~1refresh");
+        if !self.wanted.suspended && !asked.is_empty() && asked != text(self.object, "/status/lastHandledRefresh") {
+            return Some(format!("the check {asked} was not made"));
+        }
         let said = ready.map_or("", |ready| text(ready, "/message"));
         let other = |expected: &[&str]| {
             let known = expected.contains(&reason) && status != "True";
