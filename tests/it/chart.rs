@@ -136,6 +136,7 @@ fn what_is_wrong_is_refused_by_its_name() {
         ("store.access[0].paths=null", "at '/store/access/0/paths'"),
         ("store.withdrawalPolicy=Keep", "at '/store/withdrawalPolicy': value must be one of"),
         ("store.maxWithdrawalsPerHour=200%", "at '/store/maxWithdrawalsPerHour'"),
+        ("store.maxWithdrawalsPerHour=3000000000", "at '/store/maxWithdrawalsPerHour'"),
         ("minRefreshInterval=ten", "at '/minRefreshInterval'"),
         ("namespacedStores.allowedEndpoints=null", "at '/namespacedStores': missing property"),
         ("namespacedStores.allowedEndpoints={http://x}", "at '/namespacedStores/allowedEndpoints/0'"),

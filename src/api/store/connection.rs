@@ -1,6 +1,5 @@
 //! What every store says: where OKMS is, who the operator is there, and what holds where its `OkmsSecret`s say nothing.
 
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::KubeSchema;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -67,11 +66,20 @@ pub struct Connection {
     /// half of what the others left. What exceeds it waits until it is confirmed. Default: 20%.
     #[schemars(schema_with = "int_or_percentage")]
     #[x_kube(validation = (
-        "type(self) == int ? self >= 0 : self.matches('^([0-9]|[1-9][0-9]|100)%$')",
-        "write a number such as 50, or a percentage from \"0%\" to \"100%\""
+        "type(self) == int ? self >= 0 && self <= 1000000 : self.matches('^([0-9]|[1-9][0-9]|100)%$')",
+        "write a number from 0 to 1000000, such as 50, or a percentage from \"0%\" to \"100%\""
     ))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_withdrawals_per_hour: Option<IntOrString>,
+    pub max_withdrawals_per_hour: Option<CountOrPercentage>,
+}
+
+/// An integer, or a text such as "20%", as Kubernetes' own int-or-string is; but whatever number somebody wrote can be read: one store that
+/// cannot would hide all the others from the operator, since they come in one list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum CountOrPercentage {
+    Count(serde_json::Number),
+    Percentage(String),
 }
 
 fn int_or_percentage(_: &mut SchemaGenerator) -> Schema {
@@ -98,8 +106,10 @@ impl Connection {
 
     pub fn withdrawal_limit(&self) -> WithdrawalLimit {
         let limit = match &self.max_withdrawals_per_hour {
-            Some(IntOrString::Int(count)) => u32::try_from(*count).ok().map(WithdrawalLimit::Count),
-            Some(IntOrString::String(text)) => text
+            Some(CountOrPercentage::Count(count)) => {
+                count.as_u64().and_then(|count| u32::try_from(count).ok()).map(WithdrawalLimit::Count)
+            }
+            Some(CountOrPercentage::Percentage(text)) => text
                 .strip_suffix('%')
                 .and_then(|number| number.parse().ok())
                 .filter(|percent| *percent <= 100)
@@ -130,6 +140,8 @@ mod tests {
             (r#", "maxWithdrawalsPerHour": "5%""#, WithdrawalLimit::Percent(5)),
             (r#", "maxWithdrawalsPerHour": "101%""#, WithdrawalLimit::DEFAULT),
             (r#", "maxWithdrawalsPerHour": -1"#, WithdrawalLimit::DEFAULT),
+            (r#", "maxWithdrawalsPerHour": 3000000000000"#, WithdrawalLimit::DEFAULT),
+            (r#", "maxWithdrawalsPerHour": 1e99"#, WithdrawalLimit::DEFAULT),
         ] {
             assert_eq!(spec(text).withdrawal_limit(), limit, "{text}");
         }

@@ -145,11 +145,12 @@ fn limits_have_sane_ranges() {
         &store(json!({"limits": {"requestsPerSecond": 1000, "concurrentRequests": 64, "timeout": "2m"}})),
     );
 
-    for limit in [json!("101%"), json!("5"), json!("-1%"), json!(-1), json!("%")] {
+    let huge = [json!(1_000_001), json!(2_147_483_648_u64), json!(i64::MAX)];
+    for limit in [json!("101%"), json!("5"), json!("-1%"), json!(-1), json!("%")].into_iter().chain(huge) {
         let spec = store(json!({ "maxWithdrawalsPerHour": limit }));
-        refused("ClusterOkmsStore", &spec, "spec.maxWithdrawalsPerHour", "write a number such as 50");
+        refused("ClusterOkmsStore", &spec, "spec.maxWithdrawalsPerHour", "write a number from 0 to 1000000");
     }
-    for limit in [json!(0), json!(500), json!("0%"), json!("100%")] {
+    for limit in [json!(0), json!(1_000_000), json!("0%"), json!("100%")] {
         taken("ClusterOkmsStore", &store(json!({ "maxWithdrawalsPerHour": limit })));
     }
 }
