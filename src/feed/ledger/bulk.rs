@@ -17,6 +17,7 @@ use super::{
     Call, Checks, Fault, FaultKind, Ledger, Now, Outcome, Purpose,
     budget::{Purse, Wants},
     entry::{Entry, Mode, Seen},
+    outcomes::Asked,
     timing::phase,
     walks::{After, BEGIN, ByPath, Plan, STAY, Tally, count},
 };
@@ -128,7 +129,7 @@ impl Ledger {
         if !fresher {
             self.breaker.listed(&source.path);
             // The page may have been made at any moment since it was asked for.
-            self.seen(now, &source, started);
+            self.seen(now, &source, started, Asked::WithOthers);
             if self.entries.get(&source).is_some_and(|entry| entry.is_to_be_audited(now.mono)) {
                 self.requeue(now, &source);
             }

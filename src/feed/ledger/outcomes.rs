@@ -11,6 +11,14 @@ use super::{
 };
 use crate::model::{Facts, Mark, Reading, Source, StoreTrouble};
 
+/// How a check came about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    ByItself,
+    /// By the check of another source of its path, or by a page of the list: from then on they have their turn together.
+    WithOthers,
+}
+
 const LAGGING: &str = "OKMS answered with an older version than before, as a lagging replica does";
 
 /// Where checks have to read the data, the cheap check is tried again after so many: rights change.
@@ -169,8 +177,9 @@ impl Ledger {
         match outcome {
             Some(Outcome::Metadata(facts)) => {
                 self.breaker.answered(now, &source.path);
-                for source in &served {
-                    self.take_facts(now, source, started, &facts);
+                for other in &served {
+                    let asked = if other == source { Asked::ByItself } else { Asked::WithOthers };
+                    self.take_facts(now, other, started, &facts, asked);
                 }
             }
             Some(Outcome::Data(reading)) => {
@@ -279,10 +288,10 @@ impl Ledger {
         entry.mode = Mode::Metadata;
         entry.current = None;
         entry.withdrawn.clear();
-        self.seen(now, source, started);
+        self.seen(now, source, started, Asked::ByItself);
     }
 
-    fn take_facts(&mut self, now: Now, source: &Source, started: Instant, facts: &Facts) {
+    fn take_facts(&mut self, now: Now, source: &Source, started: Instant, facts: &Facts, asked: Asked) {
         let held: Vec<Mark> = self.held_of(source).collect();
         let seen = Seen::of_facts(source, facts, now.wall);
         let belied = seen.as_ref().is_ok_and(|seen| self.is_list_belied(now, source, seen.as_ref(), facts));
@@ -306,7 +315,7 @@ impl Ledger {
                 entry.settled = seen.mark().is_some_and(|mark| is_settled(mark, began, self.timing.list_after));
                 entry.audit = started.checked_add(audit_every);
                 entry.take(seen);
-                self.seen(now, source, started);
+                self.seen(now, source, started, asked);
                 if belied {
                     self.distrust_list(now);
                 }
@@ -352,11 +361,11 @@ impl Ledger {
         if let Some((mark, value)) = value {
             self.keep(now, source, mark, value);
         }
-        self.seen(now, source, started);
+        self.seen(now, source, started, Asked::ByItself);
     }
 
     /// A check ended well: everybody who reads this source hears of what changed for them.
-    pub(super) fn seen(&mut self, now: Now, source: &Source, started: Instant) {
+    pub(super) fn seen(&mut self, now: Now, source: &Source, started: Instant, asked: Asked) {
         let interval = self.interval_of(source);
         let floor = self.entries.get(source).map_or(Duration::ZERO, |entry| self.floor_of_entry(entry));
         let evidence = self.held_of(source).next().is_some();
@@ -383,7 +392,8 @@ impl Ledger {
             _ => false,
         };
         // A check that somebody had made before its time does not show that it lasts.
-        let in_turn = entry.due.is_none_or(|due| due <= started);
+        let turn = entry.due.filter(|due| *due > started);
+        let in_turn = turn.is_none();
         entry.slow = match (needs_a_person, in_turn) {
             (false, _) => 0,
             (true, true) => entry.slow + 1,
@@ -393,8 +403,9 @@ impl Ledger {
         let usual = interval.filter(|_| optional);
         let slow = usual.unwrap_or_else(|| timing.slow(entry.slow, interval));
         let again = interval.map(|interval| {
-            let due = started + if bunched { phase(interval) } else { interval };
-            self.in_company(due, interval)
+            let due = self.in_company(started + if bunched { phase(interval) } else { interval }, interval);
+            // A check before its turn leaves that where it was: what is looked at in one storm is not so together from then on.
+            turn.filter(|_| asked == Asked::ByItself).map_or(due, |turn| turn.min(due))
         });
         let Some(entry) = self.entries.get(source) else { return };
         let confirm = if evidence { timing.confirm_after } else { slow };

@@ -211,3 +211,27 @@ fn checks_of_an_interval_are_made_in_company() {
     assert!((200..=210).contains(&made), "{made} checks in a minute");
     assert!(moments <= 121, "{made} checks at {moments} moments");
 }
+
+#[test]
+fn what_is_checked_in_one_storm_is_not_checked_together_from_then_on() {
+    let names: Vec<String> = (0..200).map(|n| format!("o{n}")).collect();
+    let mut world = failures::at_rest(&names, MINUTE);
+    world.calls.clear();
+    for name in &names {
+        let mark = world.mark(name, 1);
+        world.ask(name, name, Some(mark), Need::Data);
+    }
+    world.pass(SECOND);
+    assert_eq!(world.metadata_calls(), 200, "the storm");
+    for name in &names {
+        let mark = world.mark(name, 1);
+        world.ask(name, name, Some(mark), Need::Data);
+        world.ledger.settle(&object(name), &[Some(mark)]);
+    }
+    for _ in 0..20 {
+        world.calls.clear();
+        world.pass(MINUTE / 10);
+        // They were spread over half an interval before.
+        assert!(world.metadata_calls() < 80, "{} checks in a tenth of an interval", world.metadata_calls());
+    }
+}
