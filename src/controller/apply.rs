@@ -7,6 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
 
 use super::{
     gather::{Access, Found},
@@ -363,7 +364,16 @@ impl Run<'_> {
             self.held(access, found, findings).await?;
             return Ok(None);
         }
-        if let Some(secret) = &found.secret {
+        let mut message = message;
+        let held_by =
+            found.secret.as_ref().filter(|_| !claim.merges()).map(ResourceExt::finalizers).unwrap_or_default();
+        if !held_by.is_empty() {
+            message = format!("{message}; it is still there until its finalizers are removed: {}", first_ten(held_by));
+        }
+        let gone = held_by.is_empty();
+        // One that is being deleted already needs nothing more.
+        let goes = |secret: &&Secret| secret.metadata.deletion_timestamp.is_some() && !claim.merges();
+        if let Some(secret) = found.secret.as_ref().filter(|secret| !goes(secret)) {
             match self.take_away(claim, secret).await {
                 Ok(()) => {}
                 Err(WriteError::Refused(words)) => {
@@ -382,7 +392,7 @@ impl Run<'_> {
         self.row.is_in_step(found.secret.as_ref().map(|_| Timestamp::now()));
         self.context.feed.settle(&access.name, self.id, &vec![None; found.marks.len()]);
         let mut said = Said::new(reason, message).about(findings, &found.marks);
-        said.target_is_gone = true;
+        said.target_is_gone = gone;
         self.row.unsaid = Some(Box::new((self.generation, said.clone())));
         self.say(said).await?;
         Ok(None)
@@ -410,19 +420,17 @@ impl Run<'_> {
         if let Leftover::Delete | Leftover::TakeOut = leftover {
             self.still_in_force(access).await?;
         }
-        let left = match leftover {
+        let left = match &leftover {
             Leftover::NotOurs => return Ok(false),
             Leftover::Delete => targets.delete(term, namespace, &secret).await,
-            Leftover::Release(free) => {
-                targets.replace(term, namespace, name, &free).await?;
-                return Ok(false);
-            }
+            Leftover::Release(free) => targets.replace(term, namespace, name, free).await.map(drop),
             Leftover::TakeOut => {
                 let manager = claim.owner.field_manager();
                 targets.apply(term, namespace, &manager, &plan::taken_out(&secret)).await.map(drop)
             }
         };
-        left.map(|()| true).map_err(|error| match error {
+        let deleted = !matches!(leftover, Leftover::Release(_));
+        left.map(|()| deleted).map_err(|error| match error {
             WriteError::Refused(words) => WriteError::Refused(redacted(words, [&secret])),
             error => error,
         })

@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use rand::RngExt;
+
 use super::clock::Clock;
 use crate::{election, feed::Timing, okms::EndpointPattern};
 
@@ -72,6 +74,14 @@ pub struct Config {
     pub concurrency: u16,
     /// The durations of the feed.
     pub timing: Timing,
+}
+
+impl Config {
+    /// How long to wait after a failure of the Kubernetes API, where so many came before it in a row.
+    pub fn backoff(&self, before: u32) -> Duration {
+        let doubled = self.backoff_first.saturating_mul(1_u32.checked_shl(before).unwrap_or(u32::MAX));
+        doubled.min(self.backoff_cap).mul_f64(rand::rng().random_range(0.8..1.2))
+    }
 }
 
 impl Default for Config {

@@ -172,9 +172,7 @@ impl Row {
 
     /// The Kubernetes API failed once more; answers how long to wait: at least for as long as it asks.
     pub fn failed(&mut self, now: Instant, retry_after: Duration, config: &Config) -> Duration {
-        let doubled = config.backoff_first.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX));
-        let wait = doubled.min(config.backoff_cap).mul_f64(rand::rng().random_range(0.8..1.2));
-        let wait = wait.max(retry_after);
+        let wait = config.backoff(self.failures).max(retry_after);
         self.failures += 1;
         self.wait_until = Some(now + wait);
         wait

@@ -189,7 +189,7 @@ impl Run<'_> {
                     let mut waiting = waiting.unwrap_or_else(|| self.context.renders.wait(&self.id.namespace));
                     let again = waiting.come_again();
                     self.row.waits_to_render = Some(waiting);
-                    return Ok(Ended::pending(Some(again)));
+                    return Ok(self.wait_to_render(&found).await?.within(Some(again)));
                 }
             }
             let decision = self.decide(&claim, &access, &found, &answer);
@@ -328,6 +328,22 @@ impl Run<'_> {
             (config.progress_after, Said::meanwhile(Reason::Progressing, "waiting for OKMS to answer"))
         };
         self.say_unanswered_after(bound, said).await
+    }
+
+    /// It is not its turn to render. What takes long is told.
+    async fn wait_to_render(&mut self, found: &Found) -> Result<Ended, WriteError> {
+        let config = &self.context.config;
+        let (bound, said) = match (self.was_synced(), found.condition, &found.secret) {
+            (true, Condition::Drifted, _) | (true, Condition::Unrendered, None) => {
+                let message = "the Secret was changed or deleted, and waits for its turn to be rendered again";
+                (config.drift_after, Said::meanwhile(Reason::TargetDrifted, message))
+            }
+            (false, ..) if self.previous().is_none_or(|reason| reason == Reason::Progressing) => {
+                (config.progress_after, Said::meanwhile(Reason::Progressing, "waiting for its turn to be rendered"))
+            }
+            _ => return Ok(Ended::pending(None)),
+        };
+        self.say_after(bound, said).await
     }
 
     /// The operator has just started, or the store was just made. What is in step is not called anything else for that.

@@ -52,7 +52,7 @@ fn fate() -> Fate {
     match rng.random_range(0..10) {
         0 => Fate::Late(wait(1500)),
         1 => Fate::AnsweredLate(wait(1500)),
-        2 => Fate::AnswerLost,
+        2 => Fate::AnswerLost(Duration::ZERO),
         3 => Fate::Lost,
         _ => Fate::Late(wait(20)),
     }
@@ -213,7 +213,7 @@ async fn whoever_is_stopped_before_it_hears_of_its_claim_lets_go_of_what_it_got(
     let lossy = tapped::unreliable(client_config().await, move |request| {
         if request.starts_with("POST") {
             stopping.cancel();
-            return Fate::AnswerLost;
+            return Fate::AnswerLost(Duration::ZERO);
         }
         Fate::Late(Duration::ZERO)
     });

@@ -320,7 +320,7 @@ async fn a_failure_is_warned_of_once_though_the_answer_to_its_status_is_lost() {
     let mut world = World::without_operator("warned").await;
     let client = tapped::unreliable(client_config().await, |request| {
         if request.starts_with("PATCH") && request.ends_with("/status") {
-            Fate::AnswerLost
+            Fate::AnswerLost(Duration::ZERO)
         } else {
             Fate::Late(Duration::ZERO)
         }

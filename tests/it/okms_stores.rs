@@ -1,17 +1,25 @@
 //! Stores of a namespace: whom they serve, where they may point, how many there may be.
 
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api,
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use okms_operator::controller::{Config, NamespacedStores, health::Health};
-use okms_sim::{Options, Sim};
+use okms_sim::{Fault, Options, Sim};
 use serde_json::{Value, json};
 
 use crate::{
-    tapped,
-    world::{CREDENTIAL, World, client_config, message},
+    tapped::{self, Fate},
+    world::{CREDENTIAL, World, client_config, eventually, message},
 };
 
 fn by_own(store: &str, path: &str) -> Value {
@@ -194,4 +202,58 @@ async fn a_store_that_is_held_while_it_is_deleted_is_looked_after_until_it_is_go
     world.ready("db", "False", "StoreNotReady").await;
     stores.patch("vault", &PatchParams::default(), &finalizers(Value::Null)).await.unwrap();
     world.ready("db", "False", "StoreNotFound").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_whose_answer_was_lost_is_put_right_when_what_it_says_is_over() {
+    let mut world = World::without_operator("lost").await;
+    world.create_store(json!({})).await;
+    let status = format!("PATCH /apis/okms-operator.io/v1alpha1/clusterokmsstores/{}/status", world.name);
+    let armed = Arc::new(AtomicBool::new(false));
+    let loses = armed.clone();
+    // OKMS is back before that.
+    let noticed = Duration::from_secs(8);
+    let client = tapped::unreliable(client_config().await, move |request| {
+        if request == status && loses.swap(false, Ordering::SeqCst) {
+            return Fate::AnswerLost(noticed);
+        }
+        Fate::Late(Duration::ZERO)
+    });
+    world.start_as(world.config(), client, Health::default());
+    world.domain.put("db", json!({"v": "1"}));
+    world.apply("db", json!({"path": "db"})).await;
+    world.synced("db", &[("v", "1")]).await;
+    world.store_ready("True", "Reachable").await;
+    armed.store(true, Ordering::SeqCst);
+    let down = world.sim.fault(Fault::status(503));
+    world.store_ready("False", "OkmsUnavailable").await;
+    assert!(!armed.load(Ordering::SeqCst), "its answer was not lost");
+    world.sim.clear_fault(down);
+    world.store_ready("True", "Reachable").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_that_cannot_be_written_is_tried_less_and_less_often() {
+    let mut world = World::without_operator("unwritten").await;
+    world.create_store(json!({})).await;
+    let status = format!("PATCH /apis/okms-operator.io/v1alpha1/clusterokmsstores/{}/status", world.name);
+    let attempts = Arc::new(Mutex::new(Vec::new()));
+    let counted = attempts.clone();
+    let client = tapped::unreliable(client_config().await, move |request| {
+        if request == status {
+            counted.lock().unwrap().push(Instant::now());
+            return Fate::Lost;
+        }
+        Fate::Late(Duration::ZERO)
+    });
+    let config = Config { backoff_first: Duration::from_millis(500), ..world.config() };
+    world.start_as(config, client, Health::default());
+    let tried = eventually("it was tried six times", async || {
+        let tried = attempts.lock().unwrap().clone();
+        if tried.len() >= 6 { Ok(tried) } else { Err(tried.len()) }
+    })
+    .await;
+    // What else wakes the store, while it is looked at for the first time, comes at the beginning.
+    let (middle, last) = (tried[4] - tried[3], tried[5] - tried[4]);
+    assert!(middle > Duration::from_secs(1) && last > middle, "{middle:?}, then {last:?}");
 }

@@ -92,8 +92,8 @@ pub(crate) enum Fate {
     Late(Duration),
     /// It arrives, and its answer comes so much later.
     AnsweredLate(Duration),
-    /// It arrives, and its answer does not.
-    AnswerLost,
+    /// It arrives, and its answer does not, which is noticed so much later.
+    AnswerLost(Duration),
     /// It does not arrive.
     Lost,
 }
@@ -151,8 +151,9 @@ where
                     sleep(by).await;
                     answer
                 }
-                Fate::AnswerLost => {
+                Fate::AnswerLost(by) => {
                     answer.await?;
+                    sleep(by).await;
                     Err("the answer is lost".into())
                 }
                 Fate::Lost => Err("the request is lost".into()),

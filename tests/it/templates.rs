@@ -1,16 +1,19 @@
 //! Templates: what they make of the keys that the sources give, ConfigMaps that hold them, and what becomes of one that is wrong or
 //! made to do harm.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, Patch, PatchParams},
 };
+use okms_operator::controller::Config;
 use serde_json::{Value, json};
 
 use crate::{
     bad_input::fails,
-    kept::Kept,
+    kept::{History, Kept},
     world::{World, eventually, holds},
 };
 
@@ -289,6 +292,32 @@ async fn heavy_templates_keep_nobody_else_waiting() {
     for n in 0..12 {
         world.ready(&format!("heavy-{n}"), "True", "Synced").await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_is_gone_and_waits_to_be_rendered_is_not_called_synced() {
+    let mut world = World::without_operator("queue").await;
+    world.create_store(json!({})).await;
+    world.start_with(Config { drift_after: Duration::ZERO, conflict_repairs: 1000, ..world.config() });
+    world.domain.put("web", json!({"password": "one"}));
+    world.apply("light", made("web", json!({"data": {"v": "{{ password }}"}}))).await;
+    world.synced("light", &[("v", "one")]).await;
+    let history = History::of(&world);
+    let lines = "{{ htpasswd('user', password) }}\n".repeat(16);
+    for n in 0..12 {
+        world.apply(&format!("heavy-{n}"), made("web", json!({"data": {"auth": lines}}))).await;
+    }
+    let drifted = ("False".to_owned(), "TargetDrifted".to_owned());
+    eventually("its status says that it is gone", async || {
+        if history.of_object("light").contains(&drifted) {
+            return Ok(());
+        }
+        // It may have its turn at once, between two of the others.
+        let _ = world.secrets().delete("light", &DeleteParams::default()).await;
+        Err(history.of_object("light"))
+    })
+    .await;
+    world.synced("light", &[("v", "one")]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,7 +28,7 @@ use crate::{
     merges::merge,
     tapped::{self, Fate},
     targets::{allow, create, holding},
-    world::{World, client_config, eventually, ready_of},
+    world::{World, client_config, eventually, message, ready_of},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -351,6 +351,37 @@ async fn a_deletion_is_told_as_one_though_its_status_could_not_be_written_at_fir
     world.sim.fault(Fault::status(503));
     mute.store(false, Ordering::SeqCst);
     fails(&world, "db", "SecretDeleted", &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_withdrawn_secret_that_a_finalizer_keeps_is_said_to_be_there_and_deleted_once() {
+    let world = World::new("finalizer").await;
+    world.domain.put("db", json!({"v": "1"}));
+    world.apply("db", json!({"path": "db"})).await;
+    world.synced("db", &[("v", "1")]).await;
+    let change = async |metadata: serde_json::Value| {
+        let patch = Patch::Merge(json!({ "metadata": metadata }));
+        world.secrets().patch("db", &PatchParams::default(), &patch).await.unwrap();
+    };
+    change(json!({"finalizers": ["example.com/hold"]})).await;
+    world.domain.deactivate("db", 1).unwrap();
+    fails(&world, "db", "VersionDeactivated", &["still there", "finalizers", "example.com/hold"]).await;
+    let deleted = || {
+        let text = world.operator.as_ref().unwrap().metrics.encode();
+        let mut counts = text.lines().filter(|line| line.starts_with("okms_withdrawals_total{"));
+        counts.next().and_then(|line| line.rsplit(' ').next()).map(str::to_owned)
+    };
+    assert_eq!(deleted().as_deref(), Some("1"));
+    change(json!({"annotations": {"example.com/touched": "yes"}})).await;
+    world.after_checks(3).await;
+    assert_eq!(deleted().as_deref(), Some("1"), "it is deleted again");
+    change(json!({"finalizers": null})).await;
+    world.gone("db").await;
+    eventually("the status says that it is gone", async || {
+        let said = message(&world.object("db").await);
+        if said.contains("still there") { Err(said) } else { Ok(()) }
+    })
+    .await;
 }
 
 /// Waits until the store shows so many held withdrawals, and answers their id. The condition says how to confirm it.

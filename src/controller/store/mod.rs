@@ -108,12 +108,19 @@ pub(super) async fn reconcile(store: Store, context: &Arc<Context>) -> Option<Du
         return None;
     }
     match written {
-        Ok(()) => Some(next),
+        Ok(()) => {
+            context.stores.with(&name, |row| row.failures = 0);
+            Some(next)
+        }
         Err(WriteError::NotLeading) => None,
         Err(error) => {
             tracing::warn!(store = name.full(), error = %error, "the status of a store could not be written");
             let config = &context.config;
-            Some(config.backoff_first.max(error.retry_after(config.backoff_cap)))
+            let failures = context.stores.with(&name, |row| {
+                row.failures += 1;
+                row.failures
+            });
+            Some(config.backoff(failures - 1).max(error.retry_after(config.backoff_cap)))
         }
     }
 }
@@ -273,7 +280,12 @@ fn withdrawals_before(context: &Context, store: &StoreName, told: Option<(String
         let Some(ready) = status.and_then(|status| condition::find(&status.conditions, kind::READY)) else { continue };
         if ready.reason == Reason::WithdrawalHeld.as_str() {
             before.held.push(object_id(&object));
-        } else if withdrawn.contains(&ready.reason.as_str()) && ready.last_transition_time.0 > an_hour_ago {
+            continue;
+        }
+        // An object that was not Ready for another reason before has that transition; what it was deleted is the last change of its target.
+        let synced = status.and_then(|status| status.last_sync_time.as_ref());
+        let changed = [Some(&ready.last_transition_time), synced];
+        if withdrawn.contains(&ready.reason.as_str()) && changed.into_iter().flatten().any(|at| at.0 > an_hour_ago) {
             before.granted.push(object_id(&object));
         }
     }

@@ -46,6 +46,10 @@ pub(super) struct Row {
     /// The uid and generation that the store's objects last heard of.
     pub heard: Option<(String, i64)>,
     pub status: Option<StoreStatus>,
+    /// A status whose write was not answered well: if the watch shows it, it was written.
+    pub attempted: Option<StoreStatus>,
+    /// How often in a row its write failed.
+    pub failures: u32,
     /// The conditions that began to fail, and are told of by an event once the status is known to say so.
     pub to_warn: BTreeSet<&'static str>,
     /// The version of the store that has it.

@@ -25,6 +25,11 @@ pub(super) async fn write(context: &Context, store: &Store, looked: bool) -> Res
     let domain = context.feed.domain(&name);
     let generation = store.generation();
     let (old, new) = context.stores.with(&name, |row| {
+        // What the watch shows was written, whatever became of the answer.
+        let shown = store.status();
+        if row.attempted.take_if(|attempted| Some(&*attempted) == shown).is_some() || row.status.as_ref() == shown {
+            row.status = None;
+        }
         let old = row.status.clone().or_else(|| store.status().cloned());
         let observed = old.as_ref().is_some_and(|old| old.observed_generation == generation);
         let unknown = standing.as_ref().is_none_or(|standing| standing.health == Health::Unproven);
@@ -81,10 +86,13 @@ pub(super) async fn write(context: &Context, store: &Store, looked: bool) -> Res
         }
     };
     context.stores.with(&name, |row| match &written {
-        Ok(version) => (row.status, row.status_version) = (Some(new.clone()), version.clone()),
+        Ok(version) => {
+            (row.status, row.status_version) = (Some(new.clone()), version.clone());
+            row.attempted = None;
+        }
         // It has another one by now, which the watch will show.
         Err(WriteError::Conflict) => row.status = None,
-        Err(_) => {}
+        Err(_) => row.attempted = Some(new.clone()),
     });
     written?;
     tell(context, store, &new);

@@ -276,13 +276,19 @@ async fn no_value_gets_out_of_what_is_shared_fought_over_or_refused() {
         ("new-merged", "quote-new", true),
         ("old-merged", "quote-old", true),
         ("theirs-merged", "quote-theirs", true),
+        ("old-orphan", "quote-old", false),
     ];
     for (name, _, merged) in cases {
         put(&world, name, &nest.lay());
         if merged {
             make_theirs(&world, name, json!({"theirs": nest.lay()})).await;
         }
-        let spec = if merged { merge(name) } else { json!({"path": name}) };
+        let orphan = || json!({"path": name, "target": {"creationPolicy": "Orphan"}});
+        let spec = match name {
+            "old-orphan" => orphan(),
+            _ if merged => merge(name),
+            _ => json!({"path": name}),
+        };
         world.apply(name, spec).await;
         world.ready(name, "True", "Synced").await;
     }
@@ -310,6 +316,16 @@ async fn no_value_gets_out_of_what_is_shared_fought_over_or_refused() {
         })
         .await;
     }
+    // And what is given up under its former name.
+    let renamed = json!({"path": "old-orphan", "target": {"creationPolicy": "Orphan", "name": "renamed"}});
+    let generation = world.apply("old-orphan", renamed).await.metadata.generation;
+    eventually("the former target of old-orphan cannot be given up", async || {
+        let object = world.object("old-orphan").await;
+        let said = message(&object);
+        let is_of_it = object.status.is_some_and(|status| Some(status.observed_generation) == generation);
+        if is_of_it && said.contains("not repeated") { Ok(()) } else { Err(said) }
+    })
+    .await;
     let found = hits(&world, &nest.0).await;
     assert!(found.is_empty(), "{found:#?}");
 }

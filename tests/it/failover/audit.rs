@@ -11,7 +11,11 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 /// What the operators of one namespace changed.
-pub(super) struct Audit(Vec<Change>);
+pub(super) struct Audit {
+    changes: Vec<Change>,
+    /// What they would have changed, if the API server had let them.
+    refused: Vec<Change>,
+}
 
 /// A request that changed something.
 pub(super) struct Change {
@@ -23,6 +27,7 @@ pub(super) struct Change {
     pub(super) what: String,
     name: String,
     sent: Value,
+    made: bool,
 }
 
 const LEASE: [&str; 2] = ["create leases", "update leases"];
@@ -31,8 +36,7 @@ impl Change {
     fn of(event: &Value) -> Option<Self> {
         let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str);
         let time = |pointer: &str| text(pointer)?.parse::<Timestamp>().ok();
-        let succeeded = event.pointer("/responseStatus/code")?.as_u64()? < 300;
-        if !succeeded || text("/requestURI")?.contains("dryRun") {
+        if text("/requestURI")?.contains("dryRun") {
             return None;
         }
         let credential = event["user"]["extra"]["authentication.kubernetes.io/credential-id"][0].as_str()?;
@@ -44,6 +48,7 @@ impl Change {
             what: format!("{} {}{part}", text("/verb")?, text("/objectRef/resource")?),
             name: text("/objectRef/name").unwrap_or_default().to_owned(),
             sent: event.get("requestObject").cloned().unwrap_or_default(),
+            made: event.pointer("/responseStatus/code")?.as_u64()? < 300,
         })
     }
 
@@ -66,11 +71,12 @@ impl Audit {
             events.filter(|event| event["user"]["username"].as_str().is_some_and(|name| name.starts_with(&user)));
         let mut changes: Vec<Change> = ours.filter_map(|event| Change::of(&event)).collect();
         changes.sort_by_key(|change| change.began);
-        Self(changes)
+        let (changes, refused) = changes.into_iter().partition(|change| change.made);
+        Self { changes, refused }
     }
 
     fn by(&self, credential: &str) -> impl DoubleEndedIterator<Item = &Change> {
-        self.0.iter().filter(move |change| change.by == credential)
+        self.changes.iter().filter(move |change| change.by == credential)
     }
 
     /// What somebody changed, but for the Lease.
@@ -84,7 +90,7 @@ impl Audit {
 
     /// How many changes of a kind there were.
     pub(super) fn count(&self, what: &str) -> usize {
-        self.0.iter().filter(|change| change.what == what).count()
+        self.changes.iter().filter(|change| change.what == what).count()
     }
 
     /// From the last word of one about the Lease to when another had it.
@@ -95,20 +101,22 @@ impl Audit {
         Duration::try_from(taken.ended.duration_since(left.ended)).unwrap_or_default()
     }
 
-    /// What somebody changed after another one had taken the Lease from it, the Lease included.
+    /// What somebody changed after another one had taken the Lease from it, the Lease included; and what it tried to, but for the Lease.
     pub(super) fn written_after_its_term(&self, credential: &str) -> Vec<String> {
         let last = self.by(credential).rfind(|change| change.is_of_lease()).expect("it led").began;
-        let taken = self.0.iter().find(|change| change.is_of_lease() && change.by != credential && change.began > last);
+        let taken =
+            self.changes.iter().find(|change| change.is_of_lease() && change.by != credential && change.began > last);
         let taken = taken.expect("another one took over").began;
-        self.by(credential).filter(|change| change.began > taken).map(Change::shown).collect()
+        let tried = self.refused.iter().filter(|change| change.by == credential && !change.is_of_lease());
+        self.by(credential).chain(tried).filter(|change| change.began > taken).map(Change::shown).collect()
     }
 
     /// Whoever changes something is who changed the Lease last.
     #[track_caller]
     pub(super) fn assert_one_leader_at_a_time(&self) {
         let mut leader = None;
-        assert!(self.0.iter().any(|change| !change.is_of_lease()), "nothing was written down");
-        for change in &self.0 {
+        assert!(self.changes.iter().any(|change| !change.is_of_lease()), "nothing was written down");
+        for change in &self.changes {
             if change.is_of_lease() {
                 leader = Some(&change.by);
             }
@@ -120,7 +128,7 @@ impl Audit {
     #[track_caller]
     pub(super) fn assert_nothing_is_written_twice(&self) {
         let mut seen: BTreeMap<(&str, &str), HashSet<String>> = BTreeMap::new();
-        for change in &self.0 {
+        for change in &self.changes {
             let (kind, content) = match change.what.as_str() {
                 "create secrets" | "update secrets" => {
                     ("secret", change.sent["metadata"]["annotations"]["okms-operator.io/source"].to_string())

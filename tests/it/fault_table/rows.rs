@@ -163,9 +163,13 @@ pub(crate) fn rows() -> Vec<Row> {
     let of_okms = |name, cause, store| Row { name, cause, meanwhile: [Waits("StoreNotReady"); 6], store };
     let down = "OkmsUnavailable";
     for (name, case) in [
+        ("OKMS: 401", "s401"),
+        ("OKMS: 403 in HTML", "html-403"),
+        ("OKMS: 404 in HTML", "html-404"),
         ("OKMS: 429", "s429"),
         ("OKMS: 429, Retry-After", "s429-later"),
         ("OKMS: 500", "s500"),
+        ("OKMS: 503, Retry-After", "s503-later"),
         ("OKMS: 502 in HTML", "html-502"),
         ("OKMS: reset", "reset-before"),
         ("OKMS: truncated", "truncated"),
