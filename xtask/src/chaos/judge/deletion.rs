@@ -10,7 +10,7 @@ use super::{
     Findings, Rule,
     budget::Budget,
     calm::later,
-    claims::{Claims, Evidence},
+    claims::{Claims, Evidence, Share},
     content,
     okms::Meaning,
     past::{Past, store_of},
@@ -63,6 +63,33 @@ pub(super) fn judge(seen: &Seen<'_, '_>, budget: &mut Budget, findings: &mut Fin
     }
     findings.check(Rule::DeletedWithoutProof, || {
         reason.err().map(|problem| seen.violation(Rule::DeletedWithoutProof, problem))
+    });
+}
+
+/// The keys that an object had merged into a Secret were taken out.
+pub(super) fn judge_share(seen: &Seen<'_, '_>, uid: &str, share: &Share, budget: &mut Budget, findings: &mut Findings) {
+    if !seen.present.uids(Kind::OkmsSecret).contains(uid) {
+        return;
+    }
+    let object = Key { namespace: seen.key().namespace.clone(), name: share.owner.clone() };
+    let mut specs = seen.past.specs(&object, seen.past.seen_since(seen.at()), seen.at());
+    specs.retain(|wanted| wanted.uid == uid);
+    let reasons = specs.iter().map(|wanted| {
+        if wanted.suspended {
+            return Err(format!("{} was suspended", wanted.object));
+        }
+        if wanted.target != *seen.key() || !wanted.merges() {
+            return Ok(Reason::Left);
+        }
+        withdrawn(seen.past, wanted, &share.evidence, seen.at()).map(|()| Reason::Withdrawn(store_of(wanted)))
+    });
+    let reason = reasons.reduce(Result::or).unwrap_or_else(|| Err(format!("no OkmsSecret {object} was there")));
+    if let Ok(Reason::Withdrawn(store)) = &reason {
+        budget.withdrawn(seen, store, findings);
+    }
+    findings.check(Rule::DeletedWithoutProof, || {
+        let what = |problem| format!("the keys of {object} were taken out: {problem}");
+        reason.err().map(|problem| seen.violation(Rule::DeletedWithoutProof, what(problem)))
     });
 }
 

@@ -17,9 +17,14 @@ use super::{
 };
 use crate::chaos::{
     action::Key,
-    history::{Change, Kind, Present, text},
+    history::{Change, Kind, Present, text, texts},
     world::NAMESPACES,
 };
+
+const ANNOTATIONS: &str = "/metadata/annotations";
+
+/// What the harness annotates.
+const OWN_ANNOTATIONS: &str = "chaos.example/";
 
 /// Goes through the changes in their order.
 #[derive(Default)]
@@ -74,7 +79,7 @@ impl Watch {
             Some(after) => {
                 let keys = self.own_keys.entry(change.uid.clone()).or_default();
                 if !own {
-                    write(&seen, after, keys, findings);
+                    write(&seen, after, keys, &mut self.budget, findings);
                 }
                 let (old, new) = (before.map(data_of).unwrap_or_default(), data_of(after));
                 let changed = |key: &String| old.get(key) != new.get(key);
@@ -90,7 +95,19 @@ impl Watch {
 }
 
 /// The operator wrote a Secret.
-fn write(seen: &Seen<'_, '_>, after: &Value, own_keys: &BTreeSet<String>, findings: &mut Findings) {
+fn write(
+    seen: &Seen<'_, '_>,
+    after: &Value,
+    own_keys: &BTreeSet<String>,
+    budget: &mut Budget,
+    findings: &mut Findings,
+) {
+    findings.check(Rule::ForeignTouched, || {
+        let (was, is) = (texts(seen.before?, ANNOTATIONS), texts(after, ANNOTATIONS));
+        let mut others = was.iter().filter(|(key, _)| key.starts_with(OWN_ANNOTATIONS));
+        let (key, _) = others.find(|(key, value)| is.get(*key) != Some(*value))?;
+        Some(seen.violation(Rule::ForeignTouched, format!("annotation {key}, which is not ours, is not what it was")))
+    });
     let claims = Claims::of(after);
     let was = seen.before.map(Claims::of);
     let (old, new) = (seen.before.map(data_of).unwrap_or_default(), data_of(after));
@@ -127,6 +144,9 @@ fn write(seen: &Seen<'_, '_>, after: &Value, own_keys: &BTreeSet<String>, findin
     if let Some(owner) = was.owner {
         released(seen, owner, &old, &new, findings);
         return;
+    }
+    for (uid, share) in was.shares.iter().filter(|(uid, _)| !claims.shares.contains_key(*uid)) {
+        deletion::judge_share(seen, uid, share, budget, findings);
     }
     merged(seen, &was, &claims, (&old, &new), own_keys, findings);
 }

@@ -132,3 +132,29 @@ fn more_withdrawals_than_a_store_allows_are_found() {
     assert_eq!(withdrawn(12, false), [Rule::OverBudget]);
     assert_eq!(withdrawn(12, true), []);
 }
+
+#[test]
+fn merged_keys_that_are_taken_out_without_proof_are_found() {
+    let taken_out = |happens: &dyn Fn(&mut Story)| {
+        let mut story = Story::new(json!({
+            "path": PATH, "prefix": "DB_", "target": {"name": "host", "creationPolicy": "Merge"},
+        }));
+        story.foreign(1.5, "host", &json!({"own": "x"}), "db");
+        let source = json!([{"okmsId": "domain", "path": PATH, "version": 1, "createdAt": at(1.0).to_string()}]);
+        let share = json!({"owner": "db", "sources": source}).to_string();
+        let mut secret = json!({
+            "metadata": {"annotations": {"okms-operator.io/allow": "db", format!("merged.okms-operator.io/{UID}"): share}},
+            "data": encoded(&json!({"own": "x", "DB_password": "one"})),
+        });
+        story.change(2.0, Kind::Secret, key("host"), "uid-of-host", Some(secret.clone()));
+        happens(&mut story);
+        secret["metadata"]["annotations"] = json!({"okms-operator.io/allow": "db"});
+        secret["data"] = encoded(&json!({"own": "x"}));
+        story.change(12.0, Kind::Secret, key("host"), "uid-of-host", Some(secret));
+        story.rules()
+    };
+    assert_eq!(taken_out(&|_| {}), [Rule::DeletedWithoutProof]);
+    assert_eq!(taken_out(&|story| story.edit(10.0, spec())), [], "it has another target");
+    let deactivated = What::State { version: 1, state: VersionState::Deactivated };
+    assert_eq!(taken_out(&|story| story.okms(10.0, deactivated.clone())), []);
+}

@@ -138,3 +138,24 @@ fn a_template_that_is_filled_wrongly_is_found() {
     assert_eq!(written("<{{ password }}>", "<two>"), [Rule::WrongContent]);
     assert_eq!(written("<{{ nothing }}>", "<>"), [Rule::WrongContent]);
 }
+
+#[test]
+fn an_annotation_of_somebody_else_that_goes_is_found() {
+    let written = |kept: bool| {
+        let mut story = moved_on();
+        for (second, version, created, password) in [(9.0, 1, 1.0, "one"), (11.0, 2, 10.0, "two")] {
+            let write = story.target(second, "db", version, created, &content(password));
+            if version == 1 {
+                story.history.own_writes.insert(write);
+            }
+            if version == 1 || kept {
+                let secret = story.history.cluster.last_mut().unwrap();
+                let metadata = &mut Arc::make_mut(secret.object.as_mut().unwrap())["metadata"];
+                metadata["annotations"]["chaos.example/edit"] = json!("7");
+            }
+        }
+        story.rules()
+    };
+    assert_eq!(written(true), []);
+    assert_eq!(written(false), [Rule::ForeignTouched]);
+}
