@@ -2,14 +2,20 @@
 
 use super::*;
 
-#[test]
-fn a_not_found_counts_only_when_seen_twice_while_the_store_works() {
+/// A world in which OKMS did not find the secret that "a" was made from, for the first time.
+fn missing_once() -> (World, Mark) {
     let mut world = World::new();
     world.put("db");
     let mark = world.sync("a", "db");
     world.okms.clear();
     world.until_woken();
     assert!(matches!(world.verdict("a", "db", Some(mark)), Verdict::Missing { confirmed: false }));
+    (world, mark)
+}
+
+#[test]
+fn a_not_found_counts_only_when_seen_twice_while_the_store_works() {
+    let (mut world, mark) = missing_once();
     world.faults.insert(String::new(), fault(FaultKind::Unavailable));
     world.pass(SECOND * 20);
     assert!(matches!(world.ledger.health(), Health::Down { .. }), "the probe failed");
@@ -21,12 +27,7 @@ fn a_not_found_counts_only_when_seen_twice_while_the_store_works() {
 
 #[test]
 fn a_not_found_is_asked_again_after_fifteen_seconds_whatever_the_interval() {
-    let mut world = World::new();
-    world.put("db");
-    let mark = world.sync("a", "db");
-    world.okms.clear();
-    world.until_woken();
-    assert!(matches!(world.verdict("a", "db", Some(mark)), Verdict::Missing { confirmed: false }));
+    let (mut world, mark) = missing_once();
     world.calls.clear();
     let asked_at = world.now.mono;
     while world.metadata_calls() == 0 {
@@ -392,12 +393,7 @@ fn who_asks_after_an_outage_does_not_make_it_a_rush() {
 
 #[test]
 fn a_not_found_is_confirmed_as_soon_as_okms_is_back() {
-    let mut world = World::new();
-    world.put("db");
-    let mark = world.sync("a", "db");
-    world.okms.clear();
-    world.until_woken();
-    assert!(matches!(world.verdict("a", "db", Some(mark)), Verdict::Missing { confirmed: false }));
+    let (mut world, mark) = missing_once();
     outage(&mut world, SECOND * 20);
     world.pass(SECOND);
     assert!(matches!(world.verdict("a", "db", Some(mark)), Verdict::Missing { confirmed: true }));
