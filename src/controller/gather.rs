@@ -127,7 +127,7 @@ impl Run<'_> {
     pub(super) fn supposed(&self, claim: &Claim) -> Option<Found> {
         // What is written here stays known where the watch does not show it yet.
         let is_new =
-            self.object.is_new() && self.row.status.is_none() && self.row.target.is_none() && !self.row.in_the_way;
+            self.object.is_new() && !self.row.status.is_ahead() && self.row.target.is_none() && !self.row.in_the_way;
         let (namespace, name) = (&self.id.namespace, &claim.wanted.target.name);
         let absent = is_new && !claim.merges() && !self.context.shows_target(namespace, name);
         absent.then(|| Found { supposed: true, ..Found::nothing(claim) })
@@ -243,7 +243,7 @@ impl Run<'_> {
 
     /// How many keys the status says that the target has, if it shows this generation as synced.
     fn told_keys(&self) -> Option<usize> {
-        let status = self.row.status.as_deref().or(self.object.status.as_ref())?;
+        let status = self.last_status()?;
         let synced = self.previous() == Some(Reason::Synced);
         status.target.as_ref().filter(|_| synced).and_then(|target| usize::try_from(target.keys).ok())
     }

@@ -12,8 +12,7 @@ impl Run<'_> {
     pub(super) fn take_refresh(&mut self, now: Instant) -> Option<Duration> {
         let asked = self.object.metadata.annotations.as_ref()?.get(names::REFRESH_ANNOTATION)?;
         let asked: String = asked.chars().take(MAX_SHOWN).collect();
-        let status = self.row.status.as_deref().or(self.object.status.as_ref());
-        let handled = status.and_then(|status| status.last_handled_refresh.as_ref());
+        let handled = self.last_status().and_then(|status| status.last_handled_refresh.as_ref());
         if handled == Some(&asked) || self.row.refresh.as_ref().is_some_and(|refresh| refresh.value == asked) {
             return None;
         }
@@ -32,13 +31,12 @@ impl Run<'_> {
     /// What was asked for has been looked at, whatever came of it.
     pub(super) async fn acknowledge_refresh(&mut self) -> Result<(), WriteError> {
         let Some(refresh) = &self.row.refresh else { return Ok(()) };
-        let old = self.row.status.as_deref().or(self.object.status.as_ref()).cloned().unwrap_or_default();
-        if old.last_handled_refresh.as_ref() == Some(&refresh.value) {
+        let mut new = self.last_status().cloned().unwrap_or_default();
+        if new.last_handled_refresh.as_ref() == Some(&refresh.value) {
             return Ok(());
         }
-        let mut new = old.clone();
         new.last_handled_refresh = Some(refresh.value.clone());
-        self.write_status(Some(&old), new).await
+        self.write_status(new).await
     }
 }
 

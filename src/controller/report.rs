@@ -6,10 +6,10 @@ use kube::{Api, Resource};
 use super::secret::Run;
 use crate::{
     api::{
-        Interval, OkmsSecret, OkmsSecretStatus, Reason, SourceSpec, SourceStatus, TargetChange, TargetStatus,
+        Interval, OkmsSecretStatus, Reason, SourceSpec, SourceStatus, TargetChange, TargetStatus,
         condition::{self, Statement, Status, kind},
     },
-    k8s::{WriteError, patch_status},
+    k8s::WriteError,
     model::{Finding, Mark, Version},
     plan,
 };
@@ -64,30 +64,30 @@ fn source_status(finding: &Finding, held: Option<&Mark>) -> SourceStatus {
 }
 
 impl Run<'_> {
-    /// Takes in what the watch shows of the status. What it shows was written, whatever became of the answer.
+    /// Takes in what the watch shows of the status.
     pub(super) fn catch_up(&mut self) {
-        let shown = self.object.status.as_ref();
-        if self.row.attempted.take_if(|attempted| Some(&**attempted) == shown).is_some()
-            || self.row.status.as_deref() == shown
-        {
-            self.row.status = None;
-        }
+        self.row.status.catch_up(self.object.status.as_ref());
         self.warn();
+    }
+
+    /// The status as it is.
+    pub(super) fn last_status(&self) -> Option<&OkmsSecretStatus> {
+        self.row.status.or(self.object.status.as_ref())
     }
 
     /// Writes the status, if it changes, and an event where something begins to fail.
     pub(super) async fn say(&mut self, said: Said) -> Result<(), WriteError> {
-        let old = self.row.status.as_deref().or(self.object.status.as_ref()).cloned();
-        let new = self.status(old.clone().unwrap_or_default(), &said);
-        if old.as_ref() == Some(&new) {
+        let old = self.last_status();
+        let new = self.status(old.cloned().unwrap_or_default(), &said);
+        if old == Some(&new) {
             self.row.unsaid = None;
             return Ok(());
         }
-        let before = old.as_ref().and_then(|status| condition::find(&status.conditions, kind::READY));
+        let before = old.and_then(|status| condition::find(&status.conditions, kind::READY));
         let begins = before.is_none_or(|ready| ready.reason != said.reason.as_str());
         let fails = !matches!(said.reason, Reason::Synced | Reason::Progressing | Reason::Suspended);
         self.row.to_warn = (begins && fails).then_some(said.reason);
-        self.write_status(old.as_ref(), new).await?;
+        self.write_status(new).await?;
         self.row.unsaid = None;
         tracing::info!(reason = said.reason.as_str(), "{}", said.message);
         self.warn();
@@ -96,7 +96,7 @@ impl Run<'_> {
 
     /// Tells of what began to fail, now that the status says it.
     fn warn(&mut self) {
-        let status = self.row.status.as_deref().or(self.object.status.as_ref());
+        let status = self.row.status.or(self.object.status.as_ref());
         let Some(ready) = status.and_then(|status| condition::find(&status.conditions, kind::READY)) else { return };
         if self.row.to_warn.take_if(|reason| reason.as_str() == ready.reason).is_some() {
             let reference = self.object.object_ref(&());
@@ -104,30 +104,12 @@ impl Run<'_> {
         }
     }
 
-    pub(super) async fn write_status(
-        &mut self,
-        old: Option<&OkmsSecretStatus>,
-        new: OkmsSecretStatus,
-    ) -> Result<(), WriteError> {
-        let api: Api<OkmsSecret> = Api::namespaced(self.context.client.clone(), &self.id.namespace);
-        let shown = self.row.status.is_none() || self.row.status.as_deref() == self.object.status.as_ref();
-        let version = if shown { &self.object.metadata.resource_version } else { &self.row.status_version };
-        match patch_status(&self.context.term, &api, self.object, version.as_deref(), old, &new).await {
-            Ok(version) => {
-                self.row.status_version = version;
-                self.row.status = Some(Box::new(new));
-                self.row.attempted = None;
-                Ok(())
-            }
-            Err(WriteError::Conflict) => {
-                // It has another one by now, which the watch will show.
-                self.row.status = None;
-                Err(WriteError::Outdated)
-            }
-            Err(error) => {
-                self.row.attempted = Some(Box::new(new));
-                Err(error)
-            }
+    pub(super) async fn write_status(&mut self, new: OkmsSecretStatus) -> Result<(), WriteError> {
+        let context = self.context;
+        let api = Api::namespaced(context.client.clone(), &self.id.namespace);
+        match self.row.status.write(&context.term, &api, self.object, new).await {
+            Err(WriteError::Conflict) => Err(WriteError::Outdated),
+            written => written,
         }
     }
 

@@ -12,6 +12,7 @@ use rand::RngExt;
 use super::{Config, named::Follow, renders, report::Said};
 use crate::{
     api::{OkmsSecretStatus, Reason},
+    k8s::LastStatus,
     model::{Mark, OkmsId, StoreName},
     plan::Written,
 };
@@ -23,11 +24,7 @@ pub(super) struct Row {
     pub target: Option<KnownTarget>,
     /// A Secret that the watch does not show was there when the target was created.
     pub in_the_way: bool,
-    /// The status as it was last written, and the version of the object that has it: the watch may still show an older one.
-    pub status: Option<Box<OkmsSecretStatus>>,
-    pub status_version: Option<String>,
-    /// A status whose write was not answered well: if the watch shows it, it was written.
-    pub attempted: Option<Box<OkmsSecretStatus>>,
+    pub status: LastStatus<OkmsSecretStatus>,
     /// What began to fail, and is told of by an event once the status is known to say it.
     pub to_warn: Option<Reason>,
     /// When the content of the target was changed from here. A status that has to be written again says the same.

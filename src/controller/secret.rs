@@ -216,7 +216,7 @@ impl Run<'_> {
 
     /// What the status says of this generation.
     fn ready(&self) -> Option<&meta::v1::Condition> {
-        let status = self.row.status.as_deref().or(self.object.status.as_ref())?;
+        let status = self.last_status()?;
         let ready = condition::find(&status.conditions, condition::kind::READY)?;
         (ready.observed_generation == Some(self.generation)).then_some(ready)
     }

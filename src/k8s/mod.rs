@@ -19,7 +19,7 @@ pub use error::{Busy, WriteError};
 pub use events::Events;
 pub use lease::LeaseLock;
 pub use moment::Moment;
-pub use status::{Stated, patch_status};
+pub use status::LastStatus;
 pub use targets::{ConfigMaps, Targets};
 pub use term::{Tenure, Term};
 pub use watch::{Scope, Seen, Watch, watch_named};

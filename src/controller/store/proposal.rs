@@ -143,7 +143,7 @@ fn domain_of(
             return bound.then(|| used.domain.okms_id.clone());
         }
         // Nothing proved to work since the operator started, or since the credential went away.
-        let status = row.status.as_ref().or(store.status())?;
+        let status = row.status.or(store.status())?;
         let holds = row.certificate.is_some() && status.observed_generation == store.generation();
         status.okms_id.as_deref().filter(|_| holds)?.parse().ok()
     });

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     api::{Auth, CaSource, CertificateStatus, Connection, Store, StoreStatus, condition},
     feed::Domain,
+    k8s::LastStatus,
     model::{StoreName, StoreTrouble},
     okms::{self, ClientOptions, Credential, Roots},
 };
@@ -45,15 +46,11 @@ pub(super) struct Row {
     pub unread_since: Option<Instant>,
     /// The uid and generation that the store's objects last heard of.
     pub heard: Option<(String, i64)>,
-    pub status: Option<StoreStatus>,
-    /// A status whose write was not answered well: if the watch shows it, it was written.
-    pub attempted: Option<StoreStatus>,
-    /// How often in a row its write failed.
+    pub status: LastStatus<StoreStatus>,
+    /// How often in a row the write of the status failed.
     pub failures: u32,
     /// The conditions that began to fail, and are told of by an event once the status is known to say so.
     pub to_warn: BTreeSet<&'static str>,
-    /// The version of the store that has it.
-    pub status_version: Option<String>,
     /// The watches over what the store refers to.
     pub watches: HashMap<Reference, Watch>,
     pub metrics: Option<Arc<StoreMetrics>>,

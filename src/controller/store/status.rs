@@ -3,6 +3,8 @@
 //! `Ready` speaks of the spec of the generation that it names. While what is in use is that of an older one, because the present one
 //! cannot be used, `Ready` is False, though everything that was read before goes on being read.
 
+use std::mem;
+
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{Api, Resource};
 
@@ -14,7 +16,7 @@ use crate::{
         names,
     },
     feed::{ByPath, Checks, Health, Standing},
-    k8s::{WriteError, patch_status},
+    k8s::WriteError,
     model::StoreTrouble,
 };
 
@@ -25,12 +27,8 @@ pub(super) async fn write(context: &Context, store: &Store, looked: bool) -> Res
     let domain = context.feed.domain(&name);
     let generation = store.generation();
     let (old, new) = context.stores.with(&name, |row| {
-        // What the watch shows was written, whatever became of the answer.
-        let shown = store.status();
-        if row.attempted.take_if(|attempted| Some(&*attempted) == shown).is_some() || row.status.as_ref() == shown {
-            row.status = None;
-        }
-        let old = row.status.clone().or_else(|| store.status().cloned());
+        row.status.catch_up(store.status());
+        let old = row.status.or(store.status()).cloned();
         let observed = old.as_ref().is_some_and(|old| old.observed_generation == generation);
         let unknown = standing.as_ref().is_none_or(|standing| standing.health == Health::Unproven);
         if unknown && row.trouble.is_none() && observed {
@@ -70,29 +68,20 @@ pub(super) async fn write(context: &Context, store: &Store, looked: bool) -> Res
         tell(context, store, &new);
         return Ok(());
     }
-    let version = context.stores.with(&name, |row| {
-        let shown = row.status.is_none() || row.status.as_ref() == store.status();
-        if shown { store.metadata().resource_version.clone() } else { row.status_version.clone() }
-    });
-    let (client, version) = (context.client.clone(), version.as_deref());
+    let (term, client) = (&context.term, context.client.clone());
+    let (mut last, heard) = context.stores.with(&name, |row| (mem::take(&mut row.status), row.heard.clone()));
     let written = match store {
-        Store::Cluster(store) => {
-            patch_status(&context.term, &Api::all(client), &**store, version, old.as_ref(), &new).await
-        }
+        Store::Cluster(store) => last.write(term, &Api::all(client), &**store, new.clone()).await,
         Store::Namespaced(store) => {
             let namespace = store.metadata.namespace.as_deref().unwrap_or_default();
-            let api = Api::namespaced(client, namespace);
-            patch_status(&context.term, &api, &**store, version, old.as_ref(), &new).await
+            last.write(term, &Api::namespaced(client, namespace), &**store, new.clone()).await
         }
     };
-    context.stores.with(&name, |row| match &written {
-        Ok(version) => {
-            (row.status, row.status_version) = (Some(new.clone()), version.clone());
-            row.attempted = None;
+    context.stores.with(&name, |row| {
+        // Of one that was made again meanwhile nothing is known.
+        if row.heard == heard {
+            row.status = last;
         }
-        // It has another one by now, which the watch will show.
-        Err(WriteError::Conflict) => row.status = None,
-        Err(_) => row.attempted = Some(new.clone()),
     });
     written?;
     tell(context, store, &new);
@@ -258,7 +247,7 @@ fn fails(kind: &str, condition: &Condition) -> bool {
 /// Tells of what began to fail, now that the status says it.
 fn tell(context: &Context, store: &Store, status: &StoreStatus) {
     let name = store.name();
-    for kind in context.stores.with(&name, |row| std::mem::take(&mut row.to_warn)) {
+    for kind in context.stores.with(&name, |row| mem::take(&mut row.to_warn)) {
         let Some(now) = condition::find(&status.conditions, kind).filter(|now| fails(kind, now)) else { continue };
         tracing::warn!(store = name.full(), condition = kind, reason = now.reason, "{}", now.message);
         let reference: ObjectReference = match store {
