@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::{
+    api::core::v1::{Namespace, Secret},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{
     Client, Resource, ResourceExt,
     core::PartialObjectMeta,
@@ -25,7 +28,7 @@ use super::{
     renders::Renders,
     row::Rows,
     store::Stores,
-    turns::{Key, Turns},
+    turns::{Key, Turns, Why},
 };
 use crate::{
     api::{ClusterOkmsStore, OkmsSecret, OkmsStore, Store},
@@ -86,25 +89,28 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Queue<K> {
         Self { objects: objects.clone(), turns: Turns::default(), is_new }
     }
 
-    /// Has every object looked at.
-    pub fn wake_all(&self) {
-        for object in self.objects.state() {
-            self.wake(&ObjectRef::from_obj(&*object));
+    /// Has objects looked at for a reason that they share.
+    fn wake_each(&self, objects: impl IntoIterator<Item = Arc<K>>, last_change: impl Fn(&K) -> u64) {
+        for object in objects {
+            let why =
+                if (self.is_new)(&object) { Why::New } else { Why::Everybody { last_change: last_change(&object) } };
+            self.turns.wake(Key::of(&ObjectRef::from_obj(&*object)), why);
         }
     }
 
     /// Has an object looked at.
     pub fn wake(&self, object: &ObjectRef<K>) {
-        self.turns.wake(Key::of(object), self.is_new(object));
+        self.turns.wake(Key::of(object), self.why(object));
     }
 
     /// An object was looked at, and is to be again after so long, unless something wakes it before: then what that look says counts.
     pub fn done(&self, object: &ObjectRef<K>, back_after: Option<Duration>) {
-        self.turns.done(Key::of(object), self.is_new(object), back_after);
+        self.turns.done(Key::of(object), self.why(object), back_after);
     }
 
-    fn is_new(&self, object: &ObjectRef<K>) -> bool {
-        self.objects.get(object).is_some_and(|object| (self.is_new)(&object))
+    fn why(&self, object: &ObjectRef<K>) -> Why {
+        let is_new = self.objects.get(object).is_some_and(|object| (self.is_new)(&object));
+        if is_new { Why::New } else { Why::Happened }
     }
 }
 
@@ -114,6 +120,31 @@ pub(super) struct Known {
     pub targets: reflector::Store<TargetMeta>,
     pub claims: Arc<Claims>,
     pub stores: Queue<OkmsStore>,
+}
+
+impl Known {
+    /// Has `OkmsSecret`s looked at for a reason that they share.
+    fn wake_each(&self, secrets: Vec<Arc<OkmsSecret>>) {
+        self.secrets.wake_each(secrets, |object| self.last_change(object));
+    }
+
+    /// Where the last change of an object, or of its target, stands among those of all: later ones have higher versions. When a target was
+    /// deleted that the status says is there nobody can know; it may have been just now.
+    fn last_change(&self, object: &OkmsSecret) -> u64 {
+        let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+        let target = self.targets.get(&ObjectRef::new(&object.target_name()).within(namespace));
+        let told = object.status.as_ref().and_then(|status| status.target.as_ref());
+        match target {
+            Some(target) => version(&target.metadata).max(version(&object.metadata)),
+            None if told.is_some_and(|told| told.keys > 0) => u64::MAX,
+            None => version(&object.metadata),
+        }
+    }
+}
+
+/// The resourceVersion as the number that it is in every cluster that stores its objects in etcd: good for an order, and for nothing else.
+fn version(meta: &ObjectMeta) -> u64 {
+    meta.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
 }
 
 pub(super) struct Context {
@@ -199,18 +230,15 @@ impl Context {
             Scope::Namespace(namespace) => namespace,
         };
         if let Some(known) = self.known(namespace) {
-            known.secrets.wake_all();
+            known.wake_each(known.secrets.objects.state());
         }
     }
 
     /// Has every `OkmsSecret` of a namespace looked at.
     pub fn wake_namespace(&self, namespace: &str) {
         let Some(known) = self.known(namespace) else { return };
-        for object in
-            known.secrets.objects.state_filter(|object| object.metadata.namespace.as_deref() == Some(namespace))
-        {
-            self.wake(namespace, &object.name_any());
-        }
+        let of_it = |object: &OkmsSecret| object.metadata.namespace.as_deref() == Some(namespace);
+        known.wake_each(known.secrets.objects.state_filter(of_it));
     }
 
     pub fn wake_store(&self, store: &StoreName) {
@@ -226,17 +254,17 @@ impl Context {
 
     /// Has everything looked at that there is.
     pub fn wake_all(&self) {
-        self.cluster_stores.wake_all();
+        self.cluster_stores.wake_each(self.cluster_stores.objects.state(), |store| version(&store.metadata));
         for known in self.known.values() {
-            known.stores.wake_all();
-            known.secrets.wake_all();
+            known.stores.wake_each(known.stores.objects.state(), |store| version(&store.metadata));
+            known.wake_each(known.secrets.objects.state());
         }
     }
 
     /// Has every object that reads from a store looked at.
     pub fn wake_users(&self, store: &StoreName) {
-        for object in self.all_secrets().filter(|object| object.names(store)) {
-            self.wake(&object.namespace().unwrap_or_default(), &object.name_any());
+        for known in self.known.values() {
+            known.wake_each(known.secrets.objects.state_filter(|object| object.names(store)));
         }
     }
 
@@ -331,5 +359,64 @@ pub(super) fn object_id(object: &OkmsSecret) -> ObjectId {
         uid: object.uid().unwrap_or_default().into(),
         namespace: object.namespace().unwrap_or_default().into(),
         name: object.name_any().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::iter;
+
+    use futures::{FutureExt, StreamExt};
+    use kube::runtime::{reflector::store::Writer, watcher::Event};
+    use serde::de::DeserializeOwned;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn store<K>(objects: impl IntoIterator<Item = Value>) -> reflector::Store<K>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + 'static,
+    {
+        let mut writer = Writer::<K>::default();
+        for object in objects {
+            writer.apply_watcher_event(&Event::Apply(serde_json::from_value(object).unwrap()));
+        }
+        writer.as_reader()
+    }
+
+    fn meta(name: &str, version: u32) -> Value {
+        json!({"name": name, "namespace": "shop", "resourceVersion": version.to_string()})
+    }
+
+    fn object(name: &str, version: u32, keys: i32) -> Value {
+        let target = format!("{name}-target");
+        json!({
+            "apiVersion": "okms-operator.io/v1alpha1", "kind": "OkmsSecret", "metadata": meta(name, version),
+            "spec": {"path": name, "target": {"name": target}},
+            "status": {"observedGeneration": 1, "conditions": [], "target": {"name": target, "keys": keys}},
+        })
+    }
+
+    #[tokio::test]
+    async fn what_changed_last_is_looked_at_first() {
+        let objects = [
+            object("as-ever", 10, 1),
+            object("edited", 11, 1),
+            object("respecified", 1000, 1),
+            object("deleted", 12, 1),
+            object("without", 13, 0),
+        ];
+        let targets = [("as-ever", 20), ("edited", 2000), ("respecified", 21)];
+        let targets = targets.map(|(name, version)| json!({"metadata": meta(&format!("{name}-target"), version)}));
+        let known = Known {
+            secrets: Queue::of(&store(objects), OkmsSecret::is_new),
+            targets: store(targets),
+            claims: Arc::default(),
+            stores: Queue::of(&store([]), |_| false),
+        };
+        known.wake_each(known.secrets.objects.state());
+        let order = iter::from_fn(|| known.secrets.turns.clone().next().now_or_never()?);
+        let order: Vec<_> = order.map(|key| key.to_ref::<OkmsSecret>().name).collect();
+        assert_eq!(order, ["deleted", "edited", "respecified", "as-ever", "without"]);
     }
 }

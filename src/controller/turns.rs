@@ -1,12 +1,15 @@
 //! Whose turn it is to be looked at.
 //!
 //! A queue as client-go's workqueue is: nobody waits in it twice or is looked at twice at once, and whoever is to be looked at again later
-//! waits elsewhere until then. In addition it has lines: in each namespace one of new objects, and one of the others. The lines take turns, and
-//! a line serves who came first, so that a flood of new objects keeps nobody else waiting. kube's own scheduler takes what waits in no order:
-//! with thousands waiting, some wait until all the others are done.
+//! waits elsewhere until then. In addition it has lines: in each namespace one for each [`Why`]. The lines take turns, so that neither a flood
+//! of new objects nor a look at all of them keeps anybody else waiting. kube's own scheduler takes what waits in no order: with thousands
+//! waiting, some wait until all the others are done.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    iter,
+    mem::{Discriminant, discriminant},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
@@ -21,7 +24,7 @@ use tokio_util::time::{DelayQueue, delay_queue};
 /// The longest delay; [`DelayQueue`] panics where one is beyond two years.
 const LONGEST: Duration = Duration::from_hours(24);
 
-/// What wakes an object that is not new often comes in company: the echo of a write is seen by two watches, one after the other. It
+/// What happens to an object that is not new often comes in company: the echo of a write is seen by two watches, one after the other. It
 /// waits this long for the rest of it, and is looked at once.
 const COMPANY: Duration = Duration::from_millis(5);
 
@@ -48,12 +51,26 @@ impl Key {
     }
 }
 
-/// Who stands in one line.
+/// Why somebody is to be looked at. Whoever waits for less moves when there is more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Why {
+    /// Everybody is, for a reason that they share. Whoever changed last comes first: that may not have been seen.
+    Everybody { last_change: u64 },
+    /// Something happened that concerns it.
+    Happened,
+    /// Nothing was ever said of it.
+    New,
+}
+
+/// The name of a line.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Line {
     namespace: Box<str>,
-    is_new: bool,
+    why: Discriminant<Why>,
 }
+
+/// A place in a line: before those who came later for the same.
+type Place = (Reverse<Why>, u64);
 
 /// The lines, and who is being looked at. A clone is the same.
 #[derive(Clone, Default)]
@@ -61,34 +78,38 @@ pub(super) struct Turns(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
-    lines: HashMap<Line, VecDeque<Key>>,
+    /// With those who have moved since.
+    lines: HashMap<Line, BTreeMap<Place, Key>>,
     /// The lines in which somebody stands, in the order of their turns.
     turns: VecDeque<Line>,
-    /// Who stands in a line: nobody in two.
-    waiting: HashSet<Key>,
+    /// Who stands in a line, and where.
+    waiting: HashMap<Key, Place>,
+    /// How many came so far.
+    came: u64,
     under_way: HashSet<Key>,
     /// Who was woken while under way, and stands in line again after that.
-    again: HashMap<Key, bool>,
-    /// Who comes back later, and where in the queue of those.
+    again: HashMap<Key, Why>,
+    /// Who comes back later, and where in the queue of those. Nobody does who stands in a line for more than everybody.
     later: HashMap<Key, delay_queue::Key>,
-    times: DelayQueue<(Key, bool)>,
+    times: DelayQueue<(Key, Why)>,
     waker: Option<Waker>,
 }
 
 impl Turns {
-    /// Has somebody stand in line who does not already.
-    pub fn wake(&self, key: Key, is_new: bool) {
-        self.with(|state| state.wake(key, is_new));
+    /// Has somebody stand in line who does not already, or only in one of less.
+    pub fn wake(&self, key: Key, why: Why) {
+        self.with(|state| state.wake(key, why));
     }
 
     /// Somebody was looked at, and comes back after so long, unless woken before: then what that look says counts.
-    pub fn done(&self, key: Key, is_new: bool, back_after: Option<Duration>) {
+    pub fn done(&self, key: Key, why: Why, back_after: Option<Duration>) {
         self.with(|state| {
             state.under_way.remove(&key);
-            if let Some(is_new) = state.again.remove(&key) {
-                state.wake(key, is_new);
-            } else if let Some(after) = back_after {
-                state.come_back(key, is_new, after);
+            if let Some(why) = state.again.remove(&key) {
+                state.wake(key.clone(), why);
+            }
+            if let Some(after) = back_after {
+                state.come_back(key, why, after);
             }
         });
     }
@@ -114,41 +135,44 @@ impl Turns {
 }
 
 impl State {
-    fn wake(&mut self, key: Key, is_new: bool) {
+    fn wake(&mut self, key: Key, why: Why) {
         if self.under_way.contains(&key) {
-            self.again.insert(key, is_new);
-        } else if is_new {
-            self.stand(key, is_new);
+            let again = self.again.entry(key).or_insert(why);
+            *again = why.max(*again);
+        } else if why == Why::Happened {
+            self.come_back(key, why, COMPANY);
         } else {
-            self.come_back(key, is_new, COMPANY);
+            self.stand(key, why);
         }
     }
 
-    fn stand(&mut self, key: Key, is_new: bool) {
-        if !self.waiting.insert(key.clone()) {
+    fn stand(&mut self, key: Key, why: Why) {
+        if self.stands_for(&key, why) {
             return;
         }
-        if let Some(place) = self.later.remove(&key) {
-            self.times.remove(&place);
-            self.give_back_room();
+        if why >= Why::Happened {
+            self.forget_later(&key);
         }
-        let line = Line { namespace: key.parts().0.into(), is_new };
-        let waiting = self.lines.entry(line.clone()).or_default();
-        if waiting.is_empty() {
+        let place = (Reverse(why), self.came);
+        self.came += 1;
+        self.waiting.insert(key.clone(), place);
+        let line = Line { namespace: key.parts().0.into(), why: discriminant(&why) };
+        let places = self.lines.entry(line.clone()).or_default();
+        if places.is_empty() {
             self.turns.push_back(line);
         }
-        waiting.push_back(key);
+        places.insert(place, key);
     }
 
     /// Has somebody stand in line later, who does not come before that.
-    fn come_back(&mut self, key: Key, is_new: bool, after: Duration) {
+    fn come_back(&mut self, key: Key, why: Why, after: Duration) {
         let after = after.min(LONGEST);
         match self.later.get(&key) {
-            _ if self.waiting.contains(&key) => {}
+            _ if self.stands_for(&key, Why::Happened) => {}
             Some(place) if self.times.deadline(place) <= Instant::now() + after => {}
             Some(place) => self.times.reset(place, after),
             None => {
-                let place = self.times.insert((key.clone(), is_new), after);
+                let place = self.times.insert((key.clone(), why), after);
                 self.later.insert(key, place);
             }
         }
@@ -156,23 +180,39 @@ impl State {
 
     /// The first of the line whose turn it is.
     fn next(&mut self) -> Option<Key> {
-        let line = self.turns.pop_front()?;
-        let waiting = self.lines.get_mut(&line)?;
-        let key = waiting.pop_front()?;
-        if waiting.is_empty() {
-            self.lines.remove(&line);
-        } else {
-            self.turns.push_back(line);
+        while let Some(line) = self.turns.pop_front() {
+            let places = self.lines.get_mut(&line)?;
+            let first = iter::from_fn(|| places.pop_first()).find(|(place, key)| self.waiting.get(key) == Some(place));
+            if places.is_empty() {
+                self.lines.remove(&line);
+            } else {
+                self.turns.push_back(line);
+            }
+            let Some((_, key)) = first else { continue };
+            self.waiting.remove(&key);
+            self.forget_later(&key);
+            self.give_back_room();
+            self.under_way.insert(key.clone());
+            return Some(key);
         }
-        self.waiting.remove(&key);
-        self.give_back_room();
-        self.under_way.insert(key.clone());
-        Some(key)
+        None
+    }
+
+    /// Whether somebody stands in a line for this, or for more.
+    fn stands_for(&self, key: &Key, why: Why) -> bool {
+        self.waiting.get(key).is_some_and(|(Reverse(stands), _)| *stands >= why)
+    }
+
+    fn forget_later(&mut self, key: &Key) {
+        if let Some(place) = self.later.remove(key) {
+            self.times.remove(&place);
+            self.give_back_room();
+        }
     }
 
     fn give_back_room(&mut self) {
         if self.waiting.is_empty() && self.waiting.capacity() > ROOM {
-            self.waiting = HashSet::new();
+            self.waiting = HashMap::new();
         }
         if self.later.is_empty() && self.later.capacity() > ROOM {
             (self.later, self.times) = (HashMap::new(), DelayQueue::new());
@@ -187,10 +227,10 @@ impl Stream for Turns {
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Key>> {
         let mut state = self.lock();
         while let Poll::Ready(Some(expired)) = state.times.poll_expired(context) {
-            let (key, is_new) = expired.into_inner();
+            let (key, why) = expired.into_inner();
             state.later.remove(&key);
             state.give_back_room();
-            state.stand(key, is_new);
+            state.stand(key, why);
         }
         if let Some(key) = state.next() {
             return Poll::Ready(Some(key));
@@ -206,6 +246,8 @@ mod tests {
     use k8s_openapi::api::core::v1::{Namespace, Secret};
 
     use super::*;
+
+    const EVERYBODY: Why = Why::Everybody { last_change: 0 };
 
     fn key(namespace: &str, name: &str) -> Key {
         Key(format!("{namespace}/{name}").into())
@@ -225,43 +267,136 @@ mod tests {
     #[tokio::test]
     async fn a_flood_keeps_neither_other_namespaces_waiting_nor_what_was_synced_before() {
         let turns = Turns::default();
-        turns.lock().stand(key("flood", "old"), false);
+        turns.lock().stand(key("flood", "old"), Why::Happened);
         for n in 0..50 {
-            turns.wake(key("flood", &format!("new-{n}")), true);
+            turns.wake(key("flood", &format!("new-{n}")), Why::New);
         }
-        turns.wake(key("other", "new"), true);
-        turns.lock().stand(key("flood", "older"), false);
+        turns.wake(key("other", "new"), Why::New);
+        turns.lock().stand(key("flood", "older"), Why::Happened);
         assert_eq!(turns.waiting(), 53);
         let first: Vec<_> = (0..6).filter_map(|_| next(&turns)).collect();
         assert_eq!(first, ["flood/old", "flood/new-0", "other/new", "flood/older", "flood/new-1", "flood/new-2"]);
-        assert_eq!(std::iter::from_fn(|| next(&turns)).count(), 47, "nobody is forgotten");
+        assert_eq!(iter::from_fn(|| next(&turns)).count(), 47, "nobody is forgotten");
         assert_eq!(turns.waiting(), 0);
         assert!(turns.lock().lines.is_empty() && turns.lock().turns.is_empty(), "nor is a line that is empty kept");
+    }
+
+    #[tokio::test]
+    async fn whoever_something_happened_to_waits_not_for_everybody() {
+        let turns = Turns::default();
+        for n in 0..5 {
+            turns.wake(key("ns", &n.to_string()), EVERYBODY);
+        }
+        for why in [Why::Happened, EVERYBODY] {
+            turns.wake(key("ns", "4"), why);
+        }
+        // Happens first, and everybody's turn is later.
+        for why in [Why::Happened, EVERYBODY] {
+            turns.wake(key("ns", "5"), why);
+        }
+        assert_eq!(turns.waiting(), 6);
+        tokio::time::sleep(COMPANY * 2).await;
+        let order: Vec<_> = iter::from_fn(|| next(&turns)).collect();
+        assert_eq!(order.len(), 6, "each once: {order:?}");
+        for name in ["ns/4", "ns/5"] {
+            let before = order.iter().position(|next| next == name);
+            assert!(before <= Some(3), "{name} waits for half of the others at most: {order:?}");
+        }
+        assert_eq!(turns.waiting(), 0);
+        let state = turns.lock();
+        assert!(state.lines.is_empty() && state.turns.is_empty(), "nothing is left where it stood first");
+        assert!(state.later.is_empty() && state.times.is_empty());
+    }
+
+    #[tokio::test]
+    async fn of_everybody_whoever_changed_last_comes_first() {
+        let turns = Turns::default();
+        for (name, last_change) in [("a", 5), ("b", 7), ("c", 7), ("d", 6), ("a", 9), ("b", 1)] {
+            turns.wake(key("ns", name), Why::Everybody { last_change });
+        }
+        assert_eq!(turns.waiting(), 4);
+        let order: Vec<_> = iter::from_fn(|| next(&turns)).collect();
+        assert_eq!(order, ["ns/a", "ns/b", "ns/c", "ns/d"]);
+    }
+
+    #[tokio::test]
+    async fn whoever_moved_and_comes_again_is_looked_at_once_and_where_it_stands_now() {
+        let turns = Turns::default();
+        for name in ["a", "b"] {
+            turns.wake(key("ns", name), EVERYBODY);
+        }
+        turns.lock().stand(key("ns", "b"), Why::Happened);
+        assert_eq!((next(&turns), next(&turns)), (Some("ns/a".into()), Some("ns/b".into())));
+        for name in ["c", "b"] {
+            turns.done(key("ns", name), Why::Happened, None);
+            turns.wake(key("ns", name), EVERYBODY);
+        }
+        assert_eq!(turns.waiting(), 2);
+        assert_eq!((next(&turns), next(&turns), next(&turns)), (Some("ns/c".into()), Some("ns/b".into()), None));
+    }
+
+    #[tokio::test]
+    async fn what_happens_while_everybody_is_looked_at_is_not_forgotten() {
+        let turns = Turns::default();
+        turns.wake(key("ns", "a"), EVERYBODY);
+        assert_eq!(next(&turns), Some("ns/a".into()));
+        turns.wake(key("ns", "a"), Why::Happened);
+        turns.wake(key("ns", "a"), EVERYBODY);
+        turns.wake(key("ns", "b"), EVERYBODY);
+        turns.wake(key("ns", "c"), EVERYBODY);
+        turns.done(key("ns", "a"), Why::Happened, Some(Duration::from_hours(1)));
+        assert_eq!(next(&turns), Some("ns/b".into()));
+        tokio::time::sleep(COMPANY * 2).await;
+        let mut left = [soon(&turns).await, soon(&turns).await];
+        left.sort_unstable();
+        assert_eq!(left, ["ns/a", "ns/c"]);
+        assert_eq!(next(&turns), None);
+    }
+
+    #[tokio::test]
+    async fn whoever_comes_back_soon_does_so_though_everybody_is_looked_at() {
+        let turns = Turns::default();
+        for name in ["a", "b", "c"] {
+            turns.wake(key("ns", name), Why::New);
+            next(&turns);
+        }
+        turns.wake(key("ns", "b"), EVERYBODY);
+        for name in ["a", "b", "c"] {
+            turns.done(key("ns", name), Why::Happened, Some(COMPANY));
+        }
+        turns.wake(key("ns", "a"), EVERYBODY);
+        assert_eq!((turns.waiting(), turns.lock().later.len()), (2, 3));
+        assert_eq!(next(&turns), Some("ns/b".into()));
+        assert_eq!(turns.lock().later.len(), 2, "what it would have come back for is seen now");
+        tokio::time::sleep(COMPANY * 2).await;
+        let mut left = [soon(&turns).await, soon(&turns).await];
+        left.sort_unstable();
+        assert_eq!((left, next(&turns)), (["ns/a".into(), "ns/c".into()], None));
     }
 
     #[tokio::test]
     async fn what_comes_in_company_is_looked_at_once() {
         let turns = Turns::default();
         for _ in 0..3 {
-            turns.wake(key("ns", "a"), false);
+            turns.wake(key("ns", "a"), Why::Happened);
         }
         assert_eq!(soon(&turns).await, "ns/a");
-        turns.done(key("ns", "a"), false, None);
+        turns.done(key("ns", "a"), Why::Happened, None);
         assert!(turns.lock().later.is_empty() && turns.lock().waiting.is_empty());
     }
 
     #[tokio::test]
     async fn whoever_is_woken_while_under_way_is_looked_at_once_more_and_once_only() {
         let turns = Turns::default();
-        turns.wake(key("ns", "a"), true);
-        turns.wake(key("ns", "a"), true);
+        turns.wake(key("ns", "a"), Why::New);
+        turns.wake(key("ns", "a"), Why::New);
         assert_eq!((next(&turns), next(&turns)), (Some("ns/a".into()), None));
-        turns.wake(key("ns", "a"), false);
-        turns.wake(key("ns", "a"), false);
+        turns.wake(key("ns", "a"), Why::Happened);
+        turns.wake(key("ns", "a"), Why::Happened);
         assert_eq!(next(&turns), None, "not twice at once");
-        turns.done(key("ns", "a"), false, Some(Duration::from_hours(1)));
+        turns.done(key("ns", "a"), Why::Happened, Some(Duration::from_hours(1)));
         assert_eq!(soon(&turns).await, "ns/a");
-        turns.done(key("ns", "a"), false, None);
+        turns.done(key("ns", "a"), Why::Happened, None);
         assert!(turns.lock().later.is_empty() && turns.lock().waiting.is_empty());
     }
 
@@ -269,15 +404,15 @@ mod tests {
     async fn whoever_comes_back_later_does_so_once_and_soon_if_woken_before() {
         let turns = Turns::default();
         for name in ["soon", "late", "never"] {
-            turns.wake(key("ns", name), true);
+            turns.wake(key("ns", name), Why::New);
             assert_eq!(next(&turns), Some(format!("ns/{name}")));
         }
-        turns.done(key("ns", "late"), false, Some(Duration::from_hours(1)));
-        turns.done(key("ns", "soon"), false, Some(Duration::from_millis(10)));
-        turns.done(key("ns", "never"), false, Some(Duration::MAX));
+        turns.done(key("ns", "late"), Why::Happened, Some(Duration::from_hours(1)));
+        turns.done(key("ns", "soon"), Why::Happened, Some(Duration::from_millis(10)));
+        turns.done(key("ns", "never"), Why::Happened, Some(Duration::MAX));
         assert_eq!(soon(&turns).await, "ns/soon");
-        turns.done(key("ns", "soon"), false, None);
-        turns.wake(key("ns", "late"), false);
+        turns.done(key("ns", "soon"), Why::Happened, None);
+        turns.wake(key("ns", "late"), Why::Happened);
         assert_eq!(soon(&turns).await, "ns/late");
         let state = turns.lock();
         assert_eq!((state.later.len(), state.times.len()), (1, 1), "a wake takes the place of the time");
@@ -289,18 +424,18 @@ mod tests {
         let keys: Vec<Key> = (0..ROOM * 2).map(|n| key("ns", &n.to_string())).collect();
         for round in 0..2 {
             for key in &keys {
-                turns.wake(key.clone(), true);
+                turns.wake(key.clone(), Why::New);
             }
-            assert_eq!(std::iter::from_fn(|| next(&turns)).count(), keys.len(), "round {round}");
+            assert_eq!(iter::from_fn(|| next(&turns)).count(), keys.len(), "round {round}");
             for key in &keys {
-                turns.done(key.clone(), true, Some(Duration::from_hours(1)));
+                turns.done(key.clone(), Why::New, Some(Duration::from_hours(1)));
             }
         }
         assert_eq!(turns.lock().later.len(), keys.len());
         for key in &keys {
-            turns.wake(key.clone(), true);
+            turns.wake(key.clone(), Why::New);
         }
-        assert_eq!(std::iter::from_fn(|| next(&turns)).count(), keys.len());
+        assert_eq!(iter::from_fn(|| next(&turns)).count(), keys.len());
         let state = turns.lock();
         assert!(
             [state.waiting.capacity(), state.later.capacity(), state.times.capacity()].iter().all(|room| *room <= ROOM)
@@ -318,8 +453,8 @@ mod tests {
     #[tokio::test]
     async fn whoever_waits_for_a_turn_is_told_of_it() {
         let turns = Turns::default();
-        let wake = |turns: &Turns| turns.wake(key("ns", "a"), false);
-        let comes_back = |turns: &Turns| turns.done(key("ns", "a"), false, Some(Duration::ZERO));
+        let wake = |turns: &Turns| turns.wake(key("ns", "a"), Why::Happened);
+        let comes_back = |turns: &Turns| turns.done(key("ns", "a"), Why::Happened, Some(Duration::ZERO));
         for happens in [&wake as &dyn Fn(&Turns), &comes_back] {
             let waits = tokio::spawn({
                 let mut turns = turns.clone();
