@@ -96,11 +96,11 @@ async fn kill(row: &Row, plane: &mut ControlPlane) -> Vec<Measured> {
     let Cause::Killed(component) = row.cause else { panic!("nothing is killed in {}", row.name) };
     let mut cells = prepared(row, Some(&config_of(plane).await)).await;
     cells.iter_mut().for_each(Cell::begins);
-    // What needs the API server for it to happen is under way when it dies.
-    let (first, others) = cells.split_first().unwrap();
-    first.happen().await;
+    // What needs the API server for it to happen is under way when it dies, and may be done with.
+    let (told, others): (Vec<_>, Vec<_>) = cells.iter().partition(|cell| cell.phase.is_told_to_kubernetes());
+    join_all(told.into_iter().map(Cell::happen)).await;
     tokio::task::block_in_place(|| plane.kill(component));
-    join_all(others.iter().map(Cell::happen)).await;
+    join_all(others.into_iter().map(Cell::happen)).await;
     join_all(cells.iter().zip(row.meanwhile).map(|(cell, meanwhile)| cell.observe(row, meanwhile))).await;
     tokio::task::block_in_place(|| plane.revive(component).unwrap());
     join_all(cells.iter_mut().map(|cell| cell.recover(row))).await

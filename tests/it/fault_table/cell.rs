@@ -26,7 +26,7 @@ use super::{
 use crate::{
     kept::Kept,
     proxied::Proxied,
-    world::{Operator, World, client_config, eventually, holds, ready_of},
+    world::{Operator, World, by_secret, client_config, eventually, holds, ready_of},
 };
 
 /// What the phase happens to.
@@ -43,7 +43,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 pub(crate) struct Cell {
     pub(crate) of: Proxied,
-    phase: Phase,
+    pub(crate) phase: Phase,
     /// For messages.
     what: String,
     /// The operator that leads, where another one stands by.
@@ -109,6 +109,10 @@ impl Cell {
         };
         let limits = json!({"limits": {"timeout": row.timeout(), "requestsPerSecond": 100, "concurrentRequests": 16}});
         of.world.create_store(limits).await;
+        if phase == Phase::RotationInSecret {
+            of.world.put_credential(&of.world.certificate).await;
+            of.world.patch_store(json!({"spec": by_secret()})).await;
+        }
         for name in SUBJECTS.into_iter().chain([STEADY]) {
             of.world.domain.put(name, json!({"v": "1"}));
         }
@@ -182,6 +186,7 @@ impl Cell {
                 }
             }
             Phase::Rotation => world.mount(&self.renewed),
+            Phase::RotationInSecret => world.put_credential(&self.renewed).await,
             Phase::Failover => {
                 let leader = self.leader.lock().unwrap().take();
                 leader.unwrap().kill().await;
@@ -280,7 +285,7 @@ impl Cell {
         if self.phase == Phase::Failover && !self.is_led() {
             return Err("nobody has taken over".to_owned());
         }
-        if self.phase == Phase::Rotation && world.sim.counters().by(&self.renewed.serial) == 0 {
+        if self.phase.rotates() && world.sim.counters().by(&self.renewed.serial) == 0 {
             return Err("the new certificate is not used".to_owned());
         }
         Ok(())
@@ -419,7 +424,7 @@ impl Cell {
     /// What comes next works as always: with the new certificate alone, after a rotation.
     async fn go_on(&self) {
         let world = &self.of.world;
-        if self.phase == Phase::Rotation {
+        if self.phase.rotates() {
             world.domain.revoke(&world.certificate.serial).unwrap();
         }
         for name in SUBJECTS {

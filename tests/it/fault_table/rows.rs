@@ -16,14 +16,24 @@ pub(crate) enum Phase {
     Rest,
     Change,
     Withdrawal,
+    /// The credential of the store is replaced, in the files that are mounted.
     Rotation,
+    /// The same in the Secret that the store refers to.
+    RotationInSecret,
     /// The replica that leads is killed, and another one is there.
     Failover,
 }
 
 impl Phase {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::FirstSync, Self::Rest, Self::Change, Self::Withdrawal, Self::Rotation, Self::Failover];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::FirstSync,
+        Self::Rest,
+        Self::Change,
+        Self::Withdrawal,
+        Self::Rotation,
+        Self::RotationInSecret,
+        Self::Failover,
+    ];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -32,6 +42,7 @@ impl Phase {
             Self::Change => "change",
             Self::Withdrawal => "withdrawal",
             Self::Rotation => "rotation",
+            Self::RotationInSecret => "rotation in a Secret",
             Self::Failover => "failover",
         }
     }
@@ -40,8 +51,17 @@ impl Phase {
     pub(crate) const fn writes(self) -> usize {
         match self {
             Self::FirstSync | Self::Change | Self::Withdrawal => 1,
-            Self::Rest | Self::Rotation | Self::Failover => 0,
+            Self::Rest | Self::Rotation | Self::RotationInSecret | Self::Failover => 0,
         }
+    }
+
+    pub(crate) const fn rotates(self) -> bool {
+        matches!(self, Self::Rotation | Self::RotationInSecret)
+    }
+
+    /// Whether people tell the API server of it.
+    pub(crate) const fn is_told_to_kubernetes(self) -> bool {
+        matches!(self, Self::FirstSync | Self::RotationInSecret)
     }
 }
 
@@ -89,7 +109,7 @@ pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) cause: Cause,
     /// In the order of [`Phase::ALL`].
-    pub(crate) meanwhile: [Meanwhile; 6],
+    pub(crate) meanwhile: [Meanwhile; Phase::ALL.len()],
     /// What the store says meanwhile; empty: that it works.
     pub(crate) store: &'static str,
 }
@@ -132,10 +152,11 @@ const LONG: Duration = Duration::from_secs(4);
 
 pub(crate) fn rows() -> Vec<Row> {
     use Meanwhile::{GoesOn, Leaderless, Silent, Untold, Waits};
-    let always = [GoesOn; 6];
-    let unwritten = [Waits("Progressing"), GoesOn, Waits("TargetDrifted"), Waits("TargetDrifted"), GoesOn, GoesOn];
-    let mute = [Silent, GoesOn, Silent, Silent, GoesOn, Leaderless];
-    let untold = [Untold, GoesOn, Untold, Untold, GoesOn, GoesOn];
+    let always = [GoesOn; Phase::ALL.len()];
+    let unwritten =
+        [Waits("Progressing"), GoesOn, Waits("TargetDrifted"), Waits("TargetDrifted"), GoesOn, GoesOn, GoesOn];
+    let mute = [Silent, GoesOn, Silent, Silent, GoesOn, Silent, Leaderless];
+    let untold = [Untold, GoesOn, Untold, Untold, GoesOn, GoesOn, GoesOn];
     let targets = |fault: ApiFault| vec![fault.hitting(target_writes())];
     let statuses = |fault: ApiFault| vec![fault.hitting(Matching::writes().of("okmssecrets/status"))];
     let api = |name, faults, watches, meanwhile| Row { name, cause: Cause::Api(faults, watches), meanwhile, store: "" };
@@ -160,7 +181,8 @@ pub(crate) fn rows() -> Vec<Row> {
         api("reset after status writes", statuses(ApiFault::new(ApiFaultKind::ResetAfterEffect)), stay, always),
         Row { name: "API server unreachable", cause: Cause::ApiDown, meanwhile: mute, store: "" },
     ];
-    let of_okms = |name, cause, store| Row { name, cause, meanwhile: [Waits("StoreNotReady"); 6], store };
+    let of_okms =
+        |name, cause, store| Row { name, cause, meanwhile: [Waits("StoreNotReady"); Phase::ALL.len()], store };
     let down = "OkmsUnavailable";
     for (name, case) in [
         ("OKMS: 401", "s401"),
@@ -185,8 +207,10 @@ pub(crate) fn rows() -> Vec<Row> {
 
 /// Those for which a control plane is needed that nobody else uses.
 pub(crate) fn killed() -> [Row; 2] {
-    let mut meanwhile = [Meanwhile::Unseen; 6];
-    meanwhile[5] = Meanwhile::Leaderless;
+    let meanwhile = Phase::ALL.map(|phase| match phase {
+        Phase::Failover => Meanwhile::Leaderless,
+        _ => Meanwhile::Unseen,
+    });
     [("API server killed", Component::ApiServer), ("etcd killed", Component::Etcd)].map(|(name, component)| Row {
         name,
         cause: Cause::Killed(component),
