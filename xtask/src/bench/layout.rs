@@ -1,10 +1,10 @@
-//! How so many objects are spread over paths and stores: up to a thousand have a path each and one store, as when they were compared with
-//! another operator; more of them share paths in pairs, and have a store for every two hundred.
+//! How so many objects are spread over paths and stores: up to three thousand have a path each and one store, as the thousand that were
+//! compared with another operator; more of them share paths in pairs, and have a store for every two hundred.
 
 use serde_json::{Value, json};
 
 /// Above this the objects are spread.
-const PLAIN: usize = 1000;
+const PLAIN: usize = 3000;
 
 const OBJECTS_OF_A_STORE: usize = 200;
 

@@ -26,6 +26,8 @@ pub(crate) struct Simulator {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Calls {
     pub(crate) all: u64,
+    /// Those for a page of the list of all secrets.
+    pub(crate) pages: u64,
     /// Those that were answered with the data of a secret.
     pub(crate) with_data: u64,
     /// TLS handshakes that were completed.
@@ -37,6 +39,7 @@ impl Calls {
     pub(crate) fn since(self, then: Self) -> Self {
         Self {
             all: self.all - then.all,
+            pages: self.pages - then.pages,
             with_data: self.with_data - then.with_data,
             handshakes: self.handshakes - then.handshakes,
         }
@@ -116,12 +119,15 @@ impl Simulator {
     pub(crate) async fn calls(&self) -> Result<Calls> {
         let counters = self.get("/counters").await?;
         let rows = counters.get("requests").and_then(Value::as_array).context("the simulator counts no requests")?;
-        let all = rows.iter().filter_map(|row| row.get("count")?.as_u64()).sum();
+        let sum = |of: &dyn Fn(&Value) -> bool| {
+            rows.iter().filter(|row| of(row)).filter_map(|row| row.get("count")?.as_u64()).sum()
+        };
+        let pages = sum(&|row| row.get("operation").is_some_and(|operation| operation == "ListSecretV2"));
         let count = |name: &str| {
             let count = counters.get(name).and_then(Value::as_u64);
             count.with_context(|| format!("the simulator does not count {name}"))
         };
-        Ok(Calls { all, with_data: count("dataReads")?, handshakes: count("handshakes")? })
+        Ok(Calls { all: sum(&|_| true), pages, with_data: count("dataReads")?, handshakes: count("handshakes")? })
     }
 
     /// The secret and all its versions are gone; what is written there afterwards begins at version 1.

@@ -3,6 +3,7 @@
 //! They run in the order of [`Scenario`], each on what the one before it left: everything synced and at rest.
 
 mod burst;
+mod by_list;
 mod changes;
 mod cold_start;
 mod drift;
@@ -60,6 +61,8 @@ pub(super) enum Scenario {
     Outage,
     /// The operator ended and started again with everything synced.
     Restart,
+    /// Nothing changes, and the list of OKMS shows enough to check by.
+    ByList,
     /// 5,000 Secrets of 100 KB that are nobody's, and the operator started again beside them. They stay for the soak.
     Neighbours,
     /// A steady trickle of changes, for as long as `--soak` says.
@@ -95,6 +98,7 @@ impl Scenario {
             Self::RateLimit => "OKMS rate limits",
             Self::Outage => "OKMS is down",
             Self::Restart => "Restart",
+            Self::ByList => "Rest, by the list of OKMS",
             Self::Neighbours => "Secrets of others",
             Self::Soak => "Soak",
             Self::Failover => "Failover",
@@ -121,6 +125,7 @@ impl Scenario {
             Self::RateLimit => rate_limit::measure(scene, &mut sheet).await?,
             Self::Outage => outage::measure(scene, &mut sheet).await?,
             Self::Restart => restart::measure(scene, &mut sheet).await?,
+            Self::ByList => by_list::measure(scene, &mut sheet).await?,
             Self::Neighbours => neighbours::measure(scene, &mut sheet).await?,
             Self::Soak => soak::measure(scene, &mut sheet).await?,
             Self::Failover => {

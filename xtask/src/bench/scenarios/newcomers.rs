@@ -50,7 +50,7 @@ async fn alone(scene: &Scene, sheet: &mut Sheet<'_>) -> Result<()> {
     }
     sheet.count("OkmsSecrets created at rest, one after the other", took.len());
     sheet.few(["until each is Ready, median", "longest until it is Ready"], took);
-    newcomers.delete().await
+    newcomers.delete(scene).await
 }
 
 async fn flooded(scene: &Scene, sheet: &mut Sheet<'_>) -> Result<()> {
@@ -101,8 +101,8 @@ async fn flooded(scene: &Scene, sheet: &mut Sheet<'_>) -> Result<()> {
     let took = since.into_iter().zip(created).map(|(since, at)| since.duration_since(at)).collect();
     sheet.few(["until a single one is Ready, median", "longest until a single one is Ready"], took);
 
-    flood.delete().await?;
-    singles.delete().await
+    flood.delete(scene).await?;
+    singles.delete(scene).await
 }
 
 /// So many `OkmsSecret`s of one name, with a path each.
@@ -133,8 +133,13 @@ impl Newcomers {
         scene::create(&self.client, self.namespace, manifests).await
     }
 
-    async fn delete(&self) -> Result<()> {
-        scene::delete(&self.client, self.namespace, self.names(0..self.count).into_iter()).await
+    /// With their paths, which would be in every list.
+    async fn delete(&self, scene: &Scene) -> Result<()> {
+        scene::delete(&self.client, self.namespace, self.names(0..self.count).into_iter()).await?;
+        for number in 0..self.count {
+            scene.simulator.delete(&format!("{}{number}", prefix(self.name))).await?;
+        }
+        Ok(())
     }
 }
 
