@@ -100,10 +100,12 @@ pub struct OkmsSecretSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_key_conflict: Option<OnKeyConflict>,
 
-    /// How often the source is checked for a new version or a deactivation, such as 30s, 1m or 1h30m. 0s: only when the spec
-    /// changes, or when the annotation okms-operator.io/refresh of the OkmsSecret gets another value. Default: the store's
-    /// refreshInterval. What is below the operator's own minimum (10s, unless it was installed with another) is stretched to
-    /// it; status.refreshInterval shows the interval in force.
+    /// How often the source is checked for a new version or a deactivation, such as 30s, 1m or 1h30m. 0s: not by itself, but
+    /// when the spec changes, when the annotation okms-operator.io/refresh of the OkmsSecret gets another value, when the
+    /// Secret has to be repaired, when another OkmsSecret has the same path checked, and when the operator starts or another
+    /// replica leads; to stay on a version, pin it. Default: the store's refreshInterval. What is below the operator's own
+    /// minimum (10s, unless it was installed with another) is stretched to it; status.refreshInterval shows the interval in
+    /// force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh_interval: Option<Interval>,
 

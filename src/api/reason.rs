@@ -187,7 +187,7 @@ reasons! {
             "Check spec.endpoint and the way there: DNS, firewall, network policy. If they are right, wait: it is tried again."
         TlsFailed Stalled "The TLS connection fails: the server's certificate is not trusted, or the client's is not accepted."
             "Do what the message says: it tells apart whose certificate is not accepted, and why."
-        Refused Stalled "OKMS, or the token endpoint, does not accept the identity: it was revoked, or has no rights in the domain."
+        Refused Stalled "OKMS, or the token endpoint, does not accept the identity, such as one that was revoked. One that OKMS knows and that may read nothing leaves the store Ready, and what reads through it Forbidden."
             "Grant the IAM actions that the message names, or provide another credential."
         UnexpectedAnswer Settled "Something answers that is not this OKMS domain."
             "Check spec.endpoint, spec.okmsId, the token endpoint, and what stands between, such as a proxy."

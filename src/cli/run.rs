@@ -174,7 +174,7 @@ struct ElectionArgs {
     )]
     lease_duration: Interval,
 
-    /// How long a leader that cannot renew its lease goes on. Longer than the retry period.
+    /// How long a leader that cannot renew its lease goes on. Longer than the retry period by more than a fifth.
     #[arg(
         long = "leader-election-renew-deadline",
         value_name = "DURATION",

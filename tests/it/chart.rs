@@ -172,6 +172,27 @@ fn it_carries_the_version_of_the_crate() {
     );
 }
 
+/// Helm never upgrades CRDs, and owns the fields of those that it installed.
+#[test]
+fn its_crds_are_upgraded_by_the_command_of_its_readme() {
+    let (cluster, newer) = (installed(), tempfile::tempdir().unwrap());
+    for file in std::fs::read_dir(chart().join("crds")).unwrap() {
+        let file = file.unwrap().path();
+        let mut crd: Value = serde_saphyr::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+        crd["spec"]["versions"][0]["additionalPrinterColumns"][0]["description"] = json!("In other words.");
+        let name = Path::new(file.file_name().unwrap()).with_extension("json");
+        std::fs::write(newer.path().join(name), crd.to_string()).unwrap();
+    }
+    let readme = std::fs::read_to_string(chart().join("README.md")).unwrap();
+    let arguments =
+        |line: &str| Some(line.strip_prefix("kubectl ")?.strip_suffix("charts/okms-operator/crds/")?.to_owned());
+    let arguments = readme.lines().find_map(arguments).unwrap();
+    // The API server decides as always, and other tests keep the CRDs that they install.
+    let arguments: Vec<_> =
+        arguments.split_whitespace().chain(newer.path().to_str()).chain(["--dry-run=server"]).collect();
+    kubectl(cluster, &arguments, "").succeeded();
+}
+
 #[test]
 fn its_readme_names_every_value() {
     let read = |file: &str| std::fs::read_to_string(chart().join(file)).unwrap();

@@ -51,8 +51,8 @@ pub struct Connection {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<CaSource>,
 
-    /// How often the sources of this store's OkmsSecrets are checked, unless they say otherwise, such as 30s or 1m. 0s: only
-    /// when the spec of an OkmsSecret or its annotation okms-operator.io/refresh changes. Default: 1m.
+    /// How often the sources of this store's OkmsSecrets are checked, unless they say otherwise, such as 30s or 1m. 0s: not
+    /// by themselves, as refreshInterval of an OkmsSecret says. Default: 1m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh_interval: Option<Interval>,
 

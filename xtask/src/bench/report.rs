@@ -200,8 +200,12 @@ pub(super) fn machine(kubernetes: &str) -> Result<String> {
 
 /// The commit that is measured.
 pub(super) fn commit() -> String {
-    let commit = run::output(run::program("git").args(["describe", "--always", "--dirty"]));
-    commit.map_or_else(|_| "unknown".to_owned(), |commit| commit.trim().to_owned())
+    let git = |arguments: &[&str]| run::output(run::program("git").args(arguments));
+    let Ok(commit) = git(&["describe", "--always"]) else { return "unknown".to_owned() };
+    // The tables of a run before make no other code of it.
+    let changes = git(&["status", "--porcelain", "--", ":(top)", ":(top,exclude)docs/benchmarks.*"]);
+    let dirty = if changes.is_ok_and(|changes| changes.trim().is_empty()) { "" } else { "-dirty" };
+    format!("{}{dirty}", commit.trim())
 }
 
 #[cfg(test)]

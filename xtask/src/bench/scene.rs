@@ -1,6 +1,10 @@
 //! The stage of one run: a cluster and an OKMS of its own, so many objects, the operator as a process.
 
-use std::{fmt::Debug, path::PathBuf, time::Duration};
+use std::{
+    fmt::Debug,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -49,6 +53,8 @@ pub(super) struct Scene {
     /// How many large Secrets there are that are nobody's.
     pub(super) neighbours: usize,
     pub(super) first_sync: Option<FirstSync>,
+    /// When the secrets in OKMS were made.
+    pub(super) seeded: Instant,
     launch: Launch,
     mounted: operator::Mounted,
     _cluster: Cluster,
@@ -86,6 +92,7 @@ impl Scene {
         let mounted = operator::mount_credential(&folder, &cluster).await?;
         let layout = Layout::of(objects);
         simulator.seed(layout::PREFIX, layout.paths, layout::content("0")).await?;
+        let seeded = Instant::now();
         add_stores(&client, layout).await?;
         create(&client, NAMESPACE, (0..objects).map(|object| layout.manifest(object))).await?;
         let launch = Launch {
@@ -102,6 +109,7 @@ impl Scene {
             soak: plan.soak,
             neighbours: 0,
             first_sync: None,
+            seeded,
             launch,
             mounted,
             _cluster: cluster,

@@ -19,7 +19,7 @@ use crate::{cargo::cargo, chaos, codegen, run::run as run_command};
 
 /// Runs everything that CI runs, and stops at the first failure.
 ///
-/// Cold, on two cores, that is about half an hour, of which ten minutes build Kubernetes and Helm, once.
+/// Cold, on two cores, that is up to 40 minutes, of which ten build Kubernetes and Helm, once.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Runs this step only; may be repeated. `--list` names them.

@@ -14,9 +14,11 @@ use crate::bench::{
 /// For how many intervals.
 pub(super) const INTERVALS: u32 = 4;
 
+#[expect(clippy::cast_precision_loss, reason = "counts of requests are far below what an f64 holds exactly")]
 pub(super) async fn measure(scene: &mut Scene, sheet: &mut Sheet<'_>) -> Result<()> {
     let Quiet { asked, processor } = Quiet::of(scene).await?;
-    sheet.times("OKMS requests per path and interval", per_path_and_interval(scene, &asked));
+    let intervals = f64::from(INTERVALS);
+    sheet.times("OKMS requests per path and interval", asked.calls.all as f64 / scene.layout.paths as f64 / intervals);
     sheet.count("OKMS requests with data", asked.calls.with_data);
     sheet.count("TLS handshakes with OKMS", asked.calls.handshakes);
     sheet.count("Kubernetes requests of the operator", asked.requests.by_operator);
@@ -42,9 +44,4 @@ impl Quiet {
             (processor_time(process)?.saturating_sub(processor), begun.elapsed().as_secs_f64() / 60.0);
         Ok(Self { asked, processor: used.div_f64(minutes) })
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts of requests are far below what an f64 holds exactly")]
-pub(super) fn per_path_and_interval(scene: &Scene, asked: &Asked) -> f64 {
-    asked.calls.all as f64 / scene.layout.paths as f64 / f64::from(INTERVALS)
 }
