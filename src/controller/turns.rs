@@ -1,9 +1,10 @@
 //! Whose turn it is to be looked at.
 //!
 //! A queue as client-go's workqueue is: nobody waits in it twice or is looked at twice at once, and whoever is to be looked at again later
-//! waits elsewhere until then. In addition it has lines: in each namespace one for each [`Why`]. The lines take turns, so that neither a flood
-//! of new objects nor a look at all of them keeps anybody else waiting. kube's own scheduler takes what waits in no order: with thousands
-//! waiting, some wait until all the others are done.
+//! waits elsewhere until then. In addition it has lines: in each namespace one of new objects and one of those that something happened to, and
+//! one for all namespaces of whoever is looked at because many are. The lines take turns, so that neither a flood of new objects nor a look at
+//! all of them keeps anybody else waiting. kube's own scheduler takes what waits in no order: with thousands waiting, some wait until all the
+//! others are done.
 
 use std::{
     cmp::Reverse,
@@ -62,7 +63,7 @@ pub(super) enum Why {
     New,
 }
 
-/// The name of a line.
+/// The name of a line. That of everybody is one for all namespaces: who changed last counts across them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Line {
     namespace: Box<str>,
@@ -156,7 +157,8 @@ impl State {
         let place = (Reverse(why), self.came);
         self.came += 1;
         self.waiting.insert(key.clone(), place);
-        let line = Line { namespace: key.parts().0.into(), why: discriminant(&why) };
+        let namespace = if why < Why::Happened { "" } else { key.parts().0 };
+        let line = Line { namespace: namespace.into(), why: discriminant(&why) };
         let places = self.lines.entry(line.clone()).or_default();
         if places.is_empty() {
             self.turns.push_back(line);
@@ -311,12 +313,12 @@ mod tests {
     #[tokio::test]
     async fn of_everybody_whoever_changed_last_comes_first() {
         let turns = Turns::default();
-        for (name, last_change) in [("a", 5), ("b", 7), ("c", 7), ("d", 6), ("a", 9), ("b", 1)] {
-            turns.wake(key("ns", name), Why::Everybody { last_change });
+        for (namespace, last_change) in [("a", 5), ("b", 7), ("c", 7), ("d", 6), ("a", 9), ("b", 1)] {
+            turns.wake(key(namespace, "db"), Why::Everybody { last_change });
         }
         assert_eq!(turns.waiting(), 4);
         let order: Vec<_> = iter::from_fn(|| next(&turns)).collect();
-        assert_eq!(order, ["ns/a", "ns/b", "ns/c", "ns/d"]);
+        assert_eq!(order, ["a/db", "b/db", "c/db", "d/db"]);
     }
 
     #[tokio::test]
