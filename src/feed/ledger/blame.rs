@@ -90,7 +90,12 @@ impl Ledger {
             FaultKind::TooLarge => TroubleKind::TooLarge,
             FaultKind::NotFound | FaultKind::Unexpected => TroubleKind::UnexpectedAnswer,
         };
-        let failures = entry.problem.as_ref().map_or(1, |problem| problem.failures + 1);
+        // One that somebody had asked for before its time does not show that it lasts.
+        let failures = match &entry.problem {
+            Some(problem) if started < problem.until => problem.failures,
+            Some(problem) => problem.failures + 1,
+            None => 1,
+        };
         let needs_a_person = matches!(kind, TroubleKind::Forbidden | TroubleKind::TooLarge);
         let wait = if needs_a_person { self.timing.slow(failures, interval) } else { self.timing.backoff(failures) };
         let asked = self.timing.asked_for(fault.retry_after);

@@ -214,6 +214,27 @@ fn a_path_that_answered_well_before_and_fails_now_does_not_take_the_store_with_i
 }
 
 #[test]
+fn others_who_ask_meanwhile_do_not_make_a_refusal_last_longer() {
+    let mut world = World::new();
+    world.faults.insert("db".to_owned(), fault(FaultKind::Refused));
+    let objects: Vec<String> = (0..10).map(|n| format!("o{n}")).collect();
+    for name in &objects {
+        world.pass(SECOND);
+        world.ask(name, "db", None, Need::Data);
+        world.run();
+        world.ask(name, "db", None, Need::Data);
+        world.ledger.settle(&object(name), &[None]);
+    }
+    world.faults.clear();
+    world.put("db");
+    world.wakes.clear();
+    world.pass(40 * SECOND);
+    for name in &objects {
+        assert!(world.wakes.contains(&object(name)), "{name} does not hear of it: {:?}", world.wakes);
+    }
+}
+
+#[test]
 fn who_asks_in_a_row_does_not_put_the_next_check_off() {
     let mut world = World::new();
     world.faults.insert("forbidden".to_owned(), fault(FaultKind::Refused));
