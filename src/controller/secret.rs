@@ -97,7 +97,8 @@ pub(super) async fn reconcile(object: Arc<OkmsSecret>, context: &Context) -> End
             Err(WriteError::Conflict) if let Some(pause) = run.row.conflicted() => Ended::conflicted(pause),
             Err(error) => {
                 let retry_after = error.retry_after(context.config.backoff_cap);
-                let wait = run.row.failed(now, retry_after, &context.config);
+                // From the answer on, which may have come long after the start.
+                let wait = run.row.failed(Instant::now(), retry_after, &context.config);
                 tracing::warn!("trying again: {error}");
                 run.cannot_tell(&error).await;
                 Ended::failed(wait)

@@ -253,6 +253,8 @@ async fn an_api_server_that_asks_for_patience_is_left_alone() {
     config.backoff_cap = Duration::from_mins(1);
     of.start(config, Health::default());
     let writes = Matching::writes().of("secrets").in_namespace(&of.world.name).named("one");
+    // The wait is counted from the answer, however long that took.
+    of.proxy.fault(Fault::delay(ANSWER / 2).hitting(writes.clone()).times(2));
     of.proxy.fault(Fault::status_retry_after(429, PATIENCE).hitting(writes.clone()).times(2));
     of.world.apply("one", json!({"path": "one"})).await;
     of.world.synced("one", &[("v", "1")]).await;
@@ -260,7 +262,8 @@ async fn an_api_server_that_asks_for_patience_is_left_alone() {
         of.proxy.log(|log| log.iter().filter(|record| record.is(&writes)).map(|record| record.at).collect());
     assert_eq!(tried.len(), 3, "two were turned away");
     let apart: Vec<_> = tried.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    assert!(apart.iter().all(|pause| *pause >= Duration::from_secs(PATIENCE.into())), "tried again after {apart:?}");
+    let least = ANSWER / 2 + Duration::from_secs(PATIENCE.into());
+    assert!(apart.iter().all(|pause| *pause >= least), "tried again after {apart:?}, and not after {least:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
