@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::{
     Fault, FaultKind, Ledger, Now, Timer,
     breaker::{Health, Suspect},
-    entry::{Mode, Problem},
+    entry::Problem,
 };
 use crate::model::{Source, Trouble, TroubleKind};
 
@@ -102,10 +102,6 @@ impl Ledger {
         let until = now.mono + asked.map_or(wait, |asked| asked.max(wait));
         let trouble = Trouble { kind, message: fault.message };
         entry.problem = Some(Problem { trouble, failures, at: started, until, of_read, rest: asked.is_some() });
-        if kind == TroubleKind::Forbidden {
-            // The right that is granted next may be the one to the cheap check.
-            entry.mode = Mode::Metadata;
-        }
         if of_read {
             // Checks go on as they do: the next version may be readable.
             self.timers.insert((until, Timer::Due(source.clone())));

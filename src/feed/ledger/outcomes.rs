@@ -203,12 +203,16 @@ impl Ledger {
         let Some(entry) = self.entries.get_mut(source) else { return };
         match fault.kind {
             FaultKind::NotFound => self.missed(now, source, started),
-            FaultKind::Refused if by_metadata => {
+            FaultKind::Refused if by_metadata && !matches!(self.breaker.health, Health::Down { .. }) => {
                 // Perhaps only the data is granted.
                 entry.mode = Mode::Data;
                 self.requeue(now, source);
             }
-            _ => self.failed(now, source, started, fault, false),
+            _ => {
+                // Whatever can be had next, what is cheap is tried first: a refusal of everything was none of a single right.
+                entry.mode = Mode::Metadata;
+                self.failed(now, source, started, fault, false);
+            }
         }
     }
 

@@ -69,6 +69,31 @@ fn metadata_refused_but_data_granted_is_a_working_source() {
     assert_eq!(findings[0].current, None, "a data answer does not tell whether something newer exists");
 }
 
+/// The cheap check was refused, and so was everything else: that shows nothing of single rights.
+#[test]
+fn a_refusal_of_everything_leaves_the_cheap_check_behind() {
+    let mut world = World::new();
+    let names: Vec<String> = (0..5).map(|n| format!("o{n}")).collect();
+    let mut marks = Vec::new();
+    for name in &names {
+        world.put(name);
+        marks.push(world.sync(name, name));
+    }
+    world.faults.insert("*".into(), fault(FaultKind::Refused));
+    world.pass(MINUTE * 2);
+    assert!(matches!(world.ledger.health(), Health::Down { trouble } if trouble.kind == StoreTroubleKind::Refused));
+    world.faults.clear();
+    world.calls.clear();
+    world.pass(MINUTE * 3);
+    assert_eq!(world.data_calls(), 0, "{:?}", world.calls);
+    for (name, mark) in names.iter().zip(marks) {
+        let Answer::Known { findings, .. } = world.ask(name, name, Some(mark), Need::Check) else {
+            panic!("not known")
+        };
+        assert_eq!(findings[0].current, Some(version(1)), "{name}");
+    }
+}
+
 #[test]
 fn when_the_probe_fails_too_it_is_the_store_and_nothing_else_is_asked() {
     let mut world = World::new();
