@@ -164,7 +164,7 @@ async fn what_makes_no_secret_writes_none() {
     world.after_checks(30).await;
     for case in &cases {
         assert!(world.secret(case.name).await.is_none(), "{} got a Secret", case.name);
-        history.assert_never_ready(case.name);
+        history.assert_never_ready(case.name).await;
     }
 }
 
@@ -320,7 +320,7 @@ async fn a_taken_target_name_is_left_alone() {
     fails(&world, "second", "TargetNotOwned", &["Secret shared", "OkmsSecret first", "spec.target.name"]).await;
     world.after_checks(3).await;
     kept.assert(&world, "claimed by a second").await;
-    history.assert_never_ready("second");
+    history.assert_never_ready("second").await;
     // Kubernetes deletes its Secret.
     world.delete("first").await;
     world.synced("second", &[("w", "1")]).await;
@@ -345,7 +345,7 @@ async fn what_the_secret_holds_is_watched_while_the_newer_version_makes_none() {
         world.domain.destroy(name, 1).unwrap();
         world.gone(name).await;
         eventually("the status says why", async || {
-            let seen = history.of_object(name);
+            let seen = history.of_object(name).await;
             if seen.iter().any(|(_, reason)| reason == "VersionDestroyed") { Ok(()) } else { Err(seen) }
         })
         .await;

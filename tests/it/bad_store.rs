@@ -223,7 +223,7 @@ async fn a_store_that_cannot_work_says_why_and_works_once_mended() {
     }))
     .await;
     for case in &cases {
-        history.assert_never_ready(case.name);
+        history.assert_never_ready(case.name).await;
         let stored = world.stores().get(&case.store(&world)).await.unwrap();
         assert!(stored.status.unwrap().certificate.is_none(), "{} shows a certificate in use", case.name);
     }

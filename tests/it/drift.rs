@@ -233,7 +233,7 @@ async fn what_is_done_to_a_target_during_an_outage_is_told_and_undone_after_it()
     world.store_ready("False", "OkmsUnavailable").await;
     join_all(Case::all().into_iter().map(|case| told(&world, case, case.during_an_outage()))).await;
     for case in Case::all() {
-        changes.assert_never_ready(&case.name());
+        changes.assert_never_ready(&case.name()).await;
     }
     world.sim.restart().await.unwrap();
     are_mended(&world).await;

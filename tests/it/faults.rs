@@ -116,7 +116,7 @@ async fn everything_fails(case: Case) {
     not_ready(&world, "db", of_objects).await;
     world.after_checks(3).await;
     kept.assert(&world, what).await;
-    history.assert_never_ready("new");
+    history.assert_never_ready("new").await;
     assert!(world.secret("new").await.is_none(), "{what}: a Secret was made of nothing");
 
     world.sim.clear_fault(fault);
@@ -162,9 +162,10 @@ async fn a_fault_of_one_path_is_that_objects_alone() {
     world.store_ready("True", "Reachable").await;
     for (case, kept) in cases.iter().zip(&kept) {
         kept.assert(&world, case.name).await;
-        history.assert_never_ready(&fresh(case));
+        history.assert_never_ready(&fresh(case)).await;
     }
-    let troubled: Vec<_> = history.of_object("control").into_iter().filter(|(status, _)| status != "True").collect();
+    let troubled: Vec<_> =
+        history.of_object("control").await.into_iter().filter(|(status, _)| status != "True").collect();
     assert!(troubled.is_empty(), "the faults of others reached a path that works: {troubled:?}");
 
     world.sim.clear_faults();
@@ -202,7 +203,7 @@ async fn a_fault_of_one_path_that_reaches_others_loses_nothing_either() {
         not_ready(&world, "new", "").await;
         not_ready(&world, "db", "").await;
         world.after_checks(5).await;
-        history.assert_never_ready("new");
+        history.assert_never_ready("new").await;
         world.sim.clear_faults();
         for name in ["db", "new", "control"] {
             world.synced(name, &[("v", "1")]).await;
@@ -293,7 +294,7 @@ async fn what_stands_still_or_takes_no_writes_is_read_as_it_is() {
     world.apply("late", json!({"path": "late"})).await;
     world.synced("late", &[("v", "1")]).await;
     world.after_checks(10).await;
-    assert!(history.of_object("frozen").iter().all(|(status, _)| status == "True"));
+    assert!(history.of_object("frozen").await.iter().all(|(status, _)| status == "True"));
     world.sim.clear_faults();
     world.synced("frozen", &[("v", "3")]).await;
     world.ready("late", "False", "SecretDeleted").await;

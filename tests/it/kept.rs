@@ -15,10 +15,11 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
+use okms_operator::api::OkmsSecret;
 use serde::de::DeserializeOwned;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::world::{World, ready_of};
+use crate::world::{World, eventually, ready_of};
 
 /// A Secret as it was, to be compared with what is there later.
 pub(crate) struct Kept(Secret);
@@ -64,7 +65,8 @@ where
 
 /// Every Ready condition that the `OkmsSecret`s of a namespace had, in order.
 pub(crate) struct History {
-    seen: Arc<Mutex<Vec<(String, String, String)>>>,
+    objects: Api<OkmsSecret>,
+    seen: Arc<Mutex<Vec<OkmsSecret>>>,
     _watch: AbortOnDropHandle<()>,
 }
 
@@ -72,25 +74,27 @@ impl History {
     pub(crate) fn of(world: &World) -> Self {
         let seen: Arc<Mutex<Vec<_>>> = Arc::default();
         let written = seen.clone();
-        let watch = watched(world.objects(), move |object| {
-            if let Some((status, reason, _)) = ready_of(&object) {
-                written.lock().unwrap().push((object.name_any(), status, reason));
+        let watch = watched(world.objects(), move |object| written.lock().unwrap().push(object));
+        Self { objects: world.objects(), seen, _watch: watch }
+    }
+
+    /// Status and reason of an object up to now, each as often as it was written.
+    pub(crate) async fn of_object(&self, name: &str) -> Vec<(String, String)> {
+        eventually(&format!("the watch has shown {name} as it is"), async || {
+            let now = self.objects.get(name).await.unwrap().resource_version();
+            let seen = self.seen.lock().unwrap();
+            let own: Vec<_> = seen.iter().filter(|object| object.name_any() == name).collect();
+            if own.iter().any(|object| object.resource_version() == now) {
+                return Ok(own.into_iter().filter_map(ready_of).map(|(status, reason, _)| (status, reason)).collect());
             }
-        });
-        Self { seen, _watch: watch }
+            Err(own.len())
+        })
+        .await
     }
 
-    /// Status and reason of an object, each as often as it was written.
-    pub(crate) fn of_object(&self, name: &str) -> Vec<(String, String)> {
-        let seen = self.seen.lock().unwrap();
-        let own = seen.iter().filter(|(object, ..)| object == name);
-        own.map(|(_, status, reason)| (status.clone(), reason.clone())).collect()
-    }
-
-    #[track_caller]
-    pub(crate) fn assert_never_ready(&self, name: &str) {
-        let seen = self.of_object(name);
-        assert!(!seen.is_empty(), "nothing was seen of {name}");
+    pub(crate) async fn assert_never_ready(&self, name: &str) {
+        let seen = self.of_object(name).await;
+        assert!(!seen.is_empty(), "nothing was said of {name}");
         assert!(seen.iter().all(|(status, _)| status != "True"), "{name} was Ready=True: {seen:?}");
     }
 }

@@ -309,12 +309,12 @@ async fn a_target_that_is_gone_and_waits_to_be_rendered_is_not_called_synced() {
     }
     let drifted = ("False".to_owned(), "TargetDrifted".to_owned());
     eventually("its status says that it is gone", async || {
-        if history.of_object("light").contains(&drifted) {
+        if history.of_object("light").await.contains(&drifted) {
             return Ok(());
         }
         // It may have its turn at once, between two of the others.
         let _ = world.secrets().delete("light", &DeleteParams::default()).await;
-        Err(history.of_object("light"))
+        Err(history.of_object("light").await)
     })
     .await;
     world.synced("light", &[("v", "one")]).await;
