@@ -13,7 +13,7 @@ use okms_operator::{
 
 use crate::{guard, world::World};
 
-/// How long the operator waits for an answer of the API server here.
+/// How long it waits for that, where nothing else is said: short, for the tests in which nothing answers.
 pub(crate) const ANSWER: Duration = Duration::from_millis(1500);
 
 pub(crate) struct Proxied {
@@ -21,6 +21,8 @@ pub(crate) struct Proxied {
     pub(crate) proxy: Proxy,
     /// What the operator's client is made from.
     config: KubeConfig,
+    /// How long the operator waits for an answer of the API server.
+    pub(crate) answer: Duration,
 }
 
 impl Proxied {
@@ -38,11 +40,11 @@ impl Proxied {
 
     async fn before(world: World, config: KubeConfig) -> Self {
         let proxy = Proxy::start(config.clone(), 0).await.unwrap();
-        Self { world, config: proxy.through(config), proxy }
+        Self { world, config: proxy.through(config), proxy, answer: ANSWER }
     }
 
     pub(crate) fn start(&mut self, config: controller::Config, health: Health) {
-        let client = k8s::client(self.config.clone(), ANSWER).unwrap();
+        let client = k8s::client(self.config.clone(), self.answer).unwrap();
         self.world.start_as(config, client, health);
     }
 

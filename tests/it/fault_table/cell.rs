@@ -77,7 +77,7 @@ pub(crate) struct Measured {
 
 /// How long a target is believed where OKMS fails: longer than it takes to find out that a store hangs, as in production, which takes an
 /// interval and three requests.
-const BELIEVED: Duration = Duration::from_secs(5);
+const BELIEVED: Duration = Duration::from_secs(10);
 
 fn config(world: &World, row: &Row) -> controller::Config {
     let mut config = world.config();
@@ -107,6 +107,7 @@ impl Cell {
             None if phase == Phase::Failover => Proxied::on(client_config().await, "table").await,
             None => Proxied::new("table").await,
         };
+        of.answer = row.answer();
         let limits = json!({"limits": {"timeout": row.timeout(), "requestsPerSecond": 100, "concurrentRequests": 16}});
         of.world.create_store(limits).await;
         if phase == Phase::RotationInSecret {

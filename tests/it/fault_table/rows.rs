@@ -7,7 +7,7 @@ use okms_sim::{Fault as OkmsFault, FaultKind as OkmsFaultKind, ServerCertificate
 use test_cluster::Component;
 
 use super::cell::Cell;
-use crate::faults;
+use crate::{faults, proxied::ANSWER};
 
 /// What happens to the objects of a cell while a fault comes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -126,7 +126,14 @@ impl Row {
 
     /// How long OKMS may take for an answer: long where it is not to be told from a machine that is busy.
     pub(crate) fn timeout(&self) -> &'static str {
-        if self.hangs() { "1s" } else { "10s" }
+        if self.hangs() { "2s" } else { "10s" }
+    }
+
+    /// The same of the API server.
+    pub(crate) fn answer(&self) -> Duration {
+        let hang = |fault: &ApiFault| matches!(fault.kind, ApiFaultKind::Hang);
+        let hangs = matches!(&self.cause, Cause::Api(faults, _) if faults.iter().any(hang));
+        if hangs { ANSWER } else { ANSWER * 10 }
     }
 
     /// How often a write is tried before its object waits: where somebody else's came between, that may not be so the next time.
@@ -148,7 +155,7 @@ fn target_writes() -> Matching {
 }
 
 /// Longer than a request to OKMS may take where it hangs.
-const LONG: Duration = Duration::from_secs(4);
+const LONG: Duration = Duration::from_secs(6);
 
 pub(crate) fn rows() -> Vec<Row> {
     use Meanwhile::{GoesOn, Leaderless, Silent, Untold, Waits};

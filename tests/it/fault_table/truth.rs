@@ -33,8 +33,8 @@ impl Truth {
         let said = Arc::<Mutex<Vec<String>>>::default();
         let written = said.clone();
         let watch = watched(world.objects(), move |object| {
-            let ready = ready_of(&object);
-            written.lock().unwrap().push(format!("{}: {ready:?}", object.name_any()));
+            let status = serde_json::to_string(&object.status).unwrap();
+            written.lock().unwrap().push(format!("{}: {status}", object.name_any()));
             drop(say.send(object));
         });
         let (found, secrets, may_go) = (lies.clone(), world.secrets(), withdrawn.clone());
