@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::{
     Fault, FaultKind, Ledger, Now, Timer,
     breaker::{Health, Suspect},
-    entry::Problem,
+    entry::{Mode, Problem},
 };
 use crate::model::{Source, Trouble, TroubleKind};
 
@@ -66,6 +66,10 @@ impl Ledger {
         };
         let mut acquitted = Vec::new();
         for (source, entry) in &mut self.entries {
+            // Nor is a refusal of metadata one of a single right, where no data has shown that.
+            if entry.mode == Mode::Data && entry.by_data == 0 {
+                entry.mode = Mode::Metadata;
+            }
             if entry.problem.take_if(|problem| may_be_the_stores(problem)).is_some() {
                 acquitted.push(source.clone());
             }

@@ -151,7 +151,8 @@ impl Ledger {
             {
                 entry.mode = Mode::Metadata;
                 if let Some(problem) = &mut entry.problem {
-                    problem.until = now.mono;
+                    // How long the old one was refused says nothing of this one.
+                    (problem.until, problem.failures) = (now.mono, 0);
                 }
                 self.requeue(now, &source);
             }
@@ -205,7 +206,7 @@ impl Ledger {
             FaultKind::NotFound => self.missed(now, source, started),
             FaultKind::Refused if by_metadata && !matches!(self.breaker.health, Health::Down { .. }) => {
                 // Perhaps only the data is granted.
-                entry.mode = Mode::Data;
+                (entry.mode, entry.by_data) = (Mode::Data, 0);
                 self.requeue(now, source);
             }
             _ => {

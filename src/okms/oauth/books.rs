@@ -89,7 +89,7 @@ impl Books {
             Some(held) if now < held.renew => Need::Nothing(held.grant.clone()),
             Some(held) if now < held.ends && failure.is_some() => Need::Nothing(held.grant.clone()),
             Some(held) if now < held.ends => Need::Soon(held.grant.clone()),
-            _ => failure.map_or(Need::Now, |error| Need::Patience(error.clone())),
+            _ => failure.map_or(Need::Now, Need::Patience),
         }
     }
 
@@ -103,7 +103,7 @@ impl Books {
         if is_new || self.futile_until.is_some_and(|until| now < until) {
             return Verdict::Final;
         }
-        self.failure(now).map_or(Verdict::Renew, |error| Verdict::Patience(error.clone()))
+        self.failure(now).map_or(Verdict::Renew, Verdict::Patience)
     }
 
     /// Whether a token that was had after a refusal was accepted.
@@ -140,9 +140,11 @@ impl Books {
         }
     }
 
-    /// The last failure, as long as nothing is asked because of it.
-    fn failure(&self, now: Instant) -> Option<&Error> {
-        self.failed.as_ref().filter(|failed| now < failed.until).map(|failed| &failed.error)
+    /// The last failure, as long as nothing is asked because of it. Where it asked for a wait, it asks for what is left of that: whoever
+    /// is told now counts from now.
+    fn failure(&self, now: Instant) -> Option<Error> {
+        let Failed { error, until } = self.failed.as_ref().filter(|failed| now < failed.until)?;
+        Some(error.clone().with_retry_after(error.retry_after().map(|_| *until - now)))
     }
 }
 
@@ -234,6 +236,8 @@ mod tests {
         for (asked_for, kept) in [(minutes(2), minutes(2)), (HOUR * 20, HOUR)] {
             books.renewed(Err(failure().with_retry_after(Some(asked_for))), now, now, 0.0).err().unwrap();
             assert_eq!(need(&books, now + kept - Duration::from_secs(1)), "patience");
+            let Need::Patience(error) = books.need(now + kept / 4) else { panic!("it is asked again") };
+            assert_eq!(error.retry_after(), Some(kept * 3 / 4), "no longer than the endpoint asked for");
             assert_eq!(need(&books, now + kept), "now");
         }
     }

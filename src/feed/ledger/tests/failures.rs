@@ -73,13 +73,24 @@ fn metadata_refused_but_data_granted_is_a_working_source() {
 #[test]
 fn a_refusal_of_everything_leaves_the_cheap_check_behind() {
     let mut world = World::new();
-    let names: Vec<String> = (0..5).map(|n| format!("o{n}")).collect();
+    let names: Vec<String> = (0..20).map(|n| format!("o{n}")).collect();
     let mut marks = Vec::new();
     for name in &names {
         world.put(name);
         marks.push(world.sync(name, name));
     }
+    let refreshed = |world: &mut World, name: &str, held: Mark| {
+        let sources = vec![Wish { source: Source { path: path(name), pin: None }, held: Some(held), optional: false }];
+        let (object, need, interval, lane) = (object(name), Need::Check, Some(MINUTE), Lane::Verify);
+        let ask =
+            Ask { object, generation: 1, unchanged_for: Duration::ZERO, refresh: 1, sources, need, interval, lane };
+        world.ledger.ask(world.now, ask)
+    };
     world.faults.insert("*".into(), fault(FaultKind::Refused));
+    // Somebody wants all of them to be checked at once, so that many are refused before it is known that it is the store.
+    for (name, mark) in names.iter().zip(&marks) {
+        refreshed(&mut world, name, *mark);
+    }
     world.pass(MINUTE * 2);
     assert!(matches!(world.ledger.health(), Health::Down { trouble } if trouble.kind == StoreTroubleKind::Refused));
     world.faults.clear();
@@ -87,9 +98,7 @@ fn a_refusal_of_everything_leaves_the_cheap_check_behind() {
     world.pass(MINUTE * 3);
     assert_eq!(world.data_calls(), 0, "{:?}", world.calls);
     for (name, mark) in names.iter().zip(marks) {
-        let Answer::Known { findings, .. } = world.ask(name, name, Some(mark), Need::Check) else {
-            panic!("not known")
-        };
+        let Answer::Known { findings, .. } = refreshed(&mut world, name, mark) else { panic!("{name} is not known") };
         assert_eq!(findings[0].current, Some(version(1)), "{name}");
     }
 }
@@ -257,6 +266,24 @@ fn others_who_ask_meanwhile_do_not_make_a_refusal_last_longer() {
     for name in &objects {
         assert!(world.wakes.contains(&object(name)), "{name} does not hear of it: {:?}", world.wakes);
     }
+}
+
+#[test]
+fn new_credentials_that_are_refused_too_do_not_make_a_refusal_last_longer() {
+    let mut world = World::new();
+    world.put("db");
+    world.faults.insert("db".to_owned(), fault(FaultKind::Refused));
+    world.ask("a", "db", None, Need::Data);
+    for _ in 0..6 {
+        world.pass(SECOND);
+        world.ledger.propose_credential(world.now);
+        world.run();
+        assert!(world.ledger.take_promoted().is_some());
+    }
+    world.faults.clear();
+    world.wakes.clear();
+    world.pass(40 * SECOND);
+    assert!(world.wakes.contains(&object("a")), "it does not hear that it may read: {:?}", world.calls);
 }
 
 #[test]
