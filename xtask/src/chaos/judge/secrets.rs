@@ -225,6 +225,16 @@ fn merged(
         let added = was.shares.get(uid).is_none_or(|before| before.evidence != share.evidence);
         let object = Key { namespace: seen.key().namespace.clone(), name: share.owner.clone() };
         let mut specs = seen.past.specs(&object, seen.past.seen_since(seen.at()), seen.at());
+        if added && share.evidence.is_empty() && !seen.present.uids(Kind::OkmsSecret).contains(uid) {
+            // Who was made again under this name writes in its predecessor's name first, without saying of what. What it writes is judged
+            // when it does so in its own.
+            specs.retain(|wanted| wanted.uid != *uid && wanted.target == *seen.key() && wanted.merges());
+            findings.check(Rule::WrongContent, || {
+                let what = || format!("{}: nobody of this name merges into it", share.owner);
+                specs.is_empty().then(|| seen.violation(Rule::WrongContent, what()))
+            });
+            continue;
+        }
         specs.retain(|wanted| wanted.uid == *uid);
         if added {
             findings.check(Rule::ForeignTouched, || {

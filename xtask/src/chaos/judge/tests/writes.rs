@@ -39,6 +39,48 @@ fn a_foreign_key_beside_merged_ones_that_changes_is_found() {
     assert_eq!(merge("x", "one", "other"), [Rule::ForeignTouched]);
 }
 
+/// The `OkmsSecret` was made again, and takes over what its predecessor had merged, in whose name it writes first.
+#[test]
+fn keys_of_a_predecessor_are_taken_over_by_who_merges_there_and_nobody_else() {
+    let merging =
+        |host: &str| json!({"path": PATH, "prefix": "DB_", "target": {"name": host, "creationPolicy": "Merge"}});
+    let source = || json!([{"okmsId": "domain", "path": PATH, "version": 1, "createdAt": at(1.0).to_string()}]);
+    let host = |shares: &[(&str, Value)], password: &str| {
+        let mut annotations = json!({"okms-operator.io/allow": "db"});
+        for (uid, sources) in shares {
+            let share = json!({"owner": "db", "sources": sources}).to_string();
+            annotations[format!("merged.okms-operator.io/{uid}")] = share.into();
+        }
+        Some(json!({
+            "metadata": {"annotations": annotations}, "data": encoded(&json!({"own": "x", "DB_password": password})),
+        }))
+    };
+    let taken_over = |merges_into: &str, password: &str| {
+        let mut story = Story::new(merging(merges_into));
+        story.foreign(1.5, "host", &json!({"own": "x"}), "db");
+        let before = json!({
+            "metadata": {"namespace": NAMESPACE, "name": "db", "uid": "before", "generation": 1}, "spec": merging("host"),
+        });
+        story.change(1.5, Kind::OkmsSecret, key("db"), UID, None);
+        story.change(1.5, Kind::OkmsSecret, key("db"), "before", Some(before));
+        story.change(1.6, Kind::Secret, key("host"), "uid-of-host", host(&[("before", source())], "one"));
+        story.change(1.7, Kind::OkmsSecret, key("db"), "before", None);
+        story.object(1.8, None);
+        let steps = [
+            host(&[("before", json!([]))], password),
+            host(&[("before", json!([])), (UID, source())], password),
+            host(&[(UID, source())], password),
+        ];
+        for step in steps {
+            story.change(2.0, Kind::Secret, key("host"), "uid-of-host", step);
+        }
+        story.rules()
+    };
+    assert_eq!(taken_over("host", "one"), []);
+    assert!(taken_over("host", "two").contains(&Rule::WrongContent), "what was written is no rendering");
+    assert!(taken_over("elsewhere", "one").contains(&Rule::WrongContent), "nobody merges into it");
+}
+
 #[test]
 fn a_lost_key_and_a_version_that_never_was_are_found() {
     let written = |version: u32, created: f64, data: Value| {
