@@ -144,7 +144,7 @@ pub(crate) fn contents() -> Vec<Bad> {
 async fn what_makes_no_secret_writes_none() {
     let mut world = World::without_operator("bad-content").await;
     start_beside_a_store_that_is_missing(&mut world).await;
-    let history = History::of(&world);
+    let history = History::of(&world).await;
     let cases = contents();
     write_contents(&world);
     for case in &cases {
@@ -314,7 +314,7 @@ async fn a_taken_target_name_is_left_alone() {
     world.apply("first", json!({"path": "db", "target": {"name": "shared"}})).await;
     world.synced("first", &[("v", "1")]).await;
     let kept = Kept::of(&world, "shared").await;
-    let history = History::of(&world);
+    let history = History::of(&world).await;
     world.domain.put("more", json!({"w": "1"}));
     world.apply("second", json!({"path": "more", "target": {"name": "shared"}})).await;
     fails(&world, "second", "TargetNotOwned", &["Secret shared", "OkmsSecret first", "spec.target.name"]).await;
@@ -337,7 +337,7 @@ async fn what_the_secret_holds_is_watched_while_the_newer_version_makes_none() {
         world.apply(name, json!({"path": name})).await;
         world.synced(name, &[("v", "1")]).await;
     }
-    let history = History::of(&world);
+    let history = History::of(&world).await;
     for (name, data) in newer {
         world.domain.put(name, data);
         let reason = if name == "huge" { "TooLarge" } else { "EmptySource" };

@@ -204,7 +204,7 @@ pub(crate) fn bad_stores(elsewhere: &Elsewhere) -> Vec<BadStore> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_cannot_work_says_why_and_works_once_mended() {
     let mut world = World::without_operator("bad-store").await;
-    let history = History::of(&world);
+    let history = History::of(&world).await;
     let elsewhere = Elsewhere::of(&world).await;
     let cases = bad_stores(&elsewhere);
     let mut config = world.config();

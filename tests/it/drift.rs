@@ -229,7 +229,7 @@ async fn what_is_done_to_a_target_during_an_outage_is_told_and_undone_after_it()
     join_all(Case::all().into_iter().map(|case| case.harm(&world))).await;
     join_all(Case::all().into_iter().map(|case| told(&world, case, case.during_an_outage()))).await;
     // That stays so.
-    let changes = crate::kept::History::of(&world);
+    let changes = crate::kept::History::of(&world).await;
     world.store_ready("False", "OkmsUnavailable").await;
     join_all(Case::all().into_iter().map(|case| told(&world, case, case.during_an_outage()))).await;
     for case in Case::all() {

@@ -104,7 +104,7 @@ async fn everything_fails(case: Case) {
     world.apply("db", json!({"path": "db"})).await;
     world.synced("db", &[("v", "1")]).await;
     let kept = Kept::of(&world, "db").await;
-    let history = History::of(&world);
+    let history = History::of(&world).await;
 
     let fault = world.sim.fault(case.fault);
     world.apply("new", json!({"path": "new"})).await;
@@ -145,7 +145,7 @@ async fn a_fault_of_one_path_is_that_objects_alone() {
     join_all(cases.iter().map(|case| world.synced(case.name, &[("v", "1")]))).await;
     let kept = join_all(cases.iter().map(|case| Kept::of(&world, case.name))).await;
     world.synced("control", &[("v", "1")]).await;
-    let history = History::of(&world);
+    let history = History::of(&world).await;
 
     for case in &cases {
         world.sim.fault(case.fault.clone().on_path(case.name));
@@ -195,7 +195,7 @@ async fn a_fault_of_one_path_that_reaches_others_loses_nothing_either() {
             world.synced(name, &[("v", "1")]).await;
         }
         let kept = [Kept::of(&world, "db").await, Kept::of(&world, "control").await];
-        let history = History::of(&world);
+        let history = History::of(&world).await;
         for path in ["db", "new"] {
             world.sim.fault(case.fault.clone().on_path(path));
         }
@@ -288,7 +288,7 @@ async fn what_stands_still_or_takes_no_writes_is_read_as_it_is() {
     world.sim.clear_faults();
 
     world.sim.fault(Fault::new(FaultKind::FrozenReads));
-    let history = History::of(&world);
+    let history = History::of(&world).await;
     world.domain.put("frozen", json!({"v": "3"}));
     world.domain.delete("late").unwrap();
     world.apply("late", json!({"path": "late"})).await;

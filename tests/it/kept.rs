@@ -17,6 +17,7 @@ use kube::{
 };
 use okms_operator::api::OkmsSecret;
 use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::world::{World, eventually, ready_of};
@@ -47,20 +48,26 @@ impl Kept {
     }
 }
 
-/// Shows each version of these objects to `see`, for as long as the handle is kept.
-pub(crate) fn watched<K>(api: Api<K>, see: impl Fn(K) + Send + 'static) -> AbortOnDropHandle<()>
+/// Shows each version of these objects to `see`, from now on and for as long as the handle is kept.
+pub(crate) async fn watched<K>(api: Api<K>, see: impl Fn(K) + Send + 'static) -> AbortOnDropHandle<()>
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    AbortOnDropHandle::new(tokio::spawn(async move {
+    let (begun, begins) = oneshot::channel();
+    let watch = tokio::spawn(async move {
+        let mut begun = Some(begun);
         let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
         while let Some(event) = events.next().await {
-            // A failed watch starts anew by itself.
-            if let Ok(Event::Apply(object) | Event::InitApply(object)) = event {
-                see(object);
+            match event {
+                Ok(Event::Apply(object) | Event::InitApply(object)) => see(object),
+                Ok(Event::InitDone) => drop(begun.take().map(|begun| begun.send(()))),
+                // A failed watch starts anew by itself.
+                Ok(Event::Init | Event::Delete(_)) | Err(_) => {}
             }
         }
-    }))
+    });
+    begins.await.expect("a watch does not end");
+    AbortOnDropHandle::new(watch)
 }
 
 /// Every Ready condition that the `OkmsSecret`s of a namespace had, in order.
@@ -71,23 +78,23 @@ pub(crate) struct History {
 }
 
 impl History {
-    pub(crate) fn of(world: &World) -> Self {
+    pub(crate) async fn of(world: &World) -> Self {
         let seen: Arc<Mutex<Vec<_>>> = Arc::default();
         let written = seen.clone();
-        let watch = watched(world.objects(), move |object| written.lock().unwrap().push(object));
+        let watch = watched(world.objects(), move |object| written.lock().unwrap().push(object)).await;
         Self { objects: world.objects(), seen, _watch: watch }
     }
 
     /// Status and reason of an object up to now, each as often as it was written.
     pub(crate) async fn of_object(&self, name: &str) -> Vec<(String, String)> {
         eventually(&format!("the watch has shown {name} as it is"), async || {
-            let now = self.objects.get(name).await.unwrap().resource_version();
+            let now = self.objects.get(name).await.map_err(|error| error.to_string())?.resource_version();
             let seen = self.seen.lock().unwrap();
             let own: Vec<_> = seen.iter().filter(|object| object.name_any() == name).collect();
             if own.iter().any(|object| object.resource_version() == now) {
                 return Ok(own.into_iter().filter_map(ready_of).map(|(status, reason, _)| (status, reason)).collect());
             }
-            Err(own.len())
+            Err(format!("{} versions", own.len()))
         })
         .await
     }

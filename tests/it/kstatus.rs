@@ -79,15 +79,15 @@ struct Record {
 }
 
 impl Record {
-    fn of_secrets(world: &World) -> Self {
-        Self::of::<OkmsSecret>(raw_objects(world), String::new())
+    async fn of_secrets(world: &World) -> Self {
+        Self::of::<OkmsSecret>(raw_objects(world), String::new()).await
     }
 
-    fn of_stores(world: &World) -> Self {
-        Self::of::<ClusterOkmsStore>(raw_stores(world), world.name.clone())
+    async fn of_stores(world: &World) -> Self {
+        Self::of::<ClusterOkmsStore>(raw_stores(world), world.name.clone()).await
     }
 
-    fn of<K: Resource<DynamicType = ()>>(api: Api<DynamicObject>, prefix: String) -> Self {
+    async fn of<K: Resource<DynamicType = ()>>(api: Api<DynamicObject>, prefix: String) -> Self {
         let seen: Arc<Mutex<Vec<Value>>> = Arc::default();
         let written = seen.clone();
         let watch = watched(api, move |mut object: DynamicObject| {
@@ -96,7 +96,8 @@ impl Record {
                 object.types = Some(TypeMeta::resource::<K>());
                 written.lock().unwrap().push(serde_json::to_value(object).unwrap());
             }
-        });
+        })
+        .await;
         Self { seen, _watch: watch }
     }
 

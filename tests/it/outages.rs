@@ -304,6 +304,8 @@ async fn a_status_that_arrives_late_takes_nothing_back() {
 async fn an_api_server_that_asks_for_patience_is_left_alone() {
     const PATIENCE: u32 = 3;
     let mut of = Proxied::new("patience").await;
+    // Whatever else delays an answer.
+    of.answer = ANSWER * 10;
     of.world.create_store(json!({})).await;
     of.world.domain.put("one", json!({"v": "1"}));
     let mut config = of.world.config();

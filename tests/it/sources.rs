@@ -331,7 +331,8 @@ async fn sixteen_secrets_that_change_together_are_written_together() {
         let text = |bytes: ByteString| String::from_utf8(bytes.0).unwrap();
         let data = secret.data.unwrap().into_iter().map(|(key, value)| (key, text(value))).collect();
         written.lock().unwrap().push(data);
-    });
+    })
+    .await;
     let rounds: [&[usize]; 4] = [&[0, 3, 5, 8, 15], &all, &[7], &[1, 2, 3, 4, 5, 6]];
     let mut history = vec![data(&expected)];
     for (round, changed) in rounds.iter().enumerate() {

@@ -302,7 +302,7 @@ async fn a_target_that_is_gone_and_waits_to_be_rendered_is_not_called_synced() {
     world.domain.put("web", json!({"password": "one"}));
     world.apply("light", made("web", json!({"data": {"v": "{{ password }}"}}))).await;
     world.synced("light", &[("v", "one")]).await;
-    let history = History::of(&world);
+    let history = History::of(&world).await;
     let lines = "{{ htpasswd('user', password) }}\n".repeat(16);
     for n in 0..12 {
         world.apply(&format!("heavy-{n}"), made("web", json!({"data": {"auth": lines}}))).await;

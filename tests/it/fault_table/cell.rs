@@ -142,7 +142,7 @@ impl Cell {
         let renewed = of.world.domain.issue_client_certificate(Validity::days(60)).unwrap();
         of.proxy.clear_log();
         of.world.sim.reset_counters();
-        let (truth, now) = (Truth::of(&of.world), Instant::now());
+        let (truth, now) = (Truth::of(&of.world).await, Instant::now());
         let what = format!("{}, {}", row.name, phase.name());
         let (leader, checked) = (Mutex::new(leader), AtomicU64::new(0));
         Self {
@@ -244,7 +244,7 @@ impl Cell {
         self.assert_no_herd();
         let measured = self.measured(recovery);
         self.go_on().await;
-        self.truth.assert(&self.what);
+        self.truth.assert(&self.what).await;
         let operator = self.of.world.operator.as_ref().unwrap();
         assert!(operator.is_running() && operator.health.is_live(), "{}: the operator is dead", self.what);
         self.of.world.stop().await;

@@ -129,10 +129,14 @@ impl Row {
         if self.hangs() { "2s" } else { "10s" }
     }
 
-    /// The same of the API server.
+    /// The same of the API server, which hangs without etcd.
     pub(crate) fn answer(&self) -> Duration {
         let hang = |fault: &ApiFault| matches!(fault.kind, ApiFaultKind::Hang);
-        let hangs = matches!(&self.cause, Cause::Api(faults, _) if faults.iter().any(hang));
+        let hangs = match &self.cause {
+            Cause::Api(faults, _) => faults.iter().any(hang),
+            Cause::Killed(_) => true,
+            Cause::ApiDown | Cause::Okms(_) | Cause::OkmsTls | Cause::OkmsDown => false,
+        };
         if hangs { ANSWER } else { ANSWER * 10 }
     }
 

@@ -44,7 +44,7 @@ impl Moments {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_is_current_only_while_what_it_asks_for_is_done() {
     let mut world = World::without_operator("kstatus-life").await;
-    let (secrets, stores) = (Record::of_secrets(&world), Record::of_stores(&world));
+    let (secrets, stores) = (Record::of_secrets(&world).await, Record::of_stores(&world).await);
     let mut moments = Moments::default();
     world.domain.put("db", json!({"v": "1"}));
     world.domain.put("other", json!({"v": "2"}));

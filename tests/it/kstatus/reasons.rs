@@ -231,7 +231,7 @@ async fn other_stores(world: &World) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_reason_of_an_okms_secret_is_to_kstatus_what_it_is_to_people() {
     let mut world = World::without_operator("kstatus").await;
-    let record = Record::of_secrets(&world);
+    let record = Record::of_secrets(&world).await;
     write_contents(&world);
     world.create_store(json!({})).await;
     let stores = other_stores(&world).await;
@@ -298,7 +298,7 @@ async fn each_reason_of_an_okms_secret_is_to_kstatus_what_it_is_to_people() {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_reason_of_a_store_is_to_kstatus_what_it_is_to_people() {
     let mut world = World::without_operator("kstatus-store").await;
-    let record = Record::of_stores(&world);
+    let record = Record::of_stores(&world).await;
     let elsewhere = Elsewhere::of(&world).await;
     let cases = bad_stores(&elsewhere);
     let mut stores = Vec::new();
