@@ -45,7 +45,7 @@ use self::{
     health::{Health, ReadyHandle},
     metrics::{Metrics, Snapshot},
     snapshot::snapshot,
-    term::End,
+    term::{End, Ended},
 };
 use crate::{
     api::{IsStore, OkmsSecret, OkmsStore},
@@ -113,19 +113,21 @@ async fn serve_terms(
     let terms = terms(base);
     while let Some(leadership) = terms.next(cancel).await {
         base.metrics.leads(true);
-        let end = term::serve(base, leadership.term().clone(), cancel).await;
+        let Ended { why, is_answered } = term::serve(base, leadership.term().clone(), cancel).await;
         base.metrics.leads(false);
-        match end {
-            End::Lost => drop(leadership),
-            End::Stopped => {
-                leadership.release().await;
-                return Ok(());
-            }
-            End::Broken(what) => {
-                leadership.release().await;
-                return Err(Error(what));
-            }
+        let end = match why {
+            End::Lost => continue,
+            End::Stopped => Ok(()),
+            End::Broken(what) => Err(Error(what)),
+        };
+        if is_answered {
+            leadership.release().await;
+        } else {
+            tracing::warn!(
+                "what was being written was not answered and may yet arrive, so the lease is left to run out"
+            );
         }
+        return end;
     }
     Ok(())
 }

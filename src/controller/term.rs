@@ -43,8 +43,15 @@ pub(super) enum End {
     Broken(String),
 }
 
-/// Serves until the term ends, or until `cancel`; answers once everything that was under way has ended, or was dropped with the lease.
-pub(super) async fn serve(base: &Base, term: Term, cancel: &CancellationToken) -> End {
+/// How a term ended.
+pub(super) struct Ended {
+    pub why: End,
+    /// Nothing that was sent can arrive any more.
+    pub is_answered: bool,
+}
+
+/// Serves until the term ends, or until `cancel`; answers once everything that was under way has ended, or was given up.
+pub(super) async fn serve(base: &Base, term: Term, cancel: &CancellationToken) -> Ended {
     let reading = cancel.child_token();
     let context = begin(base, term.clone(), reading.clone());
     let drain = CancellationToken::new();
@@ -53,7 +60,7 @@ pub(super) async fn serve(base: &Base, term: Term, cancel: &CancellationToken) -
     base.incumbent.set(Arc::downgrade(&context));
     context.wake_all();
     let heartbeat = AbortOnDropHandle::new(tokio::spawn(heartbeat(context.clone())));
-    let end = tokio::select! {
+    let why = tokio::select! {
         biased;
         () = cancel.cancelled() => End::Stopped,
         () = term.ended() => End::Lost,
@@ -62,24 +69,30 @@ pub(super) async fn serve(base: &Base, term: Term, cancel: &CancellationToken) -
     };
     drop(heartbeat);
     reading.cancel();
-    if let End::Broken(_) = end {
+    if let End::Broken(_) = why {
         // So the drain has an end, as that of a stop has.
         cancel.cancel();
     }
-    if matches!(end, End::Lost) {
-        serving.shutdown().await;
-    } else {
+    let is_answered = !matches!(why, End::Lost) && {
         // What is under way ends with its write.
         drain.cancel();
-        while serving.join_next().await.is_some() {}
+        let all = async { while serving.join_next().await.is_some() {} };
+        timeout(LAST_WRITES, all).await.is_ok()
+    };
+    if is_answered {
         // Whoever leads next is worth more than the last words of this one.
         let _ = timeout(LAST_WORDS, context.events.drained()).await;
+    } else {
+        serving.shutdown().await;
     }
     context.feed.drained().await;
     // Last, so that a drain can be watched.
     base.incumbent.set(Weak::new());
-    end
+    Ended { why, is_answered }
 }
+
+/// For writes that are under way when the operator is to stop. While an API server does not answer, nobody works.
+const LAST_WRITES: Duration = Duration::from_secs(5);
 
 /// For events that still wait when a term has ended.
 const LAST_WORDS: Duration = Duration::from_secs(1);

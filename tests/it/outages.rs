@@ -3,11 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use api_proxy::{Fault, Matching, Record, Verb};
+use api_proxy::{Fault, FaultKind, Matching, Record, Verb};
 use futures::{StreamExt, future::join_all, stream};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::{coordination::v1::Lease, core::v1::Secret};
 use kube::{
-    ResourceExt,
+    Api, ResourceExt,
     api::{ListParams, Patch, PatchParams},
 };
 use okms_operator::{
@@ -16,6 +16,7 @@ use okms_operator::{
 };
 use okms_sim::{Arrival, Fault as OkmsFault, Operation};
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::{
     kept::Kept,
@@ -229,14 +230,45 @@ async fn some_rounds(of: &Proxied) {
     .await;
 }
 
+/// Whoever contends for the Lease of a world under this name.
+fn contender(identity: &str) -> election::Config {
+    let timing = Timing::new(Duration::from_secs(6), Duration::from_secs(4), Duration::from_millis(400)).unwrap();
+    election::Config { id: "outage".to_owned(), identity: identity.to_owned(), timing }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_to_stop_waits_not_for_an_answer_that_does_not_come_and_leaves_its_lease_to_run_out() {
+    let mut of = Proxied::on(client_config().await, "unanswered").await;
+    // Nothing but the stop ends the wait.
+    of.answer = Duration::from_hours(1);
+    of.world.create_store(json!({})).await;
+    let config = |identity| controller::Config { election: Some(contender(identity)), ..of.world.config() };
+    let (first, second) = (config("first"), config("second"));
+    of.start(first, Health::default());
+    of.world.domain.put("db", json!({"v": "1"}));
+    of.world.apply("db", json!({"path": "db"})).await;
+    of.world.synced("db", &[("v", "1")]).await;
+
+    let writes = Matching::writes().of("secrets").in_namespace(&of.world.name).named("db");
+    let hang = of.proxy.fault(Fault::new(FaultKind::Hang).hitting(writes.clone()));
+    of.world.domain.put("db", json!({"v": "2"}));
+    of.proxy.wait_until(|records| records.iter().any(|record| record.faults.contains(&hang))).await;
+    timeout(Duration::from_mins(2), of.world.stop()).await.expect("it stops, and waits for no answer");
+    let leases: Api<Lease> = Api::namespaced(of.world.client.clone(), &of.world.name);
+    let holder = leases.get("outage").await.unwrap().spec.unwrap().holder_identity;
+    assert_eq!(holder.as_deref(), Some("first"), "what it sent may yet arrive");
+
+    of.proxy.clear_fault(hang);
+    of.start(second, Health::default());
+    of.world.synced("db", &[("v", "2")]).await;
+}
+
 /// In production no leader outlives ten seconds of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_without_the_api_server_asks_okms_nothing_and_leads_again_after_it() {
     let mut of = Proxied::on(client_config().await, "away-led").await;
     of.world.create_store(json!({})).await;
-    let timing = Timing::new(Duration::from_secs(6), Duration::from_secs(4), Duration::from_millis(400)).unwrap();
-    let election = election::Config { id: "away".to_owned(), identity: "only".to_owned(), timing };
-    let config = controller::Config { election: Some(election), ..of.world.config() };
+    let config = controller::Config { election: Some(contender("only")), ..of.world.config() };
     of.start(config, Health::new(LIVENESS));
     for name in ["kept", "changed", "withdrawn"] {
         of.world.domain.put(name, json!({"v": "1"}));
