@@ -240,9 +240,9 @@ impl Run<'_> {
         let (targets, term, namespace) = (&self.context.targets, &self.context.term, &self.id.namespace);
         let desired = claim.afresh(desired);
         targets.would_create(term, namespace, &desired).await?;
-        if !term.lasts(REPLACED) {
+        if !term.lasts(REPLACED) || self.context.stopping.is_cancelled() {
             return Err(WriteError::Postponed(
-                "the operator's Lease is not renewed, and a Secret is not deleted that may not be made again"
+                "the operator is about to stop or its Lease is not renewed, and a Secret is not deleted that may not be made again"
                     .to_owned(),
             ));
         }

@@ -18,6 +18,7 @@ use kube::{
     core::PartialObjectMeta,
     runtime::reflector::{self, ObjectRef},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Config,
@@ -151,6 +152,8 @@ pub(super) struct Context {
     pub config: Arc<Config>,
     pub client: Client,
     pub term: Term,
+    /// The operator is to stop: nothing is begun that has a second step.
+    pub stopping: CancellationToken,
     pub feed: Feed,
     pub rows: Rows,
     pub targets: Targets,

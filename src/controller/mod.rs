@@ -69,7 +69,7 @@ struct Base {
     incumbent: Incumbent,
 }
 
-/// Runs the operator until it is cancelled; answers once everything that was under way has ended, and another may lead.
+/// Runs the operator until it is cancelled; answers once everything that was under way has ended, and another may lead, or was given up.
 pub async fn run(
     config: Config,
     client: Client,
@@ -123,9 +123,7 @@ async fn serve_terms(
         if is_answered {
             leadership.release().await;
         } else {
-            tracing::warn!(
-                "what was being written was not answered and may yet arrive, so the lease is left to run out"
-            );
+            tracing::warn!("what was under way was not answered and may yet arrive, so a lease is left to run out");
         }
         return end;
     }

@@ -1,7 +1,7 @@
 //! One term of this process: everything that is decided, read from OKMS and written happens in one, and ends with it.
 //!
-//! It begins as after a restart, knowing only what the watches know. At a clean stop what is under way ends with its write; when the lease
-//! is lost everything is dropped where it stands, since every write would be refused anyway.
+//! It begins as after a restart, knowing only what the watches know. At a clean stop what is under way ends with its write, if the API
+//! server answers that; when the lease is lost everything is dropped where it stands, since every write would be refused anyway.
 
 use std::{
     fmt::Debug,
@@ -46,7 +46,7 @@ pub(super) enum End {
 /// How a term ended.
 pub(super) struct Ended {
     pub why: End,
-    /// Nothing that was sent can arrive any more.
+    /// No reconcile is under way whose write may yet arrive.
     pub is_answered: bool,
 }
 
@@ -107,6 +107,7 @@ fn begin(base: &Base, term: Term, reading: CancellationToken) -> Arc<Context> {
     let client = &base.client;
     Arc::new_cyclic(|weak: &Weak<Context>| Context {
         term,
+        stopping: reading.clone(),
         feed: Feed::new(base.config.timing.clone(), sink(weak.clone()), reading),
         rows: Rows::default(),
         targets: Targets::new(client.clone()),

@@ -44,7 +44,7 @@ pub enum Error {
 /// The exit codes, as `--help` tells them. 2 is clap's for a wrong command line.
 pub const EXIT_CODES: &str = "\
 Exit codes:
-  0    stopped as told, all work ended
+  0    stopped as told
   1    failed while running
   2    wrong command line or environment
   3    no cluster: none configured, or it does not answer

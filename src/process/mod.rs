@@ -36,7 +36,7 @@ pub struct Config {
     pub controller: controller::Config,
     /// Where `/livez`, `/readyz` and `/metrics` are served; absent: nowhere. Port 0 takes a free one, see [`Operator::address`].
     pub listen: Option<SocketAddr>,
-    /// How long a stop may take before the work under way is given up.
+    /// How long a stop may take in all: what is not answered is given up long before, and something hangs if that did not end it.
     pub drain: Duration,
     /// How long nothing may be served before `/livez` fails.
     pub liveness: Duration,

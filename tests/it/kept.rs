@@ -17,10 +17,10 @@ use kube::{
 };
 use okms_operator::api::OkmsSecret;
 use serde::de::DeserializeOwned;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::world::{World, eventually, ready_of};
+use crate::world::{DEADLINE, World, eventually, ready_of};
 
 /// A Secret as it was, to be compared with what is there later.
 pub(crate) struct Kept(Secret);
@@ -66,7 +66,7 @@ where
             }
         }
     });
-    begins.await.expect("a watch does not end");
+    timeout(DEADLINE, begins).await.expect("the watch begins").expect("a watch does not end");
     AbortOnDropHandle::new(watch)
 }
 

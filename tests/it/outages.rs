@@ -268,7 +268,11 @@ async fn who_is_to_stop_waits_not_for_an_answer_that_does_not_come_and_leaves_it
 async fn a_leader_without_the_api_server_asks_okms_nothing_and_leads_again_after_it() {
     let mut of = Proxied::on(client_config().await, "away-led").await;
     of.world.create_store(json!({})).await;
-    let config = controller::Config { election: Some(contender("only")), ..of.world.config() };
+    let config = controller::Config {
+        heartbeat: Duration::from_millis(200),
+        election: Some(contender("only")),
+        ..of.world.config()
+    };
     of.start(config, Health::new(LIVENESS));
     for name in ["kept", "changed", "withdrawn"] {
         of.world.domain.put(name, json!({"v": "1"}));

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{cluster, guard};
 
 /// Long enough for a busy machine, short enough to end a hang.
-const DEADLINE: Duration = Duration::from_secs(90);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
 
 /// The Secret with the credential of a store [`by_secret`].
 pub(crate) const CREDENTIAL: &str = "okms-client";

@@ -9,7 +9,7 @@ use super::{
     breaker::{Health, Suspect},
     entry::{Mode, Problem},
 };
-use crate::model::{Source, Trouble, TroubleKind};
+use crate::model::{Source, StoreTroubleKind, Trouble, TroubleKind};
 
 impl Ledger {
     /// Something failed: the store's fault, or this path's?
@@ -64,10 +64,12 @@ impl Ledger {
             !problem.rest
                 && matches!(problem.trouble.kind, TroubleKind::OkmsUnavailable | TroubleKind::UnexpectedAnswer)
         };
+        // Nor is a refusal of metadata one of a single right where everything is refused, and no data has shown that it is.
+        let refused =
+            matches!(&self.breaker.health, Health::Down { trouble } if trouble.kind == StoreTroubleKind::Refused);
         let mut acquitted = Vec::new();
         for (source, entry) in &mut self.entries {
-            // Nor is a refusal of metadata one of a single right, where no data has shown that.
-            if entry.mode == Mode::Data && entry.by_data == 0 {
+            if refused && entry.mode == Mode::Data && entry.by_data == 0 && !entry.busy {
                 entry.mode = Mode::Metadata;
             }
             if entry.problem.take_if(|problem| may_be_the_stores(problem)).is_some() {

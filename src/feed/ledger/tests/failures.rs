@@ -103,6 +103,38 @@ fn a_refusal_of_everything_leaves_the_cheap_check_behind() {
     }
 }
 
+/// With the right to data alone, and an OKMS that takes fewer requests than there are objects.
+#[test]
+fn where_only_data_may_be_read_a_rate_limit_starves_nobody() {
+    let mut world = World::new();
+    let names: Vec<String> = (0..20).map(|n| format!("o{n}")).collect();
+    for name in &names {
+        world.put(name);
+        let mark = world.mark(name, 1);
+        world.ask(name, name, Some(mark), Need::Check);
+    }
+    let (begun, mut asked) = (world.now.mono, 0);
+    while world.now.mono < begun + 5 * MINUTE {
+        let todo = world.ledger.poll(world.now);
+        for request in &todo.requests {
+            asked += 1;
+            let outcome = match &request.call {
+                _ if asked % 10 == 0 => Outcome::Failed(fault(FaultKind::RateLimited)),
+                Call::Metadata(_) => Outcome::Failed(fault(FaultKind::Refused)),
+                call => world.reply(call),
+            };
+            world.ledger.answer(world.now, request, outcome);
+        }
+        let pause = todo.next.map_or(SECOND, |next| next.saturating_duration_since(world.now.mono));
+        let pause = if todo.requests.is_empty() { pause.max(Duration::from_millis(1)) } else { Duration::ZERO };
+        (world.now.mono, world.now.wall) = (world.now.mono + pause, world.now.wall + pause);
+    }
+    for name in &names {
+        let entry = &world.ledger.entries[&Source { path: path(name), pin: None }];
+        assert!(entry.checked.is_some(), "{name} was not read in {asked} requests");
+    }
+}
+
 #[test]
 fn when_the_probe_fails_too_it_is_the_store_and_nothing_else_is_asked() {
     let mut world = World::new();

@@ -225,7 +225,8 @@ fn merged(
         let added = was.shares.get(uid).is_none_or(|before| before.evidence != share.evidence);
         let object = Key { namespace: seen.key().namespace.clone(), name: share.owner.clone() };
         let mut specs = seen.past.specs(&object, seen.past.seen_since(seen.at()), seen.at());
-        if added && share.evidence.is_empty() && !seen.present.uids(Kind::OkmsSecret).contains(uid) {
+        let is_left = was.shares.contains_key(uid) && !seen.present.uids(Kind::OkmsSecret).contains(uid);
+        if added && share.evidence.is_empty() && is_left {
             // Who was made again under this name writes in its predecessor's name first, without saying of what. What it writes is judged
             // when it does so in its own.
             specs.retain(|wanted| wanted.uid != *uid && wanted.target == *seen.key() && wanted.merges());
