@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use api_proxy::{Fault, Matching, Verb};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
@@ -13,7 +14,7 @@ use kube::{
     api::DeleteParams,
     runtime::watcher::{self, Event, watcher},
 };
-use okms_operator::controller::Config;
+use okms_operator::controller::{Config, health::Health};
 use serde_json::json;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -22,6 +23,7 @@ use crate::{
     kept::Kept,
     merges::merge,
     policy,
+    proxied::{ANSWER, Proxied},
     targets::{allow, create, edit, holding},
     world::{World, eventually, holds},
 };
@@ -196,6 +198,32 @@ async fn another_type_that_a_policy_refuses_leaves_the_old_secret() {
     refused.lift(&world).await;
     let secret = world.synced("db", &data).await;
     assert_eq!(secret.type_.as_deref(), Some("kubernetes.io/basic-auth"));
+}
+
+/// A Secret is not deleted by who may not be there any more to make it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_to_stop_begins_no_replacement() {
+    let mut of = Proxied::new("type-stop").await;
+    of.answer = ANSWER * 10;
+    of.world.create_store(json!({})).await;
+    of.start(of.world.config(), Health::default());
+    of.world.domain.put("db", json!({"username": "a", "password": "b"}));
+    let data = [("username", "a"), ("password", "b")];
+    of.world.apply("db", json!({"path": "db"})).await;
+    of.world.synced("db", &data).await;
+    let kept = Kept::of(&of.world, "db").await;
+
+    // First it asks whether it could be made.
+    let creates = Matching::verbs(&[Verb::Create]).of("secrets").in_namespace(&of.world.name);
+    let late = of.proxy.fault(Fault::delay(ANSWER).hitting(creates).times(1));
+    of.world.apply("db", json!({"path": "db", "target": {"type": "kubernetes.io/basic-auth"}})).await;
+    of.proxy.wait_until(|records| records.iter().any(|record| record.faults.contains(&late))).await;
+    of.world.stop().await;
+    kept.assert(&of.world, "it stopped before it began").await;
+
+    of.start(of.world.config(), Health::default());
+    let replaced = of.world.synced("db", &data).await;
+    assert_eq!(replaced.type_.as_deref(), Some("kubernetes.io/basic-auth"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
