@@ -46,8 +46,12 @@ impl Said {
     }
 }
 
+/// A version as the status has it.
+fn number(version: Version) -> i32 {
+    i32::try_from(version.get()).unwrap_or(i32::MAX)
+}
+
 fn source_status(finding: &Finding, held: Option<&Mark>) -> SourceStatus {
-    let number = |version: Version| i32::try_from(version.get()).unwrap_or(i32::MAX);
     let version =
         held.map(|mark| mark.version).or(finding.verdict.mark().map(|mark| mark.version)).or(finding.source.pin);
     let (state, deactivates_at) = match plan::source_state(finding, held.is_some()) {
@@ -68,6 +72,15 @@ impl Run<'_> {
     pub(super) fn catch_up(&mut self) {
         self.row.status.catch_up(self.object.status.as_ref());
         self.warn();
+    }
+
+    /// Whether the status names what the target was made from. It does not where somebody wrote the target and then no status any more.
+    pub(super) fn names(&self, held: &[Option<Mark>]) -> bool {
+        let sources = self.last_status().and_then(|status| status.sources.as_deref()).unwrap_or_default();
+        let names = |(source, held): (&SourceStatus, &Option<Mark>)| {
+            held.is_none_or(|held| source.version == Some(number(held.version)))
+        };
+        sources.len() == held.len() && sources.iter().zip(held).all(names)
     }
 
     /// The status as it is.

@@ -446,6 +446,7 @@ impl Run<'_> {
             evidence: &found.marks,
             synced: self.was_synced(),
             previous: self.previous(),
+            named: self.names(&found.marks),
         };
         if claim.wanted.templates.is_empty() {
             return plan::decide(&snapshot, &known, stale);

@@ -25,6 +25,8 @@ pub struct Snapshot<'a> {
     pub synced: bool,
     /// The reason that the status shows for this generation.
     pub previous: Option<Reason>,
+    /// The status names the versions that the target was made from.
+    pub named: bool,
 }
 
 /// What OKMS said, as far as it is known.
@@ -65,7 +67,7 @@ impl Snapshot<'_> {
     /// A failure to look is told at once, but for a target that was synced and is intact, which is believed for a while.
     fn unless_believed(&self, stale: bool, reason: Reason, message: impl FnOnce() -> String) -> Decision {
         // Only a statement that is true is left standing: what else the status says, may have ended meanwhile.
-        let believed = self.synced && self.previous == Some(Reason::Synced);
+        let believed = self.synced && self.previous == Some(Reason::Synced) && self.named;
         match self.condition {
             // What was taken back stays so until OKMS says something else, and what is held is known by it after a restart.
             _ if self.previous.is_some_and(Reason::is_withdrawal) => Decision::Keep,

@@ -23,6 +23,7 @@ struct Case {
     evidence: Vec<Option<Mark>>,
     synced: bool,
     previous: Option<Reason>,
+    named: bool,
     stale: bool,
 }
 
@@ -77,6 +78,7 @@ impl Case {
             evidence: vec![Some(held)],
             synced: true,
             previous: Some(Reason::Synced),
+            named: true,
             stale: false,
         }
     }
@@ -102,6 +104,7 @@ impl Case {
             evidence: &self.evidence,
             synced: self.synced,
             previous: self.previous,
+            named: self.named,
         };
         decide(&snapshot, known, self.stale)
     }
@@ -250,6 +253,8 @@ fn failures_are_told_at_once_unless_a_synced_target_is_believed() {
     assert_eq!(gist(&Case::fresh(None).down()), Gist::Report(Reason::StoreNotReady));
     let was_without_store = Case { previous: Some(Reason::StoreNotFound), ..Case::new(None) };
     assert_eq!(gist(&was_without_store.down()), Gist::Report(Reason::StoreNotReady), "there is a store now");
+    let written_since = Case { named: false, ..Case::new(None) };
+    assert_eq!(gist(&written_since.down()), Gist::Report(Reason::StoreNotReady), "the status names something older");
     let drifted = Case { condition: Condition::Drifted, ..Case::new(None) };
     assert_eq!(gist(&drifted.down()), Gist::Report(Reason::TargetDrifted));
     let forbidden = || Verdict::Trouble(Trouble { kind: TroubleKind::Forbidden, message: "403".into() });

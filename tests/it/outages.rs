@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use crate::{
     kept::Kept,
     proxied::{ANSWER, Proxied},
-    world::{World, client_config, eventually, ready_of},
+    world::{World, client_config, eventually, holds, ready_of},
 };
 
 /// How many objects live through an hour without OKMS.
@@ -260,6 +260,38 @@ async fn who_is_to_stop_waits_not_for_an_answer_that_does_not_come_and_leaves_it
 
     of.proxy.clear_fault(hang);
     of.start(second, Health::default());
+    of.world.synced("db", &[("v", "2")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_that_names_what_the_secret_held_before_a_crash_is_not_believed() {
+    let mut of = Proxied::new("untold").await;
+    of.world.create_store(json!({})).await;
+    let mut config = of.world.config();
+    // What was synced would be believed for all of the test.
+    config.timing.staleness_floor = Duration::from_hours(1);
+    of.start(config.clone(), Health::default());
+    for name in ["db", "other"] {
+        of.world.domain.put(name, json!({"v": "1"}));
+        of.world.apply(name, json!({"path": name})).await;
+        of.world.synced(name, &[("v", "1")]).await;
+    }
+
+    let statuses = Matching::writes().of("okmssecrets/status").in_namespace(&of.world.name).named("db");
+    let untold = of.proxy.fault(Fault::new(FaultKind::Hang).hitting(statuses));
+    of.world.domain.put("db", json!({"v": "2"}));
+    eventually("the Secret follows", async || match of.world.secret("db").await {
+        Some(secret) if holds(&secret, &[("v", "2")]) => Ok(()),
+        _ => Err("it does not"),
+    })
+    .await;
+    of.world.kill().await;
+    of.proxy.clear_fault(untold);
+    let refused = of.world.sim.fault(OkmsFault::status(403).on_path("db"));
+    of.start(config, Health::default());
+    of.world.ready("db", "False", "Forbidden").await;
+    of.world.ready("other", "True", "Synced").await;
+    of.world.sim.clear_fault(refused);
     of.world.synced("db", &[("v", "2")]).await;
 }
 

@@ -102,6 +102,7 @@ proptest! {
         condition in select(vec![Condition::Intact, Condition::Intact, Condition::Drifted, Condition::Unrendered]),
         synced: bool,
         previous in option::of(select(Reason::ALL.to_vec())),
+        named: bool,
         stale: bool,
         retain: bool,
     ) {
@@ -125,6 +126,7 @@ proptest! {
             evidence: &evidence,
             synced,
             previous,
+            named,
         };
         let is_read = |(moment, mark): (&Moment, &Option<Mark>)| {
             mark.is_none() || matches!(moment.answer, Answer::Active(_, _, Some(_)))

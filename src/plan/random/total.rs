@@ -95,6 +95,7 @@ proptest! {
         answers in vec((any_answer(), option::of(withdrawal())), 5),
         intact in any::<bool>(),
         previous in option::of(select(Reason::ALL.to_vec())),
+        named: bool,
         told in option::of(0_usize..4),
         (synced, stale, retain, down) in any::<(bool, bool, bool, bool)>(),
     ) {
@@ -129,6 +130,7 @@ proptest! {
             evidence: &evidence,
             synced,
             previous,
+            named,
         };
         let decision = decide(&snapshot, &known, stale);
         if let Decision::Report { message, .. } | Decision::Withdraw { message, .. } = &decision {

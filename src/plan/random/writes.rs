@@ -137,6 +137,7 @@ impl Scene {
             evidence: &evidence,
             synced: self.previous == Some(Reason::Synced),
             previous: self.previous,
+            named: true,
         };
         Some(decide(&snapshot, &Known::Findings(findings), false))
     }
