@@ -407,10 +407,13 @@ fn current(finding: &Finding) -> String {
     finding.current.map(|current| format!("; the current version is {current}")).unwrap_or_default()
 }
 
+/// The state of a source that OKMS gives out, in a status.
+pub const ACTIVE: &str = "Active";
+
 /// How the state of a source is shown in a status, with the time at which it will end. `held`: the target was made from it.
 pub fn source_state(finding: &Finding, held: bool) -> Option<(&'static str, Option<Timestamp>)> {
     match &finding.verdict {
-        Verdict::Active { deactivates_at, .. } => Some(("Active", *deactivates_at)),
+        Verdict::Active { deactivates_at, .. } => Some((ACTIVE, *deactivates_at)),
         Verdict::Withdrawn { how: Withdrawal::VersionDeactivated, .. } => Some(("Deactivated", None)),
         Verdict::Withdrawn { how: Withdrawal::VersionDestroyed, .. } => Some(("Destroyed", None)),
         Verdict::Withdrawn { .. } => Some(("Deleted", None)),

@@ -22,7 +22,7 @@ mod template;
 mod wanted;
 
 pub use access::{Namespace, grants};
-pub use decide::{Decision, Known, Snapshot, decide, source_state};
+pub use decide::{ACTIVE, Decision, Known, Snapshot, decide, source_state};
 pub use fingerprint::{Fingerprint, Fingerprinter};
 pub use parse::wanted;
 pub use render::{MAX_DATA_SIZE, RenderError, RenderErrorKind, Rendering, render};

@@ -271,28 +271,46 @@ async fn a_status_that_names_what_the_secret_held_before_a_crash_is_not_believed
     // What was synced would be believed for all of the test.
     config.timing.staleness_floor = Duration::from_hours(1);
     of.start(config.clone(), Health::default());
+    of.world.domain.put("extra", json!({"more": "2"}));
     for name in ["db", "other"] {
         of.world.domain.put(name, json!({"v": "1"}));
         of.world.apply(name, json!({"path": name})).await;
         of.world.synced(name, &[("v", "1")]).await;
     }
+    // Without the second source it has as many keys as with it.
+    let of_two = json!({
+        "sources": [{"path": "other"}, {"path": "extra", "optional": true}],
+        "target": {"template": {"data": {"v": "{{ v }}{{ more | default('') }}"}}},
+    });
+    of.world.apply("two", of_two).await;
+    of.world.synced("two", &[("v", "12")]).await;
 
-    let statuses = Matching::writes().of("okmssecrets/status").in_namespace(&of.world.name).named("db");
-    let untold = of.proxy.fault(Fault::new(FaultKind::Hang).hitting(statuses));
+    let statuses = |name| Matching::writes().of("okmssecrets/status").in_namespace(&of.world.name).named(name);
+    let untold = ["db", "two"].map(|name| of.proxy.fault(Fault::new(FaultKind::Hang).hitting(statuses(name))));
     of.world.domain.put("db", json!({"v": "2"}));
-    eventually("the Secret follows", async || match of.world.secret("db").await {
-        Some(secret) if holds(&secret, &[("v", "2")]) => Ok(()),
-        _ => Err("it does not"),
-    })
-    .await;
+    of.world.domain.deactivate("extra", 1).unwrap();
+    for (name, values) in [("db", [("v", "2")]), ("two", [("v", "1")])] {
+        eventually("the Secret follows", async || match of.world.secret(name).await {
+            Some(secret) if holds(&secret, &values) => Ok(()),
+            _ => Err("it does not"),
+        })
+        .await;
+    }
     of.world.kill().await;
-    of.proxy.clear_fault(untold);
-    let refused = of.world.sim.fault(OkmsFault::status(403).on_path("db"));
+    for fault in untold {
+        of.proxy.clear_fault(fault);
+    }
+    let refused = ["db", "other"].map(|path| of.world.sim.fault(OkmsFault::status(403).on_path(path)));
     of.start(config, Health::default());
     of.world.ready("db", "False", "Forbidden").await;
+    of.world.ready("two", "False", "Forbidden").await;
     of.world.ready("other", "True", "Synced").await;
-    of.world.sim.clear_fault(refused);
+    for fault in refused {
+        of.world.sim.clear_fault(fault);
+    }
     of.world.synced("db", &[("v", "2")]).await;
+    of.world.synced("two", &[("v", "1")]).await;
+    of.world.synced("other", &[("v", "1")]).await;
 }
 
 /// In production no leader outlives ten seconds of it.
