@@ -29,8 +29,8 @@ use super::Busy;
 /// To the API server of the same cluster; a connection that takes longer is a lost one.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// A client with the manners of the operator: every answer comes within this time or is given up, and nothing is retried. A failure that
-/// has a `Retry-After` is a [`Error::Service`] of [`Busy`].
+/// A client with the manners of the operator: every answer comes within this time, or twice that where it is a page of a list, or is
+/// given up, and nothing is retried. A failure that has a `Retry-After` is a [`Error::Service`] of [`Busy`].
 pub fn client(mut config: Config, answer: Duration) -> Result<Client, Error> {
     config.connect_timeout = Some(CONNECT);
     config.default_retry = false;
@@ -39,7 +39,7 @@ pub fn client(mut config: Config, answer: Duration) -> Result<Client, Error> {
     Ok(ClientBuilder::try_from(config)?.with_layer(&Deadline(answer)).build())
 }
 
-/// Gives every request this long: for the head of the answer, and, but for watches, as long again for its body.
+/// Gives every request this long, and pages of lists twice: for the head of the answer, and, but for watches, as long again for its body.
 #[derive(Clone, Copy)]
 struct Deadline(Duration);
 
@@ -76,7 +76,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let limit = self.limit;
+        let limit = if is_page(&request) { self.limit * 2 } else { self.limit };
         let until = Instant::now() + limit;
         let endless = is_watch(&request);
         let answer = self.service.call(request);
@@ -102,8 +102,16 @@ fn busy<B>(response: &Response<B>) -> Option<Busy> {
 }
 
 fn is_watch(request: &Request<Body>) -> bool {
-    let mut parameters = request.uri().query().unwrap_or_default().split('&');
-    parameters.any(|parameter| matches!(parameter, "watch=true" | "watch=1"))
+    parameters(request).any(|parameter| matches!(parameter, "watch=true" | "watch=1"))
+}
+
+/// Whether many objects are asked for at once.
+fn is_page(request: &Request<Body>) -> bool {
+    parameters(request).any(|parameter| parameter.starts_with("limit="))
+}
+
+fn parameters(request: &Request<Body>) -> impl Iterator<Item = &str> {
+    request.uri().query().unwrap_or_default().split('&')
 }
 
 #[cfg(test)]
@@ -111,7 +119,10 @@ mod tests {
     use axum::{Router, http::StatusCode, routing::get};
     use futures::{StreamExt, TryStreamExt, stream};
     use k8s_openapi::api::core::v1::Namespace;
-    use kube::{Api, api::WatchParams};
+    use kube::{
+        Api,
+        api::{ListParams, WatchParams},
+    };
     use tokio::net::TcpListener;
 
     use super::{super::WriteError, *};
@@ -136,6 +147,20 @@ mod tests {
         let client = client_of(Router::new().fallback(std::future::pending::<()>)).await;
         let error = client.apiserver_version().await.unwrap_err();
         assert!(error.to_string().contains("no answer within"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_page_of_a_list_is_waited_for_twice_as_long() {
+        let client = client_of(Router::new().fallback(std::future::pending::<()>)).await;
+        let namespaces = Api::<Namespace>::all(client);
+        let waited = |error: Error| match error {
+            Error::Service(error) => error.downcast_ref::<NoAnswer>().map(|NoAnswer(limit)| *limit),
+            _ => None,
+        };
+        assert_eq!(waited(namespaces.get("default").await.unwrap_err()), Some(SHORT));
+        let page = ListParams::default().limit(500);
+        assert_eq!(waited(namespaces.list(&page).await.unwrap_err()), Some(SHORT * 2));
+        assert_eq!(waited(namespaces.list_metadata(&page).await.unwrap_err()), Some(SHORT * 2));
     }
 
     #[tokio::test]
