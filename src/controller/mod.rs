@@ -18,6 +18,7 @@ mod named;
 mod refresh;
 mod renders;
 mod report;
+mod retries;
 pub mod rights;
 mod row;
 mod secret;

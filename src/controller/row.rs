@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use rand::RngExt;
 
-use super::{Config, named::Follow, renders, report::Said};
+use super::{Config, named::Follow, renders, report::Said, retries::Retries};
 use crate::{
     api::{OkmsSecretStatus, Reason},
     k8s::LastStatus,
@@ -52,9 +52,8 @@ pub(super) struct Row {
     pub reads_from: Option<StoreName>,
     /// How often in a row somebody else's write came between.
     pub conflicts: u32,
-    /// Failures of the Kubernetes API in a row, and until when to wait.
-    pub failures: u32,
-    pub wait_until: Option<Instant>,
+    /// Of whatever the Kubernetes API is asked for.
+    pub retries: Retries,
 }
 
 /// A target that is ours and equals the rendering of what it was made from.
@@ -154,11 +153,6 @@ impl Fight {
 }
 
 impl Row {
-    /// How long the object still has to wait after a failure of the Kubernetes API. Events do not shorten it.
-    pub fn waits(&self, now: Instant) -> Option<Duration> {
-        self.wait_until.map(|until| until.saturating_duration_since(now)).filter(|wait| !wait.is_zero())
-    }
-
     /// Somebody else's write came between a look at an object and the write that followed from it. Answers when to look again, which is
     /// almost at once; every sixth time it is a failure like another, so that nobody is fought without a pause.
     pub fn conflicted(&mut self) -> Option<Duration> {
@@ -167,18 +161,9 @@ impl Row {
         (!self.conflicts.is_multiple_of(6)).then_some(pause)
     }
 
-    /// The Kubernetes API failed once more; answers how long to wait: at least for as long as it asks.
-    pub fn failed(&mut self, now: Instant, retry_after: Duration, config: &Config) -> Duration {
-        let wait = config.backoff(self.failures).max(retry_after);
-        self.failures += 1;
-        self.wait_until = Some(now + wait);
-        wait
-    }
-
     pub fn succeeded(&mut self) {
         self.conflicts = 0;
-        self.failures = 0;
-        self.wait_until = None;
+        self.retries.succeeded();
     }
 
     /// The target was found as it shall be; `now` if it was changed for that in this run.
@@ -233,19 +218,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn failures_double_the_wait_and_a_success_ends_it() {
-        let (now, config) = (Instant::now(), Config::default());
-        let mut row = Row::default();
-        let waits: Vec<f64> = (0..4).map(|_| row.failed(now, Duration::ZERO, &config).as_secs_f64()).collect();
-        for (wait, expected) in waits.iter().zip([1.0, 2.0, 4.0, 8.0]) {
-            assert!((wait / expected - 1.0).abs() <= 0.2, "{waits:?}");
-        }
-        assert!(row.waits(now).is_some());
-        row.succeeded();
-        assert!(row.waits(now).is_none());
-    }
-
-    #[test]
     fn a_write_that_came_between_is_looked_at_almost_at_once_but_not_without_a_pause() {
         let mut row = Row::default();
         let at_once: Vec<bool> = (0..12).map(|_| row.conflicted().is_some()).collect();
@@ -253,13 +225,6 @@ mod tests {
         row.conflicted();
         row.succeeded();
         assert!((0..5).all(|_| row.conflicted().is_some_and(|pause| pause < Duration::from_millis(20))));
-    }
-
-    #[test]
-    fn the_api_server_is_left_alone_for_as_long_as_it_asks() {
-        let (now, config, minute) = (Instant::now(), Config::default(), Duration::from_mins(1));
-        assert_eq!(Row::default().failed(now, minute, &config), minute);
-        assert!(Row { failures: 20, ..Row::default() }.failed(now, minute, &config) > minute);
     }
 
     #[test]

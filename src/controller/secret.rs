@@ -70,7 +70,7 @@ pub(super) async fn reconcile(object: Arc<OkmsSecret>, context: &Context) -> End
     }
     let mut row = context.rows.take(&id.uid);
     let now = Instant::now();
-    let ended = if let Some(wait) = row.waits(now) {
+    let ended = if let Some(wait) = row.retries.waits(now) {
         Ended::failed(wait)
     } else {
         let generation = object.metadata.generation.unwrap_or(0);
@@ -98,7 +98,7 @@ pub(super) async fn reconcile(object: Arc<OkmsSecret>, context: &Context) -> End
             Err(error) => {
                 let retry_after = error.retry_after(context.config.backoff_cap);
                 // From the answer on, which may have come long after the start.
-                let wait = run.row.failed(Instant::now(), retry_after, &context.config);
+                let wait = run.row.retries.failed(Instant::now(), retry_after, &context.config);
                 tracing::warn!("trying again: {error}");
                 run.cannot_tell(&error).await;
                 Ended::failed(wait)
@@ -402,7 +402,7 @@ impl Run<'_> {
             WriteError::Outdated => 3,
             WriteError::Contested { .. } | WriteError::Refused(_) | WriteError::NotLeading => return,
         };
-        if lasts || self.row.failures < told_after {
+        if lasts || self.row.retries.failures() < told_after {
             return;
         }
         let message = format!("the Secret cannot be looked at or written now: {error}");

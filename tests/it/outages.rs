@@ -14,7 +14,7 @@ use okms_operator::{
     controller::{self, health::Health},
     election::{self, Timing},
 };
-use okms_sim::{Arrival, Fault as OkmsFault, Operation};
+use okms_sim::{Arrival, Fault as OkmsFault, Operation, Validity};
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -428,6 +428,31 @@ async fn a_long_wait_that_the_api_server_asks_for_is_told_at_once() {
     // It does not stay Ready for as long as the API server is left alone.
     of.world.ready("one", "False", "TargetDrifted").await;
     assert_eq!(of.count(&writes, |_| true), 1, "it is left alone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_whose_status_may_not_be_written_for_long_is_looked_after_all_the_same() {
+    let mut of = Proxied::new("mute").await;
+    of.world.create_store(json!({})).await;
+    of.world.domain.put("one", json!({"v": "1"}));
+    let mut config = of.world.config();
+    config.backoff_cap = Duration::from_hours(1);
+    of.start(config, Health::default());
+    of.world.apply("one", json!({"path": "one"})).await;
+    of.world.synced("one", &[("v", "1")]).await;
+    let writes = Matching::writes().of("clusterokmsstores/status").named(&of.world.name);
+    let busy = of.proxy.fault(Fault::status_retry_after(429, 3600).hitting(writes));
+    for _ in 0..3 {
+        let certificate = of.world.domain.issue_client_certificate(Validity::days(30)).unwrap();
+        of.world.mount(&certificate);
+        eventually("the new certificate is used", async || {
+            let used = of.world.sim.counters().by(&certificate.serial);
+            if used >= 3 { Ok(()) } else { Err(used) }
+        })
+        .await;
+    }
+    let tried = of.proxy.log(|log| log.iter().filter(|record| record.faults.contains(&busy)).count());
+    assert_eq!(tried, 1, "the API server is left alone");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -101,28 +101,29 @@ pub(super) async fn reconcile(store: Store, context: &Arc<Context>) -> Option<Du
         // Access, intervals and policies may have changed.
         context.wake_users(&name);
     }
-    let written = status::write(context, &store, looked).await;
+    let waits = context.stores.with(&name, |row| row.retries.waits(Instant::now()));
+    let written = if waits.is_none() { status::write(context, &store, looked).await } else { Ok(()) };
     if context.store(&name).is_none() {
         // It went away meanwhile, and what the watch dropped then was there again.
         gone(context, &name);
         return None;
     }
-    match written {
-        Ok(()) => {
-            context.stores.with(&name, |row| row.failures = 0);
-            Some(next)
+    // Whatever keeps the status from being written, what it tells of goes on.
+    let again = match (waits, written) {
+        (Some(wait), _) => wait,
+        (None, Ok(())) => {
+            context.stores.with(&name, |row| row.retries.succeeded());
+            return Some(next);
         }
-        Err(WriteError::NotLeading) => None,
-        Err(error) => {
+        (None, Err(WriteError::NotLeading)) => return None,
+        (None, Err(error)) => {
             tracing::warn!(store = name.full(), error = %error, "the status of a store could not be written");
-            let config = &context.config;
-            let failures = context.stores.with(&name, |row| {
-                row.failures += 1;
-                row.failures
-            });
-            Some(config.backoff(failures - 1).max(error.retry_after(config.backoff_cap)))
+            let retry_after = error.retry_after(context.config.backoff_cap);
+            // From the answer on, which may have come long after the start.
+            context.stores.with(&name, |row| row.retries.failed(Instant::now(), retry_after, &context.config))
         }
-    }
+    };
+    Some(next.min(again))
 }
 
 /// What came of looking at what a store refers to.

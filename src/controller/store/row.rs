@@ -12,6 +12,7 @@ use super::{
     super::{
         metrics::StoreMetrics,
         named::{Reference, Watch},
+        retries::Retries,
     },
     credential::Parsed,
 };
@@ -47,8 +48,8 @@ pub(super) struct Row {
     /// The uid and generation that the store's objects last heard of.
     pub heard: Option<(String, i64)>,
     pub status: LastStatus<StoreStatus>,
-    /// How often in a row the write of the status failed.
-    pub failures: u32,
+    /// Of the writes of the status.
+    pub retries: Retries,
     /// The conditions that began to fail, and are told of by an event once the status is known to say so.
     pub to_warn: BTreeSet<&'static str>,
     /// The watches over what the store refers to.
