@@ -20,12 +20,12 @@ const DOCUMENT: &str = "docs/benchmarks.md";
 const BEGIN: &str = "<!-- written by `cargo xtask bench --write` -->";
 const END: &str = "<!-- until here -->";
 
-/// What the document's tables are made of, below the workspace's root: everything that was measured on one machine.
+/// What the document's tables are made of, below the workspace's root: a [`Record`] of each machine.
 const RECORD: &str = "docs/benchmarks.json";
 
-/// Figures of one machine: those of two are not to be compared.
-#[derive(Default, Serialize, Deserialize)]
-pub(super) struct Record {
+/// Everything that was measured on one machine: figures of two are not to be compared.
+#[derive(Serialize, Deserialize)]
+struct Record {
     /// The machine, and what ran on it beside the operator.
     machine: String,
     figures: Figures,
@@ -153,22 +153,37 @@ impl Plot {
     }
 }
 
-/// Adds the figures to those that are on record, unless they are of another machine, and puts all of them into the document.
+/// Adds the figures to those that are on record of this machine, and puts those of all machines into the document.
 pub(super) fn write(machine: &str, figures: Figures) -> Result<()> {
     let [record, document] = [RECORD, DOCUMENT].map(|name| workspace::root().join(name));
-    let known: Record = match fs::read(&record) {
+    let mut records: Vec<Record> = match fs::read(&record) {
         Ok(known) => serde_json::from_slice(&known).with_context(|| format!("{RECORD} is not a record: remove it"))?,
-        Err(_) => Record::default(),
+        Err(_) => Vec::new(),
     };
-    let mut all = if known.machine == machine { known.figures } else { Figures::default() };
-    all.update(figures);
+    add(&mut records, machine, figures);
     let text = fs::read_to_string(&document).with_context(|| format!("reading {DOCUMENT}"))?;
-    let text = replaced(&text, &of(machine, &all)).with_context(|| format!("{DOCUMENT} has no place for the table"))?;
+    let text = replaced(&text, &of_all(&records)).with_context(|| format!("{DOCUMENT} has no place for the table"))?;
     fs::write(&document, text).with_context(|| format!("writing {DOCUMENT}"))?;
-    let all = serde_json::to_string_pretty(&Record { machine: machine.to_owned(), figures: all })?;
-    fs::write(&record, all + "\n").with_context(|| format!("writing {RECORD}"))?;
+    let records = serde_json::to_string_pretty(&records)?;
+    fs::write(&record, records + "\n").with_context(|| format!("writing {RECORD}"))?;
     eprintln!("wrote {RECORD} and {DOCUMENT}");
     Ok(())
+}
+
+fn add(records: &mut Vec<Record>, machine: &str, figures: Figures) {
+    if let Some(known) = records.iter_mut().find(|record| record.machine == machine) {
+        known.figures.update(figures);
+    } else {
+        records.push(Record { machine: machine.to_owned(), figures });
+    }
+}
+
+/// The text of what was measured on each machine.
+fn of_all(records: &[Record]) -> String {
+    let of_one = |(number, record): (usize, &Record)| {
+        format!("## Machine {}\n\n{}", number + 1, of(&record.machine, &record.figures))
+    };
+    records.iter().enumerate().map(of_one).collect()
 }
 
 /// The document with another table.
@@ -271,13 +286,28 @@ mod tests {
     }
 
     #[test]
-    fn what_is_on_record_can_be_read_again() {
-        let mut figures = Figures::default();
-        figures.sheet(Scenario::Rest, 100).count("calls", 7_u64);
-        figures.sheet(Scenario::Rest, 100).made(Made::default());
-        let written = serde_json::to_string(&Record { machine: "a machine".to_owned(), figures }).unwrap();
-        let read: Record = serde_json::from_str(&written).unwrap();
-        assert_eq!(read.figures.series(Scenario::Rest, "calls"), [(100, 7.0)]);
+    fn each_machine_keeps_its_figures() {
+        let figures = |size: usize| {
+            let mut figures = Figures::default();
+            figures.sheet(Scenario::Rest, size).count("calls", size);
+            figures.sheet(Scenario::Rest, size).made(Made::default());
+            figures
+        };
+        let mut records = Vec::new();
+        for (machine, size) in [("one", 100), ("another", 5000), ("one", 1000)] {
+            add(&mut records, machine, figures(size));
+        }
+        let written = serde_json::to_string(&records).unwrap();
+        let read: Vec<Record> = serde_json::from_str(&written).unwrap();
+        let series = |record: &Record| record.figures.series(Scenario::Rest, "calls");
+        assert_eq!(
+            read.iter().map(series).collect::<Vec<_>>(),
+            [vec![(100, 100.0), (1000, 1000.0)], vec![(5000, 5000.0)]]
+        );
+        let text = of_all(&read);
+        let (one, another) = text.split_once("## Machine 2\n\nanother\n").unwrap();
+        assert!(one.starts_with("## Machine 1\n\none\n") && one.contains("| OkmsSecrets | 100 | 1000 |"), "{text}");
+        assert!(another.contains("| OkmsSecrets | 5000 |"), "{text}");
     }
 
     #[test]
