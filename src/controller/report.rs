@@ -74,13 +74,13 @@ impl Run<'_> {
         self.warn();
     }
 
-    /// Whether the status names what the target was made from, and nothing as current beside that. It does not where somebody wrote the
-    /// target and then no status any more.
+    /// Whether the status names as active what the target was made from, and nothing else. It does not where somebody wrote the target and
+    /// then no status any more.
     pub(super) fn names(&self, held: &[Option<Mark>]) -> bool {
         let sources = self.last_status().and_then(|status| status.sources.as_deref()).unwrap_or_default();
-        let names = |(source, held): (&SourceStatus, &Option<Mark>)| match held {
-            Some(held) => source.version == Some(number(held.version)),
-            None => source.state.as_deref() != Some(plan::ACTIVE),
+        let names = |(source, held): (&SourceStatus, &Option<Mark>)| {
+            let named = source.version.filter(|_| source.state.as_deref() == Some(plan::ACTIVE));
+            named == held.map(|held| number(held.version))
         };
         sources.len() == held.len() && sources.iter().zip(held).all(names)
     }
