@@ -29,7 +29,7 @@ use super::Busy;
 /// To the API server of the same cluster; a connection that takes longer is a lost one.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// A client with the manners of the operator: every answer comes within this time, or twice that where it is a page of a list, or is
+/// A client with the manners of the operator: every answer comes within this time, or half of it where a status is written, or is
 /// given up, and nothing is retried. A failure that has a `Retry-After` is a [`Error::Service`] of [`Busy`].
 pub fn client(mut config: Config, answer: Duration) -> Result<Client, Error> {
     config.connect_timeout = Some(CONNECT);
@@ -39,7 +39,7 @@ pub fn client(mut config: Config, answer: Duration) -> Result<Client, Error> {
     Ok(ClientBuilder::try_from(config)?.with_layer(&Deadline(answer)).build())
 }
 
-/// Gives every request this long, and pages of lists twice: for the head of the answer, and, but for watches, as long again for its body.
+/// Gives every request this long, and statuses half: for the head of the answer, and, but for watches, as long again for its body.
 #[derive(Clone, Copy)]
 struct Deadline(Duration);
 
@@ -76,7 +76,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let limit = if is_page(&request) { self.limit * 2 } else { self.limit };
+        let limit = if is_of_status(&request) { self.limit / 2 } else { self.limit };
         let until = Instant::now() + limit;
         let endless = is_watch(&request);
         let answer = self.service.call(request);
@@ -102,16 +102,13 @@ fn busy<B>(response: &Response<B>) -> Option<Busy> {
 }
 
 fn is_watch(request: &Request<Body>) -> bool {
-    parameters(request).any(|parameter| matches!(parameter, "watch=true" | "watch=1"))
+    let mut parameters = request.uri().query().unwrap_or_default().split('&');
+    parameters.any(|parameter| matches!(parameter, "watch=true" | "watch=1"))
 }
 
-/// Whether many objects are asked for at once.
-fn is_page(request: &Request<Body>) -> bool {
-    parameters(request).any(|parameter| parameter.starts_with("limit="))
-}
-
-fn parameters(request: &Request<Body>) -> impl Iterator<Item = &str> {
-    request.uri().query().unwrap_or_default().split('&')
+/// Until a status is written it says what was true before, and seldom does a webhook stand in the way of one.
+fn is_of_status(request: &Request<Body>) -> bool {
+    request.uri().path().ends_with("/status")
 }
 
 #[cfg(test)]
@@ -121,7 +118,7 @@ mod tests {
     use k8s_openapi::api::core::v1::Namespace;
     use kube::{
         Api,
-        api::{ListParams, WatchParams},
+        api::{Patch, PatchParams, WatchParams},
     };
     use tokio::net::TcpListener;
 
@@ -150,17 +147,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_page_of_a_list_is_waited_for_twice_as_long() {
+    async fn a_status_is_given_up_in_half_the_time() {
         let client = client_of(Router::new().fallback(std::future::pending::<()>)).await;
         let namespaces = Api::<Namespace>::all(client);
         let waited = |error: Error| match error {
             Error::Service(error) => error.downcast_ref::<NoAnswer>().map(|NoAnswer(limit)| *limit),
             _ => None,
         };
-        assert_eq!(waited(namespaces.get("default").await.unwrap_err()), Some(SHORT));
-        let page = ListParams::default().limit(500);
-        assert_eq!(waited(namespaces.list(&page).await.unwrap_err()), Some(SHORT * 2));
-        assert_eq!(waited(namespaces.list_metadata(&page).await.unwrap_err()), Some(SHORT * 2));
+        let (change, how) = (Patch::Merge(serde_json::json!({})), PatchParams::default());
+        assert_eq!(waited(namespaces.patch("default", &how, &change).await.unwrap_err()), Some(SHORT));
+        assert_eq!(waited(namespaces.patch_status("default", &how, &change).await.unwrap_err()), Some(SHORT / 2));
     }
 
     #[tokio::test]

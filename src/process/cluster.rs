@@ -10,10 +10,9 @@ use kube::{
 use super::Error;
 use crate::k8s;
 
-/// More than the API server itself waits for an admission webhook that names no timeout (10 s). A write that
-/// is not answered is given up for another look: until then the status says what was true before it. A page of a list, 500 objects,
-/// may take twice as long: half of what the API server grants any request (`--request-timeout` 1m).
-const ANSWER: Duration = Duration::from_secs(15);
+/// Half of what the API server itself grants an ordinary request (`--request-timeout` 1m). The largest are pages of lists, 500
+/// objects each, and before a write two webhooks may each take the ten seconds that they have by default.
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// A cluster, and how it is called in messages.
 pub(super) struct Cluster {

@@ -39,7 +39,7 @@ pub(super) const NEWCOMERS: &str = "bench-newcomers";
 const LIMITS: &str = "  limits: {requestsPerSecond: 1000, concurrentRequests: 64}\n";
 
 /// For one answer of the API server.
-const ANSWER: Duration = Duration::from_secs(15);
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// What a run is made on. The operators end before what they run on.
 pub(super) struct Scene {
