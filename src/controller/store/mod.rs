@@ -116,6 +116,8 @@ pub(super) async fn reconcile(store: Store, context: &Arc<Context>) -> Option<Du
             return Some(next);
         }
         (None, Err(WriteError::NotLeading)) => return None,
+        // What the watch brings of it may come before.
+        (None, Err(WriteError::Conflict)) => context.config.backoff(0),
         (None, Err(error)) => {
             tracing::warn!(store = name.full(), error = %error, "the status of a store could not be written");
             let retry_after = error.retry_after(context.config.backoff_cap);
