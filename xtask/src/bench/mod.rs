@@ -106,7 +106,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     outcome?;
     if args.write {
         figures.sections.retain(|section| args.names(section.scenario));
-        report::write(&machine, figures)?;
+        report::write(machine, figures)?;
     }
     Ok(())
 }

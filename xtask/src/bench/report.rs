@@ -1,6 +1,6 @@
 //! The tables and the plots, with the facts of the machine without which their numbers mean nothing, and the document that they go into.
 
-use std::{collections::BTreeSet, fmt::Write, fs, thread};
+use std::{collections::BTreeSet, fmt::Write, fs, io::ErrorKind, thread};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -26,14 +26,27 @@ const RECORD: &str = "docs/benchmarks.json";
 /// Everything that was measured on one machine: figures of two are not to be compared.
 #[derive(Serialize, Deserialize)]
 struct Record {
-    /// The machine, and what ran on it beside the operator.
-    machine: String,
+    machine: Machine,
     figures: Figures,
 }
 
+/// What figures were measured on.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Machine {
+    /// `2 cores of AMD EPYC, 23 GiB`
+    hardware: String,
+    /// What ran there beside the operator, and what built it.
+    software: String,
+}
+
 /// The text of what was measured.
-pub(super) fn of(machine: &str, figures: &Figures) -> String {
-    let mut text = format!("{machine}\n\n");
+pub(super) fn of(machine: &Machine, figures: &Figures) -> String {
+    let Machine { hardware, software } = machine;
+    let mut text = format!(
+        "{hardware}; {software}, its control plane and the simulated OKMS on the same cores. {} objects are reconciled, or written by the \
+         plain client, at once. Where a figure was measured more than once, it is the median, with the range.\n\n",
+        floor::concurrency()
+    );
     for section in &figures.sections {
         table(&mut text, section);
         for (objects, course) in &section.courses {
@@ -154,11 +167,12 @@ impl Plot {
 }
 
 /// Adds the figures to those that are on record of this machine, and puts those of all machines into the document.
-pub(super) fn write(machine: &str, figures: Figures) -> Result<()> {
+pub(super) fn write(machine: Machine, figures: Figures) -> Result<()> {
     let [record, document] = [RECORD, DOCUMENT].map(|name| workspace::root().join(name));
     let mut records: Vec<Record> = match fs::read(&record) {
         Ok(known) => serde_json::from_slice(&known).with_context(|| format!("{RECORD} is not a record: remove it"))?,
-        Err(_) => Vec::new(),
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(error).with_context(|| format!("reading {RECORD}")),
     };
     add(&mut records, machine, figures);
     let text = fs::read_to_string(&document).with_context(|| format!("reading {DOCUMENT}"))?;
@@ -170,11 +184,12 @@ pub(super) fn write(machine: &str, figures: Figures) -> Result<()> {
     Ok(())
 }
 
-fn add(records: &mut Vec<Record>, machine: &str, figures: Figures) {
-    if let Some(known) = records.iter_mut().find(|record| record.machine == machine) {
-        known.figures.update(figures);
-    } else {
-        records.push(Record { machine: machine.to_owned(), figures });
+/// What other software did on the same machine is not kept.
+fn add(records: &mut Vec<Record>, machine: Machine, figures: Figures) {
+    match records.iter_mut().find(|record| record.machine.hardware == machine.hardware) {
+        Some(known) if known.machine == machine => known.figures.update(figures),
+        Some(known) => *known = Record { machine, figures },
+        None => records.push(Record { machine, figures }),
     }
 }
 
@@ -194,7 +209,7 @@ fn replaced(document: &str, table: &str) -> Option<String> {
 }
 
 /// The machine, and the versions of what runs there beside the operator.
-pub(super) fn machine(kubernetes: &str) -> Result<String> {
+pub(super) fn machine(kubernetes: &str) -> Result<Machine> {
     let read = |path: &str| fs::read_to_string(path).with_context(|| format!("reading {path}"));
     let cores = thread::available_parallelism().context("counting the processor's cores")?;
     let processors = read("/proc/cpuinfo")?;
@@ -205,12 +220,11 @@ pub(super) fn machine(kubernetes: &str) -> Result<String> {
     let gibibytes = memory / 1024 / 1024;
     let kernel = read("/proc/sys/kernel/osrelease")?;
     let rustc = run::output(run::program("rustc").arg("--version"))?;
-    let (kernel, rustc, at_once) = (kernel.trim(), rustc.trim(), floor::concurrency());
-    Ok(format!(
-        "Release builds with {rustc}; {cores} cores of {model}, {gibibytes} GiB, Linux {kernel}; Kubernetes {kubernetes}, its control plane \
-         and the simulated OKMS on the same cores. {at_once} objects are reconciled, or written by the plain client, at once. Where a figure was \
-         measured more than once, it is the median, with the range."
-    ))
+    let (kernel, rustc) = (kernel.trim(), rustc.trim());
+    Ok(Machine {
+        hardware: format!("{cores} cores of {model}, {gibibytes} GiB"),
+        software: format!("release builds with {rustc}; Linux {kernel}; Kubernetes {kubernetes}"),
+    })
 }
 
 /// The commit that is measured.
@@ -228,6 +242,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    fn machine(hardware: &str, software: &str) -> Machine {
+        Machine { hardware: hardware.to_owned(), software: software.to_owned() }
+    }
 
     #[test]
     fn a_figure_over_several_sizes_is_plotted() {
@@ -279,7 +297,7 @@ mod tests {
             sheet.count("calls", objects);
             sheet.made(Made { date: "today".to_owned(), commit: commit.to_owned(), ..Made::default() });
         }
-        let text = of("a machine", &figures);
+        let text = of(&machine("one", "Linux"), &figures);
         assert!(text.contains("--objects 100,5000 --scenarios rest --interval 0` on today at a;"), "{text}");
         assert!(text.contains("--objects 1000 --scenarios rest --interval 0` on today at b;"), "{text}");
         assert!(text.contains("| OkmsSecrets | 100 | 1000 | 5000 |"), "{text}");
@@ -294,8 +312,8 @@ mod tests {
             figures
         };
         let mut records = Vec::new();
-        for (machine, size) in [("one", 100), ("another", 5000), ("one", 1000)] {
-            add(&mut records, machine, figures(size));
+        for (hardware, size) in [("one", 100), ("another", 5000), ("one", 1000)] {
+            add(&mut records, machine(hardware, "Linux"), figures(size));
         }
         let written = serde_json::to_string(&records).unwrap();
         let read: Vec<Record> = serde_json::from_str(&written).unwrap();
@@ -305,9 +323,14 @@ mod tests {
             [vec![(100, 100.0), (1000, 1000.0)], vec![(5000, 5000.0)]]
         );
         let text = of_all(&read);
-        let (one, another) = text.split_once("## Machine 2\n\nanother\n").unwrap();
-        assert!(one.starts_with("## Machine 1\n\none\n") && one.contains("| OkmsSecrets | 100 | 1000 |"), "{text}");
+        let (one, another) = text.split_once("## Machine 2\n\nanother; Linux, ").unwrap();
+        assert!(
+            one.starts_with("## Machine 1\n\none; Linux, ") && one.contains("| OkmsSecrets | 100 | 1000 |"),
+            "{text}"
+        );
         assert!(another.contains("| OkmsSecrets | 5000 |"), "{text}");
+        add(&mut records, machine("one", "a newer Linux"), figures(100));
+        assert_eq!(records.iter().map(series).collect::<Vec<_>>(), [[(100, 100.0)], [(5000, 5000.0)]]);
     }
 
     #[test]
