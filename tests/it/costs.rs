@@ -91,8 +91,9 @@ async fn a_first_sync_costs_one_read_one_create_one_status_and_one_event() {
     let mut world = World::without_operator("first").await;
     world.create_store(json!({})).await;
     let (client, requests) = tapped::recording(client_config().await);
-    // Long, so that everything that is asked is asked because of the first sync.
-    let config = Config { refresh_interval: Duration::from_mins(10), ..world.config() };
+    // Long, so that everything that is asked is asked because of the first sync, and none is told that it waits.
+    let long = Duration::from_mins(10);
+    let config = Config { refresh_interval: long, progress_after: long, ..world.config() };
     world.start_as(config, client, Health::default());
     // By the metadata of the first path a new credential would be proven.
     world.domain.put("first", json!({"v": "1"}));
