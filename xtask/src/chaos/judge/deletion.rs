@@ -93,6 +93,37 @@ pub(super) fn judge_share(seen: &Seen<'_, '_>, uid: &str, share: &Share, budget:
     });
 }
 
+/// What optional sources gave was taken out of a target that stays.
+pub(super) fn judge_rest(
+    seen: &Seen<'_, '_>,
+    specs: &[Wanted],
+    left: &[Evidence],
+    named: &[Evidence],
+    findings: &mut Findings,
+) {
+    findings.check(Rule::DeletedWithoutProof, || {
+        let reasons = specs.iter().map(|wanted| let_go(seen, wanted, left, named));
+        reasons.reduce(Result::or)?.err().map(|problem| seen.violation(Rule::DeletedWithoutProof, problem))
+    });
+}
+
+/// Whether OKMS had withdrawn what is not named any more and still asked for.
+fn let_go(seen: &Seen<'_, '_>, wanted: &Wanted, left: &[Evidence], named: &[Evidence]) -> Result<(), String> {
+    let of = |evidence: &[Evidence], source: &Source| {
+        evidence.iter().any(|one| one.path == source.path && one.pin == source.pin)
+    };
+    let since = seen.past.seen_since(seen.at());
+    for source in wanted.sources.iter().filter(|source| of(left, source) && !of(named, source)) {
+        if !seen.past.stores(wanted, since, seen.at()).any(|store| wanted.deletes(Some(store))) {
+            return Err(format!("what {} gave was to be retained", source.path));
+        }
+        if !is_withdrawn(seen.past, wanted, source, left, seen.at()) {
+            return Err(format!("what {} gave was taken out, and was not withdrawn", source.path));
+        }
+    }
+    Ok(())
+}
+
 /// Whether Kubernetes itself may have deleted it: it had owners, and none of them is left.
 fn is_collected(seen: &Seen<'_, '_>, secret: &Value) -> bool {
     let references = secret.pointer("/metadata/ownerReferences").and_then(Value::as_array);

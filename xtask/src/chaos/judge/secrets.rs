@@ -120,6 +120,9 @@ fn write(
                 (!let_write).then(|| seen.violation(Rule::ForeignTouched, foreign(owner, seen.before)))
             });
             never_back(seen, &was.evidence, &claims.evidence, findings);
+            if was.owner == claims.owner {
+                deletion::judge_rest(seen, &specs, &was.evidence, &claims.evidence, findings);
+            }
         }
         let content_is_new = old != new || was.is_none_or(|was| was.evidence != claims.evidence);
         findings.check(Rule::WrongContent, || {

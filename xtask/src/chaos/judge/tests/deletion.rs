@@ -52,6 +52,27 @@ fn a_secret_that_is_gone_has_to_be_found_so_twice() {
 }
 
 #[test]
+fn what_an_optional_source_gave_stays_until_it_is_proven_to_be_gone() {
+    const OTHER: &str = "team/p01";
+    let taken_out = |policy: &str, what: What, second: f64| {
+        let sources = json!([{"path": PATH, "prefix": "A_", "optional": true}, {"path": OTHER, "prefix": "B_"}]);
+        let mut story = Story::new(json!({"sources": sources, "withdrawalPolicy": policy}));
+        let other = What::Put { version: 1, data: Arc::new(content("other")) };
+        story.history.okms.push(OkmsChange { from: at(1.0), to: at(1.01), path: OTHER.to_owned(), what: other });
+        let both = [(PATH, 1, 1.0), (OTHER, 1, 1.0)];
+        story.target_of(2.0, "db", &both, &json!({"A_password": "one", "B_password": "other"}));
+        story.okms(20.0, what);
+        story.target_of(second, "db", &both[1..], &json!({"B_password": "other"}));
+        story.rules()
+    };
+    let deactivated = || What::State { version: 1, state: VersionState::Deactivated };
+    assert_eq!(taken_out("Delete", deactivated(), 21.0), []);
+    assert_eq!(taken_out("Retain", deactivated(), 21.0), [Rule::DeletedWithoutProof]);
+    assert_eq!(taken_out("Delete", What::Delete, 25.0), [Rule::DeletedWithoutProof], "it was not found once");
+    assert_eq!(taken_out("Delete", What::Delete, 36.0), []);
+}
+
+#[test]
 fn what_an_object_leaves_is_collected_and_nothing_else() {
     let mut story = synced();
     story.change(20.0, Kind::OkmsSecret, key("db"), UID, None);

@@ -120,8 +120,13 @@ impl Story {
 
     /// The target, as the operator writes it from a version that was created at a second.
     fn target(&mut self, second: f64, name: &str, version: u32, created: f64, data: &Value) -> u64 {
-        let source =
-            json!([{"okmsId": "domain", "path": PATH, "version": version, "createdAt": at(created).to_string()}]);
+        self.target_of(second, name, &[(PATH, version, created)], data)
+    }
+
+    /// The same from several paths.
+    fn target_of(&mut self, second: f64, name: &str, sources: &[(&str, u32, f64)], data: &Value) -> u64 {
+        let source = |(path, version, created): &(&str, u32, f64)| json!({"okmsId": "domain", "path": path, "version": version, "createdAt": at(*created).to_string()});
+        let source: Value = sources.iter().map(source).collect();
         let secret = json!({
             "metadata": {
                 "annotations": {"okms-operator.io/owner": "db", "okms-operator.io/source": source.to_string()},
