@@ -14,7 +14,7 @@ use okms_operator::{
 use crate::{guard, world::World};
 
 /// How long it waits for that, where nothing else is said: short, for the tests in which nothing answers.
-pub(crate) const ANSWER: Duration = Duration::from_millis(1500);
+pub(crate) const ANSWER: Duration = Duration::from_secs(2);
 
 pub(crate) struct Proxied {
     pub(crate) world: World,

@@ -350,10 +350,15 @@ impl World {
             let object = self.objects_in(namespace).get(name).await.unwrap();
             match ready_of(&object) {
                 Some((is, why, _)) if is == status && why == reason => Ok(object),
-                other => Err(format!("{other:?}")),
+                other => Err(format!("{other:?}, and the operator waits for {:?}", self.waits_for())),
             }
         })
         .await
+    }
+
+    /// What the operator that runs here, if any, has not seen yet.
+    fn waits_for(&self) -> Option<Vec<String>> {
+        self.operator.as_ref().map(|operator| operator.health.waits_for())
     }
 
     /// Waits until the store's Ready condition is this; answers its message.
