@@ -29,8 +29,8 @@ use super::Busy;
 /// To the API server of the same cluster; a connection that takes longer is a lost one.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// A client with the manners of the operator: every answer comes within this time, or two thirds of it where a status is written, or
-/// is given up, and nothing is retried. A failure that has a `Retry-After` is a [`Error::Service`] of [`Busy`].
+/// A client with the manners of the operator: every answer comes within this time, or half of it where a status is written, or is
+/// given up, and nothing is retried. A failure that has a `Retry-After` is a [`Error::Service`] of [`Busy`].
 pub fn client(mut config: Config, answer: Duration) -> Result<Client, Error> {
     config.connect_timeout = Some(CONNECT);
     config.default_retry = false;
@@ -39,7 +39,7 @@ pub fn client(mut config: Config, answer: Duration) -> Result<Client, Error> {
     Ok(ClientBuilder::try_from(config)?.with_layer(&Deadline(answer)).build())
 }
 
-/// Gives every request this long, and statuses two thirds: for the head of the answer, and, but for watches, as long again for its body.
+/// Gives every request this long, and statuses half: for the head of the answer, and, but for watches, as long again for its body.
 #[derive(Clone, Copy)]
 struct Deadline(Duration);
 
@@ -76,7 +76,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let limit = if is_of_status(&request) { self.limit * 2 / 3 } else { self.limit };
+        let limit = if is_of_status(&request) { self.limit / 2 } else { self.limit };
         let until = Instant::now() + limit;
         let endless = is_watch(&request);
         let answer = self.service.call(request);
@@ -156,7 +156,7 @@ mod tests {
         };
         let (change, how) = (Patch::Merge(serde_json::json!({})), PatchParams::default());
         assert_eq!(waited(namespaces.patch("default", &how, &change).await.unwrap_err()), Some(SHORT));
-        assert_eq!(waited(namespaces.patch_status("default", &how, &change).await.unwrap_err()), Some(SHORT * 2 / 3));
+        assert_eq!(waited(namespaces.patch_status("default", &how, &change).await.unwrap_err()), Some(SHORT / 2));
     }
 
     #[tokio::test]

@@ -11,8 +11,8 @@ use super::Error;
 use crate::k8s;
 
 /// Half of what the API server itself grants an ordinary request (`--request-timeout` 1m). The largest are pages of lists, 500
-/// objects each, and before a write two webhooks may each take the ten seconds that they have by default. Statuses have 20 s: an API
-/// server that has too much to do lets a request wait for 15 s before it is told to come again.
+/// objects each, and before a write two webhooks may each take the ten seconds that they have by default. A status has 15 s,
+/// after which an API server that has too much to do would turn it away.
 const ANSWER: Duration = Duration::from_secs(30);
 
 /// A cluster, and how it is called in messages.
