@@ -125,7 +125,10 @@ impl Story {
 
     /// The same from several paths.
     fn target_of(&mut self, second: f64, name: &str, sources: &[(&str, u32, f64)], data: &Value) -> u64 {
-        let source = |(path, version, created): &(&str, u32, f64)| json!({"okmsId": "domain", "path": path, "version": version, "createdAt": at(*created).to_string()});
+        let source = |(path, version, created): &(&str, u32, f64)| {
+            let created = at(*created).to_string();
+            json!({"okmsId": "domain", "path": path, "version": version, "createdAt": created})
+        };
         let source: Value = sources.iter().map(source).collect();
         let secret = json!({
             "metadata": {
