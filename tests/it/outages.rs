@@ -422,9 +422,11 @@ async fn an_api_server_that_asks_for_patience_is_left_alone() {
     assert!(apart.iter().all(|pause| *pause >= least), "tried again after {apart:?}, and not after {least:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_long_wait_that_the_api_server_asks_for_is_told_at_once() {
-    let mut of = Proxied::new("busy").await;
+/// An object at rest, of an operator that waits for as long as the API server asks.
+async fn obedient(name: &str) -> Proxied {
+    let mut of = Proxied::new(name).await;
+    // A machine that is busy is not to be taken for one that does not answer.
+    of.answer = ANSWER * 10;
     of.world.create_store(json!({})).await;
     of.world.domain.put("one", json!({"v": "1"}));
     let mut config = of.world.config();
@@ -432,6 +434,12 @@ async fn a_long_wait_that_the_api_server_asks_for_is_told_at_once() {
     of.start(config, Health::default());
     of.world.apply("one", json!({"path": "one"})).await;
     of.world.synced("one", &[("v", "1")]).await;
+    of
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_wait_that_the_api_server_asks_for_is_told_at_once() {
+    let of = obedient("busy").await;
     let writes = Matching::writes().of("secrets").in_namespace(&of.world.name).named("one");
     of.proxy.clear_log();
     of.proxy.fault(Fault::status_retry_after(429, 3600).hitting(writes.clone()));
@@ -443,16 +451,7 @@ async fn a_long_wait_that_the_api_server_asks_for_is_told_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_whose_status_may_not_be_written_for_long_is_looked_after_all_the_same() {
-    let mut of = Proxied::new("mute").await;
-    // A machine that is busy is not to be taken for one that does not answer.
-    of.answer = ANSWER * 10;
-    of.world.create_store(json!({})).await;
-    of.world.domain.put("one", json!({"v": "1"}));
-    let mut config = of.world.config();
-    config.backoff_cap = Duration::from_hours(1);
-    of.start(config, Health::default());
-    of.world.apply("one", json!({"path": "one"})).await;
-    of.world.synced("one", &[("v", "1")]).await;
+    let of = obedient("mute").await;
     let writes = Matching::writes().of("clusterokmsstores/status").named(&of.world.name);
     let busy = of.proxy.fault(Fault::status_retry_after(429, 3600).hitting(writes));
     for _ in 0..3 {
