@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::wanted::Source;
 use crate::chaos::history::{text, texts};
 
 const OWNER: &str = "okms-operator.io/owner";
@@ -39,6 +40,11 @@ pub(super) struct Evidence {
     pub(super) pin: Option<u32>,
     pub(super) version: u32,
     pub(super) created: Option<Timestamp>,
+}
+
+/// What evidence names for a source.
+pub(super) fn evidence_of<'e>(evidence: &'e [Evidence], source: &Source) -> Option<&'e Evidence> {
+    evidence.iter().find(|one| one.path == source.path && one.pin == source.pin)
 }
 
 impl<'s> Claims<'s> {

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{
-    claims::Evidence,
+    claims::{Evidence, evidence_of},
     okms::{Meaning, Version},
     past::{Past, namespace_key},
     render::{Data, render},
@@ -23,7 +23,7 @@ pub(super) fn versions<'p>(
         return Err(format!("it names {}@{:?}, which is no source", stranger.path, stranger.pin));
     }
     let of = |source: &Source| {
-        let Some(named) = evidence.iter().find(|one| one.path == source.path && one.pin == source.pin) else {
+        let Some(named) = evidence_of(evidence, source) else {
             return if source.optional { Ok(None) } else { Err(format!("it names nothing of {}", source.path)) };
         };
         if source.pin.is_some_and(|pin| pin != named.version) {

@@ -10,7 +10,7 @@ use super::{
     Findings, Rule,
     budget::Budget,
     calm::later,
-    claims::{Claims, Evidence, Share},
+    claims::{Claims, Evidence, Share, evidence_of},
     content,
     okms::Meaning,
     past::{Past, store_of},
@@ -109,11 +109,9 @@ pub(super) fn judge_rest(
 
 /// Whether OKMS had withdrawn what is not named any more and still asked for.
 fn let_go(seen: &Seen<'_, '_>, wanted: &Wanted, left: &[Evidence], named: &[Evidence]) -> Result<(), String> {
-    let of = |evidence: &[Evidence], source: &Source| {
-        evidence.iter().any(|one| one.path == source.path && one.pin == source.pin)
-    };
+    let is_dropped = |source: &&Source| evidence_of(left, source).is_some() && evidence_of(named, source).is_none();
     let since = seen.past.seen_since(seen.at());
-    for source in wanted.sources.iter().filter(|source| of(left, source) && !of(named, source)) {
+    for source in wanted.sources.iter().filter(is_dropped) {
         if !seen.past.stores(wanted, since, seen.at()).any(|store| wanted.deletes(Some(store))) {
             return Err(format!("what {} gave was to be retained", source.path));
         }
@@ -169,7 +167,7 @@ fn withdrawn(past: &Past<'_>, wanted: &Wanted, evidence: &[Evidence], at: Timest
     if !content::may_be_read(past, wanted, at) {
         return Err("its store did not let it be read".to_owned());
     }
-    let made_from = |source: &&Source| evidence.iter().any(|one| one.path == source.path && one.pin == source.pin);
+    let made_from = |source: &&Source| evidence_of(evidence, source).is_some();
     let (required, optional): (Vec<_>, Vec<_>) =
         wanted.sources.iter().filter(made_from).partition(|source| !source.optional);
     let none_required = wanted.sources.iter().all(|source| source.optional);
@@ -195,7 +193,7 @@ fn is_withdrawn(past: &Past<'_>, wanted: &Wanted, source: &Source, evidence: &[E
         Meaning::VersionNotFound => false,
         // What the target holds counts as long as nothing can replace it.
         Meaning::Active(active) => {
-            let held = evidence.iter().find(|one| one.path == source.path && one.pin == source.pin);
+            let held = evidence_of(evidence, source);
             let held_is_gone = held.is_some_and(|held| {
                 let held = era.secret.as_ref().and_then(|secret| secret.version(held.version));
                 held.is_none_or(|held| held.state != VersionState::Active)
@@ -219,7 +217,7 @@ fn newest<'p>(past: &'p Past<'_>, source: &Source) -> Option<&'p Value> {
 
 /// Whether the secret that it was made from may have been found missing, and once more long enough after that.
 fn was_missing_twice(past: &Past<'_>, source: &Source, evidence: &[Evidence], at: Timestamp) -> bool {
-    let held = evidence.iter().find(|one| one.path == source.path && one.pin == source.pin);
+    let held = evidence_of(evidence, source);
     let made = held.and_then(|held| held.created).unwrap_or(Timestamp::MIN);
     let first = past.working.before(at, FIRST_NOT_FOUND).max(made);
     let mut eras = past.truth.between(&source.path, first, at).filter(|era| era.secret.is_none() && era.from > made);

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{
     Findings, Rule, Violation,
     calm::later,
-    claims::{Claims, Evidence},
+    claims::{Claims, Evidence, evidence_of},
     okms::{Meaning, Version},
     past::{Past, namespace_key, store_of},
     ready::condition,
@@ -242,7 +242,7 @@ impl End<'_, '_> {
         let wanted = self.wanted;
         let claims = self.claims();
         let evidence = claims.as_ref().map(|claims| self.evidence(claims)).unwrap_or_default();
-        let held = |source: &Source| evidence.iter().find(|one| one.path == source.path && one.pin == source.pin);
+        let held = |source: &Source| evidence_of(evidence, source);
         let deletes = wanted.deletes(Some(store));
         let (mut reasons, mut withdrawn) = (Vec::new(), false);
         let mut contents: Vec<Option<&Version>> = Vec::new();
