@@ -220,7 +220,9 @@ pub(super) fn machine(kubernetes: &str) -> Result<Machine> {
     let gibibytes = memory / 1024 / 1024;
     let kernel = read("/proc/sys/kernel/osrelease")?;
     let rustc = run::output(run::program("rustc").arg("--version"))?;
-    let (kernel, rustc) = (kernel.trim(), rustc.trim());
+    let rustc = rustc.trim();
+    // Without what names a build of the same version.
+    let kernel = kernel.trim().split_once('-').map_or(kernel.trim(), |(version, _)| version);
     Ok(Machine {
         hardware: format!("{cores} cores of {model}, {gibibytes} GiB"),
         software: format!("release builds with {rustc}; Linux {kernel}; Kubernetes {kubernetes}"),

@@ -23,6 +23,9 @@ use crate::bench::{
 /// How often something of each kind changes, and the memory is looked at.
 const EVERY: Duration = Duration::from_secs(5);
 
+/// How long a soak has to last for its growth to be told: in less, a page more or less is megabytes in an hour.
+const TELLING: Duration = Duration::from_mins(20);
+
 #[expect(clippy::cast_precision_loss, reason = "counts of requests are far below what an f64 holds exactly")]
 pub(super) async fn measure(scene: &mut Scene, sheet: &mut Sheet<'_>) -> Result<()> {
     let process = scene.process()?;
@@ -53,7 +56,9 @@ pub(super) async fn measure(scene: &mut Scene, sheet: &mut Sheet<'_>) -> Result<
     let (first, last) = samples.first().zip(samples.last()).context("a soak without a sample")?;
     sheet.bytes("memory (RSS) at the beginning", first.1);
     sheet.bytes("memory (RSS) at the end", last.1);
-    sheet.kibibytes_per_hour("growth over the second half, by least squares", slope(settled));
+    if lasts >= TELLING {
+        sheet.kibibytes_per_hour("growth over the second half, by least squares", slope(settled));
+    }
     sheet.count("open files at the beginning", files);
     sheet.count("open files at the end", open_files(process)?);
     sheet.times("OKMS requests per path and interval", asked.calls.all as f64 / scene.layout.paths as f64 / intervals);

@@ -22,3 +22,16 @@ fn what_is_written_at_rest_is_found() {
     story.synced(4.0, 1);
     assert_eq!(end::judge_rest(&story.history, at(3.0)).violations.len(), 1);
 }
+
+#[test]
+fn a_check_that_was_asked_for_and_not_made_is_found() {
+    let mut story = synced();
+    let mut object = story.history.present().object(Kind::OkmsSecret, &key("db")).unwrap().clone();
+    object["metadata"]["annotations"] = json!({"okms-operator.io/refresh": "now"});
+    object["status"]["lastHandledRefresh"] = json!("before");
+    story.change(3.0, Kind::OkmsSecret, key("db"), UID, Some(object.clone()));
+    assert_eq!(story.rules_of_the_end(), [Rule::NotConverged]);
+    object["status"]["lastHandledRefresh"] = json!("now");
+    story.change(4.0, Kind::OkmsSecret, key("db"), UID, Some(object));
+    assert_eq!(story.rules_of_the_end(), []);
+}
