@@ -124,7 +124,7 @@ mod tests {
 
     use super::{super::WriteError, *};
 
-    const SHORT: Duration = Duration::from_millis(200);
+    const SHORT: Duration = Duration::from_secs(1);
 
     /// A client of an API server that answers as the router says.
     async fn client_of(router: Router) -> Client {

@@ -11,7 +11,7 @@ use kube::{
 };
 use tokio::time::timeout;
 
-use super::WriteError;
+use super::{WriteError, watch::Patience};
 use crate::api::names;
 
 /// A Lease by its name.
@@ -58,7 +58,7 @@ impl LeaseLock {
     /// Shows the Lease at once, and whenever it has changed. A watch that fails is tried again; it never ends.
     pub fn watch(&self) -> BoxStream<'static, Option<Lease>> {
         let (namespace, name) = (self.namespace.clone(), self.name.clone());
-        let seen = watch_object(self.api.clone(), &self.name).default_backoff().filter_map(move |seen| {
+        let seen = watch_object(self.api.clone(), &self.name).backoff(Patience::default()).filter_map(move |seen| {
             let seen = seen.inspect_err(|error| {
                 tracing::warn!(namespace, name, %error, "the watch of the lease failed and is tried again");
             });

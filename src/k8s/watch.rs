@@ -1,6 +1,6 @@
 //! Watches: each is a reflector of its own with its own backoff. One that fails is retried; it never delays another.
 
-use std::{collections::HashMap, fmt::Debug, hash::Hash, sync::Arc};
+use std::{collections::HashMap, fmt::Debug, hash::Hash, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt};
 use kube::{
@@ -9,12 +9,37 @@ use kube::{
     runtime::{
         WatchStreamExt,
         reflector::{self, ObjectRef, Store, store::Writer},
-        watcher::{self, Event, watcher},
+        utils::Backoff,
+        watcher::{self, DefaultBackoff, Event, watcher},
     },
 };
 use serde::de::DeserializeOwned;
 
 use crate::api::names;
+
+/// How a watch that fails is tried again: as kube does it by default, but sooner. That waits for up to a minute (30 s, and as much again
+/// at random), in which whoever has lost sight of what there is repairs nothing, though an outage may have ended long ago.
+#[derive(Default)]
+pub(super) struct Patience(DefaultBackoff);
+
+impl Patience {
+    /// A handful of requests in this time, one for each kind that is watched, are nothing to an API server.
+    const LONGEST: Duration = Duration::from_secs(10);
+}
+
+impl Iterator for Patience {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        Some(self.0.next()?.min(Self::LONGEST))
+    }
+}
+
+impl Backoff for Patience {
+    fn reset(&mut self) {
+        self.0.reset();
+    }
+}
 
 /// Where namespaced objects are watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +107,7 @@ where
         slim: fn(&mut K),
         mut tell: impl FnMut(Seen<'_, K>) + Send,
     ) {
-        let events = events.default_backoff().modify(|object| {
+        let events = events.backoff(Patience::default()).modify(|object| {
             let meta = object.meta_mut();
             meta.managed_fields = None;
             // Others' may be large, and what kubectl last applied to a Secret holds its values.
@@ -143,6 +168,7 @@ where
 {
     let api: Api<PartialObjectMeta<K>> = Api::namespaced(client, &namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    // There may be hundreds of them, so these are left at what kube does.
     let mut stream = std::pin::pin!(watcher(api, config).default_backoff());
     while let Some(event) = stream.next().await {
         match event {
@@ -168,6 +194,15 @@ mod tests {
         (secret.metadata.name, secret.metadata.namespace) = (Some(name.to_owned()), Some("shop".to_owned()));
         (secret.metadata.uid, secret.metadata.resource_version) = (Some(name.to_owned()), Some(version.to_string()));
         secret
+    }
+
+    #[test]
+    fn no_watch_is_left_alone_for_long() {
+        let waits: Vec<_> = Patience::default().take(20).collect();
+        let first = waits.first().unwrap();
+        assert!((Duration::from_millis(500)..Duration::from_secs(2)).contains(first), "{first:?}");
+        assert!(waits.iter().all(|wait| *wait <= Patience::LONGEST), "{waits:?}");
+        assert_eq!(waits.last(), Some(&Patience::LONGEST));
     }
 
     /// A list comes in pages, and whoever is told of something looks at it in the store, maybe before the next page has come.
