@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, TryStreamExt, future::try_join_all, stream};
 use k8s_openapi::api::{
     authentication::v1::SelfSubjectReview,
     authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec},
@@ -19,8 +19,8 @@ use crate::controller::rights::{GROUP, GROUP_VERSION, RIGHTS, Right, Scope};
 /// For all questions together. Each is answered in milliseconds by a cluster that works.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// How many questions are asked at once: many namespaces make many of them.
-const AT_ONCE: usize = 8;
+/// About how many rights is asked at once, each with a question for each of its verbs: many namespaces make many of them.
+const AT_ONCE: usize = 4;
 
 /// Where the operator is going to work.
 pub(super) struct Places<'a> {
@@ -33,8 +33,9 @@ pub(super) struct Places<'a> {
 /// Ends well if the operator can work there.
 pub(super) async fn check(cluster: &Cluster, places: &Places<'_>) -> Result<(), Error> {
     let questions = async {
-        crds_are_served(cluster).await?;
-        rights_are_granted(cluster, places).await
+        let (served, granted) = tokio::join!(crds_are_served(cluster), rights_are_granted(cluster, places));
+        // Whoever lacks the kinds needs them first.
+        served.and(granted)
     };
     let source = || format!("no answer within {} seconds", LIMIT.as_secs()).into();
     timeout(LIMIT, questions)
@@ -100,12 +101,9 @@ impl Places<'_> {
 
 /// Which of a right's verbs are not granted there, in words.
 async fn lacking(cluster: &Cluster, right: &Right, place: Place<'_>) -> Result<Option<String>, Error> {
-    let mut verbs = Vec::new();
-    for verb in right.verbs {
-        if !may(cluster, right, verb, place).await? {
-            verbs.push(*verb);
-        }
-    }
+    let granted = try_join_all(right.verbs.iter().map(|verb| may(cluster, right, verb, place))).await?;
+    let verbs: Vec<_> =
+        right.verbs.iter().zip(granted).filter(|(_, granted)| !granted).map(|(verb, _)| *verb).collect();
     if verbs.is_empty() {
         return Ok(None);
     }
