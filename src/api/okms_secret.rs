@@ -15,10 +15,11 @@ use crate::model::StoreName;
 
 use super::{Interval, TargetSpec, TemplateConfigMap, condition, names};
 
-/// Keeps one native Secret equal to one secret in OVHcloud OKMS Secret Manager.
+/// Keeps one native Secret equal to one or several secrets in OVHcloud OKMS Secret Manager.
 ///
-/// The Secret is created in the namespace of the OkmsSecret, follows new versions of its source, and goes away when the
-/// source is deactivated or deleted (see withdrawalPolicy) or when the OkmsSecret is deleted.
+/// The Secret is created in the namespace of the OkmsSecret, follows new versions of its sources, and goes away when a
+/// source is deactivated or deleted (see withdrawalPolicy) or, unless creationPolicy says otherwise, when the OkmsSecret is
+/// deleted.
 #[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "okms-operator.io",
@@ -30,7 +31,7 @@ use super::{Interval, TargetSpec, TemplateConfigMap, condition, names};
     namespaced,
     status = "OkmsSecretStatus",
     derive = "PartialEq",
-    doc = "Keeps one native Secret equal to one secret in OVHcloud OKMS Secret Manager.",
+    doc = "Keeps one native Secret equal to one or several secrets in OVHcloud OKMS Secret Manager.",
     selectable = ".status.store",
     selectable = ".status.target.name",
     printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].status", "description": "Whether the Secret equals its source."}"#,

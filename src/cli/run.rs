@@ -26,7 +26,7 @@ Examples:
     okms-operator run --watch-namespace shop --mount-root ./okms \\
       --listen 127.0.0.1:8080 --log-format text
 
-  In a pod, where variables are easier to set than flags:
+  In a pod without the chart, where variables are easier to set than flags:
     env:
     - {name: OKMS_OPERATOR_WATCH_NAMESPACE, value: 'shop,team-a'}
     - {name: OKMS_OPERATOR_LOG_FILTER, value: 'info,okms_operator=debug'}";

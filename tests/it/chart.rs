@@ -138,6 +138,7 @@ fn what_is_wrong_is_refused_by_its_name() {
         ("store.maxWithdrawalsPerHour=200%", "at '/store/maxWithdrawalsPerHour'"),
         ("store.maxWithdrawalsPerHour=3000000000", "at '/store/maxWithdrawalsPerHour'"),
         ("minRefreshInterval=ten", "at '/minRefreshInterval'"),
+        ("minRefreshInterval=0s", "at '/minRefreshInterval'"),
         ("namespacedStores.allowedEndpoints=null", "at '/namespacedStores': missing property"),
         ("namespacedStores.allowedEndpoints={http://x}", "at '/namespacedStores/allowedEndpoints/0'"),
         ("namespacedStores.allowedEndpoints={https://x/}", "at '/namespacedStores/allowedEndpoints/0'"),

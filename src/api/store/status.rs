@@ -60,7 +60,7 @@ pub struct CertificateStatus {
     #[schemars(schema_with = "time")]
     pub not_after: Time,
 
-    /// Its serial number, in hexadecimal.
+    /// Its serial number written as a UUID, which is the id under which OVHcloud lists it.
     #[schemars(length(max = 128))]
     pub serial: String,
 }
