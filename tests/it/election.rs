@@ -143,9 +143,10 @@ async fn however_badly_they_reach_the_api_server_never_two_lead_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_stands_by_is_seen_to_turn() {
     let id = format!("turns-{:06x}", rand::random::<u32>() & 0xff_ffff);
-    let leader = led(&terms(client().await, &id, "leader".to_owned())).await;
+    let config = |identity: &str| Config { id: id.clone(), identity: identity.to_owned(), timing: Timing::default() };
+    let leader = led(&terms_of(client().await, config("leader"))).await;
     let turns = Arc::new(AtomicUsize::new(0));
-    let (config, turned) = (Config { id, identity: "other".to_owned(), timing: timing() }, turns.clone());
+    let (config, turned) = (config("other"), turns.clone());
     let turn = Duration::from_millis(50);
     let count = move || _ = turned.fetch_add(1, Ordering::Relaxed);
     let other = Terms::Elected(Box::new(Election::new(client().await, NAMESPACE, config, turn, count)));

@@ -306,7 +306,7 @@ async fn a_store_and_a_path_are_left_alone_as_long_as_okms_asks() {
     world.synced("limited", &[("v", "1")]).await;
 
     // A moment, and it goes on.
-    sim.fault(Fault::status_retry_after(429, "1").times(1));
+    sim.fault(Fault::status_retry_after(429, "4").times(1));
     world.store_named_ready(&limited, "False", "RateLimited").await;
     world.store_named_ready(&limited, "True", "Reachable").await;
     sim.domain().put("limited", json!({"v": "2"}));

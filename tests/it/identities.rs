@@ -1,9 +1,10 @@
 //! Everything that a store may authenticate with, read from Kubernetes by the real operator: it works, it is replaced in use, and what is
 //! wrong with it is said by field and key.
 
+use jiff::{SignedDuration, Timestamp};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use okms_operator::api::condition;
-use okms_sim::{Fault, Naming, Operation, Validity};
+use okms_sim::{Fault, Metadata, Naming, Operation, Validity};
 use p12_keystore::{Certificate, KeyStore, KeyStoreEntry, PrivateKey, PrivateKeyChain};
 use rustls_pki_types::{CertificateDer, PrivateSec1KeyDer, pem::PemObject};
 use serde_json::{Value, json};
@@ -296,6 +297,23 @@ async fn a_clock_that_differs_is_told_beside_what_works() {
     .then_some(())
     .expect("the clock of the one in use counts");
     world.mount(&world.certificate);
+    // Ours is ahead: what is planned is not a fact yet where OKMS is.
+    let planned = Metadata { delete_version_after: Some("15s".to_owned()), ..Metadata::default() };
+    world.domain.set_metadata("plan", planned).unwrap();
+    world.domain.put("plan", json!({"v": "1"}));
+    let until = Timestamp::now() + SignedDuration::from_secs(15);
+    world.apply("plan", json!({"path": "plan"})).await;
+    world.synced("plan", &[("v", "1")]).await;
+    eventually(
+        "our clock says that it is deactivated",
+        async || {
+            if Timestamp::now() > until { Ok(()) } else { Err(until) }
+        },
+    )
+    .await;
+    world.after_checks(6).await;
+    world.synced("plan", &[("v", "1")]).await;
     world.sim.with_switches(|switches| switches.date_skew_seconds = Some(30));
     skewed(false).await;
+    world.gone("plan").await;
 }

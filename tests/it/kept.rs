@@ -20,7 +20,10 @@ use serde::de::DeserializeOwned;
 use tokio::{sync::oneshot, time::timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::world::{DEADLINE, World, eventually, ready_of};
+use crate::{
+    policy,
+    world::{DEADLINE, World, eventually, ready_of},
+};
 
 /// A Secret as it was, to be compared with what is there later.
 pub(crate) struct Kept(Secret);
@@ -106,8 +109,9 @@ impl History {
     }
 }
 
-/// Lets the namespace have so many of a resource and no more, and waits until the API server holds it to that.
-pub(crate) async fn quota(world: &World, resource: &str, most: u32) {
+/// Lets the namespace have so many Secrets and no more, and waits until the API server holds it to that.
+pub(crate) async fn quota(world: &World, most: u32) {
+    let resource = "count/secrets";
     let hard = serde_json::json!({ resource: most.to_string() });
     let quota = serde_json::json!({"metadata": {"name": QUOTA}, "spec": {"hard": hard}});
     let api = quotas(world);
@@ -115,6 +119,12 @@ pub(crate) async fn quota(world: &World, resource: &str, most: u32) {
     // No controller counts here, so the count is written as it would: the API server refuses only by what it reads there.
     let status = serde_json::json!({"status": {"hard": hard, "used": { resource: most.to_string() }}});
     api.patch_status(QUOTA, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+    let trial: Secret = serde_json::from_value(serde_json::json!({"metadata": {"name": "beyond-the-quota"}})).unwrap();
+    eventually("the quota is in force", async || match policy::dry_run(world, &trial).await {
+        Err(kube::Error::Api(status)) if status.message.contains("exceeded quota") => Ok(()),
+        other => Err(format!("{:?}", other.map(drop))),
+    })
+    .await;
 }
 
 pub(crate) async fn no_quota(world: &World) {

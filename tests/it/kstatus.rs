@@ -136,7 +136,10 @@ async fn raw(api: &Api<DynamicObject>, name: &str) -> Value {
 /// An operator that says early what takes long.
 fn impatient(world: &World, stores: &[String]) -> Config {
     let cluster_stores = [stores, std::slice::from_ref(&world.name)].concat();
-    Config { cluster_stores, progress_after: Duration::from_millis(100), ..world.config() }
+    let mut config = Config { cluster_stores, progress_after: Duration::from_millis(100), ..world.config() };
+    // Long enough for a status to be written before a not-found is confirmed.
+    config.timing.confirm_after = Duration::from_secs(5);
+    config
 }
 
 /// Longer than an impatient operator waits in silence, shorter than a request may take.

@@ -244,7 +244,7 @@ async fn what_the_api_server_refuses_leaves_what_was_there() {
     world.apply("db", json!({"path": "db", "target": {"immutable": true}})).await;
     world.synced("db", &data).await;
     let kept = Kept::of(&world, "db").await;
-    crate::kept::quota(&world, "count/secrets", 1).await;
+    crate::kept::quota(&world, 1).await;
     // Another type, another name, other content: none of them fits beside the old one.
     for spec in [
         json!({"path": "db", "target": {"type": "kubernetes.io/basic-auth"}}),

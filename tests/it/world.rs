@@ -73,6 +73,14 @@ impl Operator {
         !self.task.is_finished()
     }
 
+    /// Whether nobody would restart it. After a moment in which the whole machine stood still its heartbeat is as late as who asks.
+    pub(crate) async fn is_alive(&self) -> bool {
+        if !self.health.is_live() {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        self.is_running() && self.health.is_live()
+    }
+
     /// Ends it as a SIGKILL would: nothing is finished.
     pub(crate) async fn kill(self) {
         self.task.abort();

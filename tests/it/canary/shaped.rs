@@ -292,11 +292,11 @@ async fn no_value_gets_out_of_what_is_shared_fought_over_or_refused() {
         world.apply(name, spec).await;
         world.ready(name, "True", "Synced").await;
     }
-    refuse_and_quote(&world).await;
     for (name, label, _) in cases {
-        // Labelled while the policy is not in force yet, or it would refuse this too.
+        // Before there is the policy, which would refuse this too.
         edit(&world, name, "somebody", json!({"metadata": {"labels": { label: "yes" }}})).await;
     }
+    refuse_and_quote(&world).await;
     for (name, label, _) in cases {
         let data = world.secret(name).await.unwrap().data.unwrap();
         let quoted = if label == "quote-theirs" { &data["theirs"] } else { &data["v"] };

@@ -93,12 +93,12 @@ impl Audit {
         self.changes.iter().filter(|change| change.what == what).count()
     }
 
-    /// From the last word of one about the Lease to when another had it.
+    /// From the last word of one about the Lease, which others may hear as soon as it has begun, to when another had it.
     pub(super) fn hand_over(&self, from: &str, to: &str) -> Duration {
         let left = self.by(from).rfind(|change| change.is_of_lease()).expect("it had the Lease");
         let taken = self.by(to).find(|change| change.is_of_lease() && change.began > left.began);
         let taken = taken.expect("another one took it");
-        Duration::try_from(taken.ended.duration_since(left.ended)).unwrap_or_default()
+        Duration::try_from(taken.ended.duration_since(left.began)).unwrap_or_default()
     }
 
     /// What somebody changed after another one had taken the Lease from it, the Lease included; and what it tried to, but for the Lease.

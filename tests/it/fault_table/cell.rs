@@ -246,7 +246,7 @@ impl Cell {
         self.go_on().await;
         self.truth.assert(&self.what).await;
         let operator = self.of.world.operator.as_ref().unwrap();
-        assert!(operator.is_running() && operator.health.is_live(), "{}: the operator is dead", self.what);
+        assert!(operator.is_alive().await, "{}: the operator is dead", self.what);
         self.of.world.stop().await;
         measured
     }

@@ -240,7 +240,7 @@ async fn each_reason_of_an_okms_secret_is_to_kstatus_what_it_is_to_people() {
     let metadata = json!({"name": "shared", "annotations": annotations});
     create(&world, "shared", json!({"metadata": metadata, "stringData": {"user": "theirs"}})).await;
     world.domain.put("slow", json!({"v": "1"}));
-    world.sim.fault(Fault::latency(SLOW).on_path("slow"));
+    let slow = world.sim.fault(Fault::latency(SLOW * 3).on_path("slow"));
     let states = states(&world);
     for (name, spec, _) in &states {
         world.apply(name, spec.clone()).await;
@@ -266,6 +266,7 @@ async fn each_reason_of_an_okms_secret_is_to_kstatus_what_it_is_to_people() {
     served.push("nowhere".to_owned());
     world.start_with(impatient(&world, &served));
     join_all(states.iter().map(|(name, _, reason)| record.shows(name, reason))).await;
+    world.sim.clear_fault(slow);
     let synced = held.iter().map(String::as_str).chain(["gone", "again", "drifted", "slow"]);
     join_all(synced.map(|name| world.synced(name, &[("v", "1")]))).await;
 
