@@ -19,8 +19,8 @@ use crate::{
     api::{Interval, Reason, TargetChange},
     feed::{Admission, Answer},
     k8s::WriteError,
-    model::{Finding, Mark},
-    plan::{self, Claim, Condition, Decision, Leftover},
+    model::{Finding, Mark, Verdict},
+    plan::{self, Claim, Condition, Decision, Leftover, Templates},
 };
 
 impl Run<'_> {
@@ -43,7 +43,9 @@ impl Run<'_> {
             Decision::Write { drops, .. } => *drops,
             Decision::Report { .. } | Decision::NotRendered { .. } | Decision::Synced { .. } => false,
         };
-        if answered && !withdraws {
+        // Nor does a not-found that is no proof yet: it may be the one by which a withdrawal was held.
+        let unproven = |finding: &Finding| matches!(finding.verdict, Verdict::Missing { confirmed: false });
+        if answered && !withdraws && !findings.is_some_and(|findings| findings.iter().any(unproven)) {
             self.context.feed.clear_withdrawal(&access.name, self.id);
         }
         if let Decision::Write { drops: true, .. } = &decision {
@@ -63,7 +65,9 @@ impl Run<'_> {
                 if answered {
                     self.context.feed.settle(&access.name, self.id, &found.marks);
                 }
-                self.say(Said::new(reason, message).about(findings, &found.marks)).await?;
+                let mut said = Said::new(reason, message).about(findings, &found.marks);
+                said.target_is_gone = found.secret.is_none() && !found.remembered;
+                self.say(said).await?;
                 None
             }
             Decision::NotRendered { reason, message, marks } => {
@@ -164,7 +168,7 @@ impl Run<'_> {
         let (reason, message) = match error {
             WriteError::Refused(words) => {
                 let secrets = [Some(desired), found.secret.as_ref()];
-                let words = redacted(words, secrets.into_iter().flatten());
+                let words = redacted(words, &claim.wanted.templates, secrets.into_iter().flatten());
                 (Reason::TargetRefused, format!("the API server refuses the Secret: {words}"))
             }
             WriteError::Contested { managers, fields } => (
@@ -327,7 +331,8 @@ impl Run<'_> {
 
     /// Whether the store's budget lets something be taken away now.
     fn may_withdraw(&self, access: &Access) -> bool {
-        let was_held = self.previous() == Some(Reason::WithdrawalHeld);
+        // Also where the spec was edited since, which confirms nothing.
+        let was_held = self.last_ready().is_some_and(|ready| ready.reason == Reason::WithdrawalHeld.as_str());
         self.context.feed.admit_withdrawal(&access.name, self.id, was_held) == Admission::Granted
     }
 
@@ -377,7 +382,7 @@ impl Run<'_> {
             match self.take_away(claim, secret).await {
                 Ok(()) => {}
                 Err(WriteError::Refused(words)) => {
-                    let words = redacted(words, [secret]);
+                    let words = redacted(words, &claim.wanted.templates, [secret]);
                     let message =
                         format!("the source was withdrawn, but the API server refuses to delete the Secret: {words}");
                     self.say(Said::new(Reason::TargetRefused, message).about(findings, &found.marks)).await?;
@@ -431,7 +436,7 @@ impl Run<'_> {
         };
         let deleted = !matches!(leftover, Leftover::Release(_));
         left.map(|()| deleted).map_err(|error| match error {
-            WriteError::Refused(words) => WriteError::Refused(redacted(words, [&secret])),
+            WriteError::Refused(words) => WriteError::Refused(redacted(words, &claim.wanted.templates, [&secret])),
             error => error,
         })
     }
@@ -451,13 +456,25 @@ fn first_ten(names: &[String]) -> String {
     }
 }
 
-/// The API server's words, unless they hold something of the Secret: an admission policy may quote what it refuses.
-fn redacted<'s>(words: String, secrets: impl IntoIterator<Item = &'s Secret>) -> String {
-    let quotes = secrets.into_iter().flat_map(|secret| secret.data.iter().flatten()).any(|(_, value)| {
-        let encoded = serde_json::to_string(value).unwrap_or_default();
-        quotes(&words, &value.0) || quotes(&words, encoded.trim_matches(['"', '=']).as_bytes())
-    });
-    if quotes { "its sentence is not repeated here, because it quotes the content".to_owned() } else { words }
+/// The API server's words, unless they hold something of the Secret, or of what templates made of it: an admission policy may quote what it
+/// refuses.
+fn redacted<'s>(words: String, templates: &Templates, secrets: impl IntoIterator<Item = &'s Secret>) -> String {
+    let quotes_one = |secret: &Secret| {
+        let mut data = secret.data.iter().flatten();
+        let made = |templates: &BTreeMap<String, String>, all: Option<&BTreeMap<String, String>>| {
+            templates.keys().filter_map(|key| all?.get(key)).any(|value| quotes(&words, value.as_bytes()))
+        };
+        data.any(|(_, value)| {
+            let encoded = serde_json::to_string(value).unwrap_or_default();
+            quotes(&words, &value.0) || quotes(&words, encoded.trim_matches(['"', '=']).as_bytes())
+        }) || made(&templates.labels, secret.metadata.labels.as_ref())
+            || made(&templates.annotations, secret.metadata.annotations.as_ref())
+    };
+    if secrets.into_iter().any(quotes_one) {
+        "its sentence is not repeated here, because it quotes the content".to_owned()
+    } else {
+        words
+    }
 }
 
 /// Whether the words hold the value, or enough of it in a row: what is long may be quoted in part.
@@ -485,7 +502,8 @@ mod tests {
             data: Some([("password".to_owned(), ByteString(b"hunter2-hunter2".to_vec()))].into()),
             ..Secret::default()
         };
-        let kept = |words: &str| redacted(words.to_owned(), [&secret]) == words;
+        let none = Templates::default();
+        let kept = |words: &str| redacted(words.to_owned(), &none, [&secret]) == words;
         assert!(kept("exceeded quota: secrets=10"));
         assert!(!kept("denied: password is hunter2-hunter2"));
         assert!(!kept("denied: {\"password\":\"aHVudGVyMi1odW50ZXIy\"}"));
@@ -493,7 +511,25 @@ mod tests {
             data: Some([("ca.crt".to_owned(), ByteString("0123456789abcdefghij".repeat(9).into()))].into()),
             ..Secret::default()
         };
-        assert!(redacted("denied: ca.crt is 89abcdefghij0123…".into(), [&long]).contains("not repeated"));
-        assert!(!redacted("denied: ca.crt is 0123456789".into(), [&long]).contains("not repeated"), "by chance");
+        assert!(redacted("denied: ca.crt is 89abcdefghij0123…".into(), &none, [&long]).contains("not repeated"));
+        assert!(!redacted("denied: ca.crt is 0123456789".into(), &none, [&long]).contains("not repeated"), "by chance");
+    }
+
+    #[test]
+    fn words_that_quote_what_a_template_made_of_the_content_are_not_repeated() {
+        let named = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
+        let mut secret = Secret::default();
+        secret.metadata.labels =
+            Some([named("tier", "hunter2"), named("team", "shop")].into_iter().flatten().collect());
+        secret.metadata.annotations = Some(named("url", "db://hunter2@host"));
+        let templates = Templates {
+            labels: named("tier", "{{ password }}"),
+            annotations: named("url", "db://{{ password }}@host"),
+            ..Templates::default()
+        };
+        let kept = |words: &str| redacted(words.to_owned(), &templates, [&secret]) == words;
+        assert!(!kept("denied: label tier is hunter2"));
+        assert!(!kept("denied: annotation url is db://hunter2@host"));
+        assert!(kept("denied: label team is shop"), "which stands in the spec");
     }
 }

@@ -40,7 +40,7 @@ pub struct Config {
     pub min_refresh_interval: Duration,
     /// The interval where neither the object nor its store names one.
     pub refresh_interval: Duration,
-    /// A first synchronisation, or that of a changed spec, that takes longer than this is told.
+    /// A first synchronisation, or that of a changed spec, that takes longer than this is told, unless it only waits for others to be written.
     pub progress_after: Duration,
     /// A target that is missing or drifted for longer than this, while its repair is under way, is told.
     pub drift_after: Duration,

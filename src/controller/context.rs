@@ -6,7 +6,6 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, PoisonError, RwLock, Weak},
-    time::Duration,
 };
 
 use k8s_openapi::{
@@ -29,7 +28,7 @@ use super::{
     renders::Renders,
     row::Rows,
     store::Stores,
-    turns::{Key, Turns, Why},
+    turns::{Key, Return, Turns, Why},
 };
 use crate::{
     api::{ClusterOkmsStore, OkmsSecret, OkmsStore, Store},
@@ -105,8 +104,9 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Queue<K> {
     }
 
     /// An object was looked at, and is to be again after so long, unless something wakes it before: then what that look says counts.
-    pub fn done(&self, object: &ObjectRef<K>, back_after: Option<Duration>) {
-        self.turns.done(Key::of(object), self.why(object), back_after);
+    pub fn done(&self, object: &ObjectRef<K>, back: Option<Return>) {
+        let why = if back.is_some_and(|back| back.held_back) { Why::HeldBack } else { self.why(object) };
+        self.turns.done(Key::of(object), why, back.map(|back| back.after));
     }
 
     fn why(&self, object: &ObjectRef<K>) -> Why {

@@ -147,8 +147,8 @@ impl Run<'_> {
         }
         status.summary = Some(summary(status.sources.as_deref(), &self.object.spec.sources()));
         let keys = match &self.row.target {
+            _ if said.target_is_gone => 0,
             Some(known) => known.keys,
-            None if said.target_is_gone => 0,
             None => status.target.as_ref().and_then(|target| usize::try_from(target.keys).ok()).unwrap_or(0),
         };
         status.target =

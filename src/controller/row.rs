@@ -48,7 +48,7 @@ pub(super) struct Row {
     pub unsaid: Option<Box<(i64, Said)>>,
     /// What is not done yet.
     pub pending: Option<Box<Pending>>,
-    /// The store whose desk knows the object.
+    /// The store that its spec named when it was last looked at: what is held of it there stays so.
     pub reads_from: Option<StoreName>,
     /// How often in a row somebody else's write came between.
     pub conflicts: u32,
@@ -107,7 +107,7 @@ impl Refused {
 pub(super) struct Pending {
     generation: i64,
     pub since: Instant,
-    /// When OKMS was first asked for it.
+    /// Since when, as far as is known, it has not been held back.
     pub asked: Option<Instant>,
 }
 

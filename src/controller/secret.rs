@@ -19,6 +19,7 @@ use super::{
     named::Reference,
     report::Said,
     row::Row,
+    turns::Return,
 };
 use crate::{
     api::{Interval, OkmsSecret, Reason, Store, condition},
@@ -32,29 +33,33 @@ use crate::{
 pub(super) struct Ended {
     pub outcome: ReconcileOutcome,
     /// When to look again though nothing wakes the object.
-    pub again: Option<Duration>,
+    pub again: Option<Return>,
 }
 
 impl Ended {
     pub fn settled(again: Option<Duration>) -> Self {
-        Self { outcome: ReconcileOutcome::Settled, again }
+        Self { outcome: ReconcileOutcome::Settled, again: again.map(Return::from) }
     }
 
     fn pending(again: Option<Duration>) -> Self {
-        Self { outcome: ReconcileOutcome::Pending, again }
+        Self { outcome: ReconcileOutcome::Pending, again: again.map(Return::from) }
+    }
+
+    fn held_back(after: Duration) -> Self {
+        Self { outcome: ReconcileOutcome::Pending, again: Some(Return { after, held_back: true }) }
     }
 
     fn conflicted(again: Duration) -> Self {
-        Self { outcome: ReconcileOutcome::Conflicted, again: Some(again) }
+        Self { outcome: ReconcileOutcome::Conflicted, again: Some(again.into()) }
     }
 
     fn failed(again: Duration) -> Self {
-        Self { outcome: ReconcileOutcome::Failed, again: Some(again) }
+        Self { outcome: ReconcileOutcome::Failed, again: Some(again.into()) }
     }
 
     /// The same, but no later than this.
     fn within(mut self, bound: Option<Duration>) -> Self {
-        self.again = self.again.into_iter().chain(bound).min();
+        self.again = self.again.into_iter().chain(bound.map(Return::from)).min_by_key(|again| again.after);
         self
     }
 }
@@ -69,6 +74,9 @@ pub(super) async fn reconcile(object: Arc<OkmsSecret>, context: &Context) -> End
         return Ended::settled(None);
     }
     let mut row = context.rows.take(&id.uid);
+    if let Some(store) = &row.reads_from {
+        context.feed.came(store, &id);
+    }
     let now = Instant::now();
     let ended = if let Some(wait) = row.retries.waits(now) {
         Ended::failed(wait)
@@ -129,11 +137,15 @@ impl Run<'_> {
     async fn run(&mut self) -> Result<Ended, WriteError> {
         // Whatever else comes of this run, it does not wait for that any more.
         let waiting = self.row.waits_to_render.take();
-        if !self.context.serves(&self.object.store_name()) {
+        let store = self.object.store_name();
+        if self.row.reads_from.take_if(|before| *before != store).is_some() {
+            self.context.feed.forget(self.id);
+        }
+        if !self.context.serves(&store) {
             // Another operator looks after it, and writes its status.
-            self.stop_reading();
             return Ok(Ended::settled(None));
         }
+        self.row.reads_from = Some(store);
         // Whatever else can be found out now: the target is gone, and the status does not say so yet.
         if let Some(unsaid) = self.row.unsaid.take()
             && unsaid.0 == self.generation
@@ -156,10 +168,6 @@ impl Run<'_> {
                 return Ok(Ended::settled(None));
             }
         };
-        if self.row.reads_from.as_ref().is_some_and(|store| *store != access.name) {
-            self.stop_reading();
-        }
-        self.row.reads_from = Some(access.name.clone());
         self.add_templates(&mut claim).await?;
         let mut found = match self.remembered(&claim).or_else(|| self.supposed(&claim)) {
             Some(found) => found,
@@ -174,7 +182,7 @@ impl Run<'_> {
             let answer = self.ask(&access, &claim.wanted, &found, need);
             if let Answer::Pending = answer {
                 drop(turn);
-                return self.wait(&found).await;
+                return self.wait(&access, &found).await;
             }
             if found.remembered && !at_rest(&answer, &claim.wanted, &found.marks) {
                 found = match self.look(&mut claim).await? {
@@ -208,18 +216,19 @@ impl Run<'_> {
         }
     }
 
-    /// Nothing is read for the object any more, and nothing of it is kept.
-    fn stop_reading(&mut self) {
-        if self.row.reads_from.take().is_some() {
-            self.context.feed.forget(self.id);
-        }
+    /// Nothing is read for the object for now.
+    fn stop_reading(&self) {
+        self.context.feed.pause(self.id);
+    }
+
+    /// What the status says, of whatever generation.
+    pub(super) fn last_ready(&self) -> Option<&meta::v1::Condition> {
+        condition::find(&self.last_status()?.conditions, condition::kind::READY)
     }
 
     /// What the status says of this generation.
     fn ready(&self) -> Option<&meta::v1::Condition> {
-        let status = self.last_status()?;
-        let ready = condition::find(&status.conditions, condition::kind::READY)?;
-        (ready.observed_generation == Some(self.generation)).then_some(ready)
+        self.last_ready().filter(|ready| ready.observed_generation == Some(self.generation))
     }
 
     /// The reason that the status shows for this generation.
@@ -268,11 +277,6 @@ impl Run<'_> {
     }
 
     fn ask(&self, access: &Access, wanted: &Wanted, found: &Found, need: Need) -> Answer {
-        let lane = match found.condition {
-            Condition::Intact => Lane::Verify,
-            Condition::Drifted => Lane::Drift,
-            Condition::Unrendered => Lane::Change,
-        };
         let wishes = wanted.sources.iter().zip(&found.marks).map(|(wanted, held)| Wish {
             source: wanted.source.clone(),
             held: *held,
@@ -286,9 +290,18 @@ impl Run<'_> {
             sources: wishes.collect(),
             need,
             interval: self.interval(Some(&access.store)),
-            lane,
+            lane: self.lane(found),
         };
         self.context.feed.ask(&access.name, &access.okms_id, ask).unwrap_or(Answer::Pending)
+    }
+
+    fn lane(&self, found: &Found) -> Lane {
+        match found.condition {
+            Condition::Intact => Lane::Verify,
+            Condition::Drifted => Lane::Drift,
+            Condition::Unrendered if self.was_synced() => Lane::Drift,
+            Condition::Unrendered => Lane::Change,
+        }
     }
 
     /// How long the object has certainly been as it is, by the API server's clock, which tells whole seconds. Only of a spec that was
@@ -308,8 +321,15 @@ impl Run<'_> {
     }
 
     /// OKMS has not answered yet. What takes long is told.
-    async fn wait(&mut self, found: &Found) -> Result<Ended, WriteError> {
+    async fn wait(&mut self, access: &Access, found: &Found) -> Result<Ended, WriteError> {
         let config = &self.context.config;
+        if self.lane(found) == Lane::Change && self.context.feed.holds_back(&access.name, self.id) {
+            // Nor was it asked: to tell each of those who wait for a turn would have all of them wait longer, and so would many looks.
+            let now = Instant::now();
+            let pending = self.row.pending(self.generation, now);
+            pending.asked = None;
+            return Ok(Ended::held_back(config.progress_after.max(now.duration_since(pending.since))));
+        }
         let (bound, said) = if self.was_synced() {
             match (found.condition, &found.secret) {
                 (Condition::Intact, _) => return Ok(Ended::pending(None)),
@@ -363,13 +383,17 @@ impl Run<'_> {
         self.say_when(left, said).await
     }
 
-    /// The same, of something that OKMS was asked for. Where many wait for a turn it may be asked late, and its answer is near.
+    /// The same, of something that OKMS was asked for. Where many wait for a turn it may be asked late, and its answer is near: from shortly
+    /// before the bound on it has to have been asked all the time.
     async fn say_unanswered_after(&mut self, bound: Duration, said: Said) -> Result<Ended, WriteError> {
         let (now, soon) = (Instant::now(), self.context.config.progress_after / 10);
         let pending = self.row.pending(self.generation, now);
+        let before = bound.saturating_sub(soon).saturating_sub(now.duration_since(pending.since));
+        if !before.is_zero() {
+            return Ok(Ended::pending(Some(before)));
+        }
         let asked = *pending.asked.get_or_insert(now);
-        let left = bound.saturating_sub(now.duration_since(pending.since));
-        self.say_when(left.max(soon.saturating_sub(now.duration_since(asked))), said).await
+        self.say_when(soon.saturating_sub(now.duration_since(asked)), said).await
     }
 
     async fn say_when(&mut self, left: Duration, said: Said) -> Result<Ended, WriteError> {

@@ -25,6 +25,7 @@ use super::{
     row::Rows,
     secret,
     store::{self, Stores},
+    turns::Return,
 };
 use crate::{
     api::{self, ClusterOkmsStore, OkmsSecret, OkmsStore},
@@ -161,7 +162,7 @@ fn reconciles<K, F>(
 ) -> impl Future<Output = &'static str> + Send + use<K, F>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
-    F: Future<Output = Option<Duration>> + Send + 'static,
+    F: Future<Output = Option<Return>> + Send + 'static,
 {
     let (context, queue) = (context.clone(), queue.clone());
     let places = usize::from(context.config.concurrency);
@@ -172,32 +173,32 @@ where
             async move {
                 let object = key.to_ref();
                 // Where there is none, such as for the heartbeat, the wake was served as well.
-                let back_after = match queue.objects.get(&object) {
+                let back = match queue.objects.get(&object) {
                     Some(object) => reconcile(object, context.clone()).await,
                     None => None,
                 };
-                queue.done(&object, back_after);
+                queue.done(&object, back);
                 context.health.beat();
             }
         })
         .map(move |()| what)
 }
 
-async fn reconcile_cluster_store(store: Arc<ClusterOkmsStore>, context: Arc<Context>) -> Option<Duration> {
+async fn reconcile_cluster_store(store: Arc<ClusterOkmsStore>, context: Arc<Context>) -> Option<Return> {
     reconcile_store(api::Store::Cluster(store), context).await
 }
 
-async fn reconcile_okms_store(store: Arc<OkmsStore>, context: Arc<Context>) -> Option<Duration> {
+async fn reconcile_okms_store(store: Arc<OkmsStore>, context: Arc<Context>) -> Option<Return> {
     reconcile_store(api::Store::Namespaced(store), context).await
 }
 
-async fn reconcile_store(store: api::Store, context: Arc<Context>) -> Option<Duration> {
+async fn reconcile_store(store: api::Store, context: Arc<Context>) -> Option<Return> {
     let span = tracing::info_span!("reconcile", store = store.name().full(), id = reconcile_id());
     let work = AssertUnwindSafe(store::reconcile(store, &context)).catch_unwind().instrument(span);
-    work.await.unwrap_or(Some(context.config.retry_panicked))
+    work.await.unwrap_or(Some(context.config.retry_panicked)).map(Return::from)
 }
 
-async fn reconcile_secret(object: Arc<OkmsSecret>, context: Arc<Context>) -> Option<Duration> {
+async fn reconcile_secret(object: Arc<OkmsSecret>, context: Arc<Context>) -> Option<Return> {
     let running = context.metrics.reconcile();
     let span =
         tracing::info_span!("reconcile", namespace = object.namespace(), name = object.name_any(), id = reconcile_id());
@@ -212,7 +213,7 @@ async fn reconcile_secret(object: Arc<OkmsSecret>, context: Arc<Context>) -> Opt
         // Its row is lost with it, and so is the memory of which store it reads from.
         context.feed.forget(&id);
         running.ended(ReconcileOutcome::Panicked);
-        return Some(context.config.retry_panicked);
+        return Some(context.config.retry_panicked.into());
     };
     running.ended(ended.outcome);
     ended.again

@@ -1,10 +1,10 @@
 //! Whose turn it is to be looked at.
 //!
 //! A queue as client-go's workqueue is: nobody waits in it twice or is looked at twice at once, and whoever is to be looked at again later
-//! waits elsewhere until then. In addition it has lines: in each namespace one of new objects and one of those that something happened to, and
-//! one for all namespaces of whoever is looked at because many are. The lines take turns, so that neither a flood of new objects nor a look at
-//! all of them keeps anybody else waiting. kube's own scheduler takes what waits in no order: with thousands waiting, some wait until all the
-//! others are done.
+//! waits elsewhere until then. In addition it has lines: in each namespace one of new objects, one of those that something happened to and
+//! one of those that are held back, and one for all namespaces of whoever is looked at because many are. The lines take turns, so that
+//! neither a flood of new objects nor a look at all of them keeps anybody else waiting. kube's own scheduler takes what waits in no order:
+//! with thousands waiting, some wait until all the others are done.
 
 use std::{
     cmp::Reverse,
@@ -57,10 +57,27 @@ impl Key {
 pub(super) enum Why {
     /// Everybody is, for a reason that they share. Whoever changed last comes first: that may not have been seen.
     Everybody { last_change: u64 },
+    /// It was held back when it was looked at last, and comes to see whether it still is. So it holds no place for when it is answered:
+    /// whom OKMS answers first is looked at first.
+    HeldBack,
     /// Something happened that concerns it.
     Happened,
     /// Nothing was ever said of it.
     New,
+}
+
+/// When somebody who was looked at is to be so again, if nothing wakes it before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Return {
+    pub after: Duration,
+    /// It only waits for others to be written first, and is woken when it is answered.
+    pub held_back: bool,
+}
+
+impl From<Duration> for Return {
+    fn from(after: Duration) -> Self {
+        Self { after, held_back: false }
+    }
 }
 
 /// The name of a line. That of everybody is one for all namespaces: who changed last counts across them.
@@ -90,7 +107,7 @@ struct State {
     under_way: HashSet<Key>,
     /// Who was woken while under way, and stands in line again after that.
     again: HashMap<Key, Why>,
-    /// Who comes back later, and where in the queue of those. Nobody does who stands in a line for more than everybody.
+    /// Who stands in line later, and where in the queue of those. Nobody does who stands there for as much.
     later: HashMap<Key, delay_queue::Key>,
     times: DelayQueue<(Key, Why)>,
     waker: Option<Waker>,
@@ -110,7 +127,7 @@ impl Turns {
                 state.wake(key.clone(), why);
             }
             if let Some(after) = back_after {
-                state.come_back(key, why, after);
+                state.stand_later(key, why, after);
             }
         });
     }
@@ -141,7 +158,7 @@ impl State {
             let again = self.again.entry(key).or_insert(why);
             *again = why.max(*again);
         } else if why == Why::Happened {
-            self.come_back(key, why, COMPANY);
+            self.stand_later(key, why, COMPANY);
         } else {
             self.stand(key, why);
         }
@@ -151,13 +168,13 @@ impl State {
         if self.stands_for(&key, why) {
             return;
         }
-        if why >= Why::Happened {
+        if why >= Why::HeldBack {
             self.forget_later(&key);
         }
         let place = (Reverse(why), self.came);
         self.came += 1;
         self.waiting.insert(key.clone(), place);
-        let namespace = if why < Why::Happened { "" } else { key.parts().0 };
+        let namespace = if why < Why::HeldBack { "" } else { key.parts().0 };
         let line = Line { namespace: namespace.into(), why: discriminant(&why) };
         let places = self.lines.entry(line.clone()).or_default();
         if places.is_empty() {
@@ -166,17 +183,28 @@ impl State {
         places.insert(place, key);
     }
 
-    /// Has somebody stand in line later, who does not come before that.
-    fn come_back(&mut self, key: Key, why: Why, after: Duration) {
-        let after = after.min(LONGEST);
-        match self.later.get(&key) {
-            _ if self.stands_for(&key, Why::Happened) => {}
-            Some(place) if self.times.deadline(place) <= Instant::now() + after => {}
-            Some(place) => self.times.reset(place, after),
-            None => {
-                let place = self.times.insert((key.clone(), why), after);
-                self.later.insert(key, place);
-            }
+    /// Has somebody stand in line later, who does not come before that: at the earliest moment, for the most, of what was said so.
+    fn stand_later(&mut self, key: Key, why: Why, after: Duration) {
+        if self.stands_for(&key, why) {
+            return;
+        }
+        let (mut why, mut at) = (why, Instant::now() + after.min(LONGEST));
+        if let Some(place) = self.later.remove(&key) {
+            let before = self.times.remove(&place);
+            at = at.min(before.deadline());
+            why = why.max(before.into_inner().1);
+        }
+        let place = self.times.insert_at((key.clone(), why), at);
+        self.later.insert(key, place);
+    }
+
+    /// Has those stand in line whose time has come.
+    fn stand_who_is_due(&mut self, context: &mut Context<'_>) {
+        while let Poll::Ready(Some(expired)) = self.times.poll_expired(context) {
+            let (key, why) = expired.into_inner();
+            self.later.remove(&key);
+            self.give_back_room();
+            self.stand(key, why);
         }
     }
 
@@ -228,12 +256,7 @@ impl Stream for Turns {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Key>> {
         let mut state = self.lock();
-        while let Poll::Ready(Some(expired)) = state.times.poll_expired(context) {
-            let (key, why) = expired.into_inner();
-            state.later.remove(&key);
-            state.give_back_room();
-            state.stand(key, why);
-        }
+        state.stand_who_is_due(context);
         if let Some(key) = state.next() {
             return Poll::Ready(Some(key));
         }
@@ -377,6 +400,42 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn whoever_is_answered_first_is_looked_at_first_also_of_those_who_have_come_back() {
+        let turns = Turns::default();
+        for name in ["a", "b", "c"] {
+            turns.lock().stand(key("ns", name), Why::HeldBack);
+        }
+        for name in ["d", "b", "a"] {
+            turns.wake(key("ns", name), Why::New);
+        }
+        assert_eq!(turns.waiting(), 4);
+        let order: Vec<_> = iter::from_fn(|| next(&turns)).collect();
+        assert_eq!(order, ["ns/c", "ns/d", "ns/b", "ns/a"]);
+        assert!(turns.lock().lines.is_empty() && turns.lock().turns.is_empty());
+    }
+
+    #[tokio::test]
+    async fn whoever_would_come_back_stands_at_the_earliest_moment_for_the_most_that_was_said() {
+        for back in [Duration::ZERO, Duration::from_hours(1)] {
+            let turns = Turns::default();
+            turns.lock().stand_later(key("ns", "a"), Why::HeldBack, back);
+            turns.wake(key("ns", "a"), Why::Happened);
+            turns.lock().stand_later(key("ns", "a"), Why::HeldBack, Duration::from_hours(2));
+            assert_eq!(turns.lock().times.len(), 1, "once");
+            tokio::time::timeout(Duration::from_mins(1), async {
+                while turns.waiting() == 0 {
+                    // Has it look at the times, without taking a turn.
+                    turns.lock().stand_who_is_due(&mut Context::from_waker(Waker::noop()));
+                    tokio::time::sleep(COMPANY).await;
+                }
+            })
+            .await
+            .unwrap();
+            assert!(turns.lock().stands_for(&key("ns", "a"), Why::Happened));
+        }
+    }
+
+    #[tokio::test]
     async fn what_comes_in_company_is_looked_at_once() {
         let turns = Turns::default();
         for _ in 0..3 {
@@ -430,7 +489,7 @@ mod tests {
             }
             assert_eq!(iter::from_fn(|| next(&turns)).count(), keys.len(), "round {round}");
             for key in &keys {
-                turns.done(key.clone(), Why::New, Some(Duration::from_hours(1)));
+                turns.done(key.clone(), Why::Happened, Some(Duration::from_hours(1)));
             }
         }
         assert_eq!(turns.lock().later.len(), keys.len());

@@ -53,6 +53,11 @@ impl Desk {
         self.stirred.notify_one();
     }
 
+    /// The moment, by the clock of OKMS too where that is known.
+    pub(super) fn now(&self) -> Now {
+        now(self.clients().current.as_ref().and_then(|client| client.clock_offset()))
+    }
+
     pub(super) fn close(&self) {
         self.cancel.cancel();
     }
@@ -104,7 +109,7 @@ impl Desk {
 pub(super) async fn run(desk: Arc<Desk>, sink: WakeSink) {
     let mut calls: JoinSet<(Request, Outcome)> = JoinSet::new();
     loop {
-        let todo = desk.ledger().poll(now());
+        let todo = desk.ledger().poll(desk.now());
         for id in todo.wakes {
             sink(Wake::Object(id));
         }
@@ -129,10 +134,10 @@ pub(super) async fn run(desk: Arc<Desk>, sink: WakeSink) {
             () = desk.stirred.notified() => {}
             () = pause => {}
             Some(Ok((request, outcome))) = calls.join_next() => {
-                desk.answer(now(), &request, outcome);
+                desk.answer(desk.now(), &request, outcome);
                 // What was asked together is answered together, and looked at once.
                 while let Some(Ok((request, outcome))) = calls.try_join_next() {
-                    desk.answer(now(), &request, outcome);
+                    desk.answer(desk.now(), &request, outcome);
                 }
             }
         }

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::driver::Desk;
@@ -101,7 +101,7 @@ impl Feed {
     /// Opens a desk for a store, or changes the limits of the one that is open. Answers whether the desk is new, so that every
     /// object of the store has to ask again. `before` is what the cluster remembers of the store's withdrawals.
     pub fn open(&self, store: &StoreName, domain: &Domain, limits: Limits, before: impl FnOnce() -> Before) -> bool {
-        let now = now();
+        let now = now(None);
         let mut desks = self.desks();
         if let Some(desk) = desks.get(store).filter(|desk| desk.domain == *domain) {
             desk.ledger().set_limits(now, limits);
@@ -131,23 +131,36 @@ impl Feed {
 
     /// Hands over a client with a new credential. It is used once it has proven itself.
     pub fn propose(&self, store: &StoreName, client: Client) {
-        self.at(store, |desk| desk.propose(now(), client));
+        self.at(store, |desk| desk.propose(desk.now(), client));
     }
 
     /// A new credential cannot be used. The one in use stays in use.
     pub fn reject(&self, store: &StoreName, trouble: StoreTrouble) {
-        self.at(store, |desk| desk.ledger().reject_credential(now(), trouble));
+        self.at(store, |desk| desk.ledger().reject_credential(desk.now(), trouble));
     }
 
     /// The credential is gone: no call is made any more.
     pub fn disconnect(&self, store: &StoreName, trouble: StoreTrouble) {
-        self.at(store, |desk| desk.disconnect(now(), trouble));
+        self.at(store, |desk| desk.disconnect(desk.now(), trouble));
     }
 
     /// Takes what a reconcile wants and answers with what is known; `None` when the store has no desk, or one of another domain than
     /// the asker thinks: what another domain says must not be held against a target.
     pub fn ask(&self, store: &StoreName, okms_id: &OkmsId, ask: Ask) -> Option<Answer> {
-        self.at(store, |desk| (desk.domain.okms_id == *okms_id).then(|| desk.ledger().ask(now(), ask))).flatten()
+        self.at(store, |desk| (desk.domain.okms_id == *okms_id).then(|| desk.ledger().ask(desk.now(), ask))).flatten()
+    }
+
+    /// An object that reads from this store is looked at, whatever comes of that: what was read for it is not read ahead any more.
+    pub fn came(&self, store: &StoreName, object: &ObjectId) {
+        let desk = self.desks().get(store).cloned();
+        if let Some(desk) = desk.filter(|desk| desk.ledger().came(object)) {
+            desk.stir();
+        }
+    }
+
+    /// Whether OKMS was not asked yet for what an object waits for, because others are to be written first.
+    pub fn holds_back(&self, store: &StoreName, object: &ObjectId) -> bool {
+        self.desks().get(store).is_some_and(|desk| desk.ledger().holds_back(object))
     }
 
     /// The reconcile acted on the answer; `held` is what the target is made from now.
@@ -155,10 +168,19 @@ impl Feed {
         self.at(store, |desk| desk.ledger().settle(object, held));
     }
 
-    /// The object does not read any more.
+    /// The object is gone, or reads from another store.
     pub fn forget(&self, object: &ObjectId) {
+        self.at_each(|ledger| ledger.forget(object));
+    }
+
+    /// The object reads nothing for now. A withdrawal that is held stays so.
+    pub fn pause(&self, object: &ObjectId) {
+        self.at_each(|ledger| ledger.pause(object));
+    }
+
+    fn at_each(&self, act: impl Fn(&mut Ledger) -> bool) {
         for desk in self.desks().values() {
-            if desk.ledger().forget(object) {
+            if act(&mut desk.ledger()) {
                 desk.stir();
             }
         }
@@ -174,7 +196,7 @@ impl Feed {
 
     /// Asks for leave to withdraw the target of an object.
     pub fn admit_withdrawal(&self, store: &StoreName, object: &ObjectId, was_held: bool) -> Admission {
-        self.at(store, |desk| desk.ledger().admit_withdrawal(now(), object, was_held)).unwrap_or(Admission::Held)
+        self.at(store, |desk| desk.ledger().admit_withdrawal(desk.now(), object, was_held)).unwrap_or(Admission::Held)
     }
 
     /// The source of an object is not withdrawn, or not any more.
@@ -234,6 +256,10 @@ impl Feed {
     }
 }
 
-fn now() -> Now {
-    Now { mono: Instant::now(), wall: Timestamp::now() }
+/// The moment, where the clock of OKMS is so far ahead of ours; `None` where that is not known. What OKMS plans is a fact once both clocks
+/// say so: whichever is wrong, nothing that OKMS still serves is taken for withdrawn.
+fn now(ahead: Option<SignedDuration>) -> Now {
+    // It is told in whole seconds, that have begun.
+    let behind = (ahead.unwrap_or_default() + SignedDuration::from_secs(1)).min(SignedDuration::ZERO);
+    Now { mono: Instant::now(), wall: Timestamp::now() + behind }
 }

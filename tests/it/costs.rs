@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use api_proxy::{Fault as ApiFault, Matching, Record};
+use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::{Event, Namespace, Secret};
 use kube::{
     Api, Client, ResourceExt,
@@ -23,7 +25,9 @@ use serde_json::json;
 use test_cluster::ControlPlane;
 
 use crate::{
-    cluster, tapped,
+    cluster,
+    proxied::Proxied,
+    tapped,
     world::{World, by_secret, client_config, config_of, eventually, holds, ready_of},
 };
 
@@ -128,6 +132,48 @@ async fn a_first_sync_costs_one_read_one_create_one_status_and_one_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_first_sync_that_takes_longer_than_a_value_is_kept_reads_each_once_and_tells_each_once() {
+    const MANY: usize = 900;
+    let mut of = Proxied::new("long").await;
+    of.answer = Duration::from_mins(1);
+    of.world.create_store(json!({})).await;
+    let names: Vec<String> = (0..MANY).map(|n| format!("o{n}")).collect();
+    stream::iter(&names)
+        .for_each_concurrent(16, async |name| {
+            of.world.domain.put(name, json!({"v": name}));
+            of.world.apply(name, json!({"path": name})).await;
+        })
+        .await;
+    // Thirty-two a second, of sixteen at once.
+    of.proxy.fault(ApiFault::delay(Duration::from_millis(500)).hitting(Matching::writes().of("secrets")));
+    let mut config = Config {
+        refresh_interval: Duration::from_mins(10),
+        progress_after: Duration::from_secs(5),
+        ..of.world.config()
+    };
+    config.timing.value_ttl = Duration::from_secs(20);
+    let (start, kept) = (Instant::now(), config.timing.value_ttl);
+    of.start(config, Health::default());
+    eventually("all are synced", async || {
+        let told = of.count(&Matching::writes().of("okmssecrets/status"), Record::took_effect);
+        if told < MANY {
+            return Err(told);
+        }
+        let objects = of.world.objects().list(&ListParams::default()).await.unwrap();
+        let synced = objects.iter().filter(|object| is_synced_at(object, 1)).count();
+        if synced == MANY { Ok(()) } else { Err(synced) }
+    })
+    .await;
+    assert!(start.elapsed() > kept, "it took less time than a value is kept");
+    assert_eq!(of.world.sim.counters().data_reads, u64::try_from(MANY).unwrap());
+    for (resource, what) in [("secrets", "writes of its Secret"), ("okmssecrets/status", "statuses")] {
+        for name in &names {
+            assert_eq!(of.effects(resource, name), 1, "{what} of {name}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_restart_with_everything_synced_writes_nothing_and_reads_no_data() {
     let mut world = World::without_operator("restart").await;
     world.domain.put("one", json!({"v": "1"}));
@@ -136,7 +182,8 @@ async fn a_restart_with_everything_synced_writes_nothing_and_reads_no_data() {
     world.put_credential(&world.certificate).await;
     world.create_store(by_secret()).await;
     // Long, so that what is asked after a start is asked because of the start.
-    let config = Config { refresh_interval: Duration::from_mins(1), ..world.config() };
+    let mut config = Config { refresh_interval: Duration::from_mins(1), ..world.config() };
+    config.timing.staleness_floor = Duration::from_mins(1);
     world.start_with(config.clone());
     for n in 0..OBJECTS {
         let path = if n % 2 == 0 { "one" } else { "two" };

@@ -48,8 +48,8 @@ impl Ledger {
     /// The failure concerns every request.
     pub(super) fn store_failed(&mut self, now: Now, fault: &Fault) {
         if self.breaker.health == Health::Ready {
-            self.ask_suspects_again(now);
             self.breaker.trip(now, fault, &self.timing);
+            self.ask_suspects_again(now);
             self.acquit_paths(now);
             self.store_changed(now);
         } else {
@@ -61,7 +61,7 @@ impl Ledger {
     /// once the store works, and not told before.
     pub(super) fn acquit_paths(&mut self, now: Now) {
         let may_be_the_stores = |problem: &Problem| {
-            !problem.rest
+            problem.rest.is_none()
                 && matches!(problem.trouble.kind, TroubleKind::OkmsUnavailable | TroubleKind::UnexpectedAnswer)
         };
         // Nor is a refusal of metadata one of a single right where everything is refused, and no data has shown that it is.
@@ -104,10 +104,10 @@ impl Ledger {
         };
         let needs_a_person = matches!(kind, TroubleKind::Forbidden | TroubleKind::TooLarge);
         let wait = if needs_a_person { self.timing.slow(failures, interval) } else { self.timing.backoff(failures) };
-        let asked = self.timing.asked_for(fault.retry_after);
-        let until = now.mono + asked.map_or(wait, |asked| asked.max(wait));
+        let rest = self.timing.asked_for(fault.retry_after).map(|asked| now.mono + asked);
+        let until = rest.unwrap_or(now.mono).max(now.mono + wait);
         let trouble = Trouble { kind, message: fault.message };
-        entry.problem = Some(Problem { trouble, failures, at: started, until, of_read, rest: asked.is_some() });
+        entry.problem = Some(Problem { trouble, failures, at: started, until, of_read, rest });
         if of_read {
             // Checks go on as they do: the next version may be readable.
             self.timers.insert((until, Timer::Due(source.clone())));

@@ -37,10 +37,18 @@ impl Ledger {
         }
     }
 
-    /// The object is gone, suspended, or reads from another store now. Answers whether it was known.
+    /// The object is gone, or reads from another store now. Answers whether it makes a difference to anybody.
     pub fn forget(&mut self, id: &ObjectId) -> bool {
         self.clear_withdrawal(id);
-        self.remove(id)
+        self.remove(id) || self.todo.store_changed
+    }
+
+    /// The object reads nothing for now: it is suspended, or may not. That ends no withdrawal that is held, which only a person or an
+    /// answer of OKMS does. Answers whether it makes a difference to anybody.
+    pub fn pause(&mut self, id: &ObjectId) -> bool {
+        self.withdrawals.pause(id);
+        self.todo.store_changed |= self.withdrawals.take_changed();
+        self.remove(id) || self.todo.store_changed
     }
 
     /// Forgets every object whose uid is not among the living.
@@ -198,6 +206,9 @@ impl Ledger {
     fn leave(&mut self, id: &ObjectId, source: &Source, interval: Option<Duration>) {
         let Some(entry) = self.entries.get_mut(source) else { return };
         let news = entry.part(id, interval);
+        if news {
+            self.lead.came(&id.namespace, source);
+        }
         if entry.users.is_empty() {
             if let Some((payer, interval)) = entry.charged.take() {
                 self.shares.discharge(&payer, interval);
@@ -210,7 +221,7 @@ impl Ledger {
             self.release(source);
         }
         if news {
-            self.lanes.take_back(&id.namespace, source);
+            self.lanes.forget(&id.namespace, source);
         }
     }
 }

@@ -81,13 +81,13 @@ pub(super) struct Problem {
     pub until: Instant,
     /// A read of data failed, which a good check of metadata does not mend.
     pub of_read: bool,
-    /// OKMS named that moment itself: nobody has it asked again before, not even who has come since.
-    pub rest: bool,
+    /// What OKMS asked for itself, which may be sooner: nobody has it asked again before, not even who has come since.
+    pub rest: Option<Instant>,
 }
 
 impl Problem {
     pub fn rests(&self, now: Instant) -> bool {
-        self.rest && self.until > now
+        self.rest.is_some_and(|rest| rest > now)
     }
 }
 

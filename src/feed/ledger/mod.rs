@@ -9,7 +9,8 @@
 //! * [`breaker`] decides whether a failure is the store's or one path's, by asking the probe;
 //! * [`walks`] decides when the list of all secrets is walked in place of checks by path, [`bulk`] what a page of it proves;
 //! * [`lanes`] and [`budget`] give the order, the rate and the places, [`shares`] what a namespace may ask for at rest;
-//! * [`room`] bounds the memory that values take, for all stores; [`withdrawals`] bounds deletions.
+//! * [`room`] bounds the memory that values take, for all stores, and [`lead`] how far ahead they are read; [`withdrawals`] bounds
+//!   deletions.
 
 mod blame;
 mod breaker;
@@ -18,6 +19,7 @@ mod bulk;
 mod enlist;
 mod entry;
 mod lanes;
+mod lead;
 mod object;
 mod outcomes;
 mod readings;
@@ -45,6 +47,7 @@ use self::{
     budget::Budget,
     entry::Entry,
     lanes::Lanes,
+    lead::Lead,
     object::Object,
     shares::Shares,
     walks::Walks,
@@ -209,6 +212,8 @@ pub struct Ledger {
     budget: Budget,
     /// The memory that values of this store take.
     account: Account,
+    /// The values that somebody was woken for.
+    lead: Lead,
     /// How many objects have a target that was made from this store.
     targets: Targets,
     /// The sources for which memory is set aside, and when it was last looked for what is left over there.
@@ -265,6 +270,7 @@ impl Ledger {
         Self {
             shares: Shares::new(limits.requests_per_second),
             budget: Budget::new(now.mono, limits.requests_per_second, limits.concurrent_requests),
+            lead: Lead::new(account.room().clone()),
             account,
             walks: Walks::default(),
             withdrawals: Withdrawals::new(now, before),
@@ -318,6 +324,21 @@ impl Ledger {
             self.demand(now, &id);
         }
         answer
+    }
+
+    /// An object is looked at, whatever comes of that. Answers whether somebody was waited for.
+    pub fn came(&mut self, id: &ObjectId) -> bool {
+        let wishes = self.objects.get(id).into_iter().flat_map(|object| &object.wishes);
+        // For each of them, not up to the first.
+        wishes.filter(|wish| self.lead.came(&id.namespace, &wish.source)).count() > 0
+    }
+
+    /// Whether OKMS was not asked yet for what an object waits for, because others are to be written first.
+    pub fn holds_back(&self, id: &ObjectId) -> bool {
+        let waits = |wish: &Wish| self.lanes.waits(&id.namespace, &wish.source, Lane::Change);
+        let is_ahead = self.account.room().is_ahead() && self.lead.waits(&id.namespace);
+        let object = self.objects.get(id).filter(|_| is_ahead);
+        object.is_some_and(|object| object.wishes.iter().any(waits))
     }
 
     /// Asks for leave to delete (or empty) the target of an object because its source was withdrawn.

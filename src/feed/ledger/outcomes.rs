@@ -83,8 +83,10 @@ impl Ledger {
         let stands = |breaker: &Breaker| (breaker.health.clone(), breaker.rejected.clone(), breaker.is_proving());
         let before = stands(&self.breaker);
         let was_down = matches!(self.breaker.health, Health::Down { .. });
+        // That OKMS finds no list shows a working identity as well. That it does not find a path shows nothing: the root is asked then,
+        // so that one not-found never confirms another.
         let fault = match outcome {
-            Outcome::Failed(fault) if fault.kind != FaultKind::NotFound => Some(fault),
+            Outcome::Failed(fault) if fault.kind != FaultKind::NotFound || request.call != Call::Root => Some(fault),
             _ => None,
         };
         let probed = self.breaker.probed(now, request.candidate, &request.call, fault.as_ref(), &self.timing);
@@ -112,10 +114,7 @@ impl Ledger {
                 if !was_down && matches!(self.breaker.health, Health::Down { .. }) {
                     self.acquit_paths(now);
                 }
-                for suspect in std::mem::take(&mut self.breaker.suspects) {
-                    self.breaker.rest(now, &suspect.fault, &self.timing);
-                    self.requeue(now, &suspect.source);
-                }
+                self.ask_suspects_again(now);
             }
         }
         // The status of a store names the certificate in use, so a new one is news in any case.
@@ -124,9 +123,11 @@ impl Ledger {
         }
     }
 
-    /// Whether it was the store or the path was not found out: both are asked again.
+    /// Whether it was the store or the path was not found out: both are asked again. A store that is down rests as long as any of them
+    /// was asked to.
     pub(super) fn ask_suspects_again(&mut self, now: Now) {
         for suspect in std::mem::take(&mut self.breaker.suspects) {
+            self.breaker.rest(now, &suspect.fault, &self.timing);
             self.requeue(now, &suspect.source);
         }
     }
@@ -348,13 +349,15 @@ impl Ledger {
             return;
         }
         entry.settled = false;
+        let failed_before = entry.problem.is_some();
         entry.take(seen);
         // Such an answer says nothing of any other version.
         entry.withdrawn.clear();
         match entry.mode {
             Mode::Data => {
                 entry.current = None;
-                entry.by_data += 1;
+                // What is granted again may be more than this.
+                entry.by_data = if failed_before { CHEAP_CHECK_AFTER } else { entry.by_data + 1 };
             }
             // What was read instead of being checked is what metadata would have called the current one.
             Mode::Metadata => entry.current = entry.seen.as_ref().and_then(Seen::mark).map(|mark| mark.version),

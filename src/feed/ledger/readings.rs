@@ -120,6 +120,14 @@ impl Ledger {
             Answer::Known { findings, .. } if object.open_round().is_some() && !has_trouble(findings) => true,
             _ => object.told != told,
         };
+        let is_value = |finding: &&Finding| matches!(finding.verdict, Verdict::Active { value: Some(_), .. });
+        if let Answer::Known { findings, .. } = &answer
+            && wake
+            && object.lane == Lane::Change
+            && let Some(finding) = findings.iter().find(is_value)
+        {
+            self.lead.woken(&id.namespace, &finding.source);
+        }
         if wake {
             self.todo.wakes.push(id.clone());
         }
@@ -138,7 +146,7 @@ impl Ledger {
         {
             let since = object.round.and_then(|round| round.since).max(trigger);
             object.round = Some(Round { since, data: true, delivered: None });
-            object.lane = Lane::Change;
+            object.lane = Lane::News;
         }
     }
 

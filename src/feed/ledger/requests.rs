@@ -3,7 +3,7 @@
 //! Nothing here waits or concludes anything; what comes back is [`super::outcomes`].
 
 use std::{
-    collections::BTreeMap,
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,7 +13,7 @@ use super::{
     breaker::Passage,
     budget::{Purse, Wants},
     entry::{Entry, Mode, Problem, Seen},
-    lanes::{Allowed, Kind, Turn},
+    lanes::{Allowed, Kind, Next, Turn},
     object::{Object, Round},
     timing::some_of,
     values::Fit,
@@ -86,18 +86,17 @@ impl Ledger {
         let wanted = |entry: &&Entry| entry.is_due(now.mono) || entry.may_retry(now.mono);
         let Some(entry) = self.entries.get(source).filter(wanted) else { return };
         let kind = self.kind_of(source, entry, Job::Check);
-        let mut lanes: BTreeMap<Arc<str>, Lane> =
-            entry.readers().map(|namespace| (namespace.clone(), Lane::Routine)).collect();
+        let mut lanes: BTreeSet<(Lane, &Arc<str>)> = BTreeSet::new();
         for id in entry.users.iter() {
-            // A retry on behalf of somebody who waits is not routine.
-            if let Some(object) = self.objects.get(id).filter(|object| object.open_round().is_some())
-                && let Some(lane) = lanes.get_mut(&id.namespace)
-            {
-                *lane = object.lane.min(*lane);
+            // A retry on behalf of somebody who waits is not routine. But who waits for a turn to be read is checked meanwhile.
+            let waits = self.objects.get(id).filter(|object| object.open_round().is_some());
+            lanes.extend(waits.map(|object| (object.lane, &id.namespace)));
+            if waits.is_none() || kind == Kind::Check {
+                lanes.insert((Lane::Routine, &id.namespace));
             }
         }
-        for (namespace, lane) in lanes {
-            self.lanes.push(lane, &namespace, source, kind);
+        for (lane, namespace) in lanes {
+            self.lanes.push(lane, namespace, source, kind);
         }
     }
 
@@ -137,20 +136,25 @@ impl Ledger {
         *short_of_room |= !roomy;
         for _ in 0..self.lanes.turns(turn) {
             let Some(namespace) = self.lanes.turn(turn) else { return false };
-            let mut allowed = Allowed { granted: roomy, reads: roomy };
+            let mut allowed = Allowed { changes: self.lead.has_room(&namespace), granted: roomy, reads: roomy };
+            *short_of_room |= !allowed.changes;
             while let Some(next) = self.lanes.next(turn, &namespace, allowed) {
                 let entry = self.entries.get(&next.source);
-                let Some((job, kind)) = entry
-                    .and_then(|entry| self.job(now, entry).map(|job| (job, self.kind_of(&next.source, entry, job))))
-                else {
-                    self.lanes.take_back(&namespace, &next.source);
+                let Some((job, kind)) = entry.and_then(|entry| {
+                    self.job(now, &next, entry, allowed).map(|job| (job, self.kind_of(&next.source, entry, job)))
+                }) else {
+                    self.lanes.take_back(&namespace, &next.source, next.lane);
                     self.look_after_rest(now, &next.source);
                     continue;
                 };
+                if !allowed.has(next.lane, kind) {
+                    self.lanes.move_to(kind, &namespace, &next.source, next.lane);
+                    continue;
+                }
                 let wants = match next.lane {
                     _ if doubt => Wants::InDoubt,
                     Lane::Routine => Wants::Routine,
-                    Lane::Change | Lane::Drift | Lane::Verify => Wants::Urgent,
+                    Lane::Change | Lane::Drift | Lane::News | Lane::Verify => Wants::Urgent,
                 };
                 if !self.budget.places().has_room(now.mono, &namespace, wants) {
                     break;
@@ -161,22 +165,22 @@ impl Ledger {
                 match fit {
                     Fit::Taken => {}
                     Fit::NoPlace => {
-                        self.lanes.move_to(kind, &namespace, &next.source);
+                        self.lanes.move_to(kind, &namespace, &next.source, next.lane);
                         (allowed.granted, *short_of_room) = (false, true);
                         continue;
                     }
                     Fit::NoMemory => {
-                        self.lanes.move_to(Kind::Read, &namespace, &next.source);
+                        self.lanes.move_to(Kind::Read, &namespace, &next.source, next.lane);
                         (allowed.reads, *short_of_room) = (false, true);
                         continue;
                     }
                     Fit::Never => {
                         // It was told so when the last of the values came.
-                        self.lanes.take_back(&namespace, &next.source);
+                        self.lanes.take_back(&namespace, &next.source, next.lane);
                         continue;
                     }
                 }
-                self.lanes.take_back(&namespace, &next.source);
+                self.lanes.take_back(&namespace, &next.source, next.lane);
                 self.lanes.had(turn, &namespace);
                 self.budget.start(now.mono, purse, &namespace, value);
                 self.start(now, namespace, next.source, job);
@@ -189,8 +193,8 @@ impl Ledger {
     /// What was due but may not be asked, since OKMS named a time, is due then.
     fn look_after_rest(&mut self, now: Now, source: &Source) {
         let problem = self.entries.get(source).and_then(|entry| entry.problem.as_ref());
-        if let Some(until) = problem.filter(|problem| problem.rests(now.mono)).map(|problem| problem.until) {
-            self.timers.insert((until, Timer::Due(source.clone())));
+        if let Some(rest) = problem.and_then(|problem| problem.rest).filter(|rest| *rest > now.mono) {
+            self.timers.insert((rest, Timer::Due(source.clone())));
         }
     }
 
@@ -214,18 +218,21 @@ impl Ledger {
         }
     }
 
-    /// What is to be asked for a source now, if anything.
-    fn job(&self, now: Now, entry: &Entry) -> Option<Job> {
+    /// What is to be asked now for a source whose turn it is, if anything.
+    fn job(&self, now: Now, next: &Next, entry: &Entry, allowed: Allowed) -> Option<Job> {
         let resting = entry.problem.as_ref().is_some_and(|problem| problem.rests(now.mono) && !problem.of_read);
         if entry.busy || resting {
             return None;
         }
         let mut read = false;
-        for round in entry.users.iter().filter_map(|id| self.objects.get(id)?.open_round()) {
-            match wanted(now, entry, round) {
-                Some(Job::Check) => return Some(Job::Check),
-                Some(Job::Read) => read = true,
-                None => {}
+        for object in entry.users.iter().filter_map(|id| self.objects.get(id)) {
+            let Some(job) = object.open_round().and_then(|round| wanted(now, entry, round)) else { continue };
+            // In the turn of others nothing is read for who has to wait for one. What is wanted in that of changes waits there.
+            let counts = allowed.changes || object.lane != Lane::Change || next.lane == Lane::Change;
+            match job {
+                Job::Check if counts || self.mode_of(&next.source, entry) == Mode::Metadata => return Some(Job::Check),
+                Job::Check => {}
+                Job::Read => read |= counts,
             }
         }
         // What could not be read may not be what is meant any more: that is checked first. Otherwise a check that is due waits, since
@@ -397,5 +404,5 @@ fn wanted(now: Now, entry: &Entry, round: &Round) -> Option<Job> {
 
 /// Whether a round has to wait until what failed may be asked again.
 fn waits(now: Now, problem: &Problem, round: &Round) -> bool {
-    problem.until > now.mono && (problem.rest || round.since.is_none_or(|since| problem.at >= since))
+    problem.rests(now.mono) || (problem.until > now.mono && round.since.is_none_or(|since| problem.at >= since))
 }

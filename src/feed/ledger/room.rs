@@ -1,11 +1,11 @@
 //! How much memory values take: one bound for all stores of a process.
 //!
-//! A [`Room`] is two numbers that all ledgers share: reads under way, each of which may bring the largest answer there can be, and bytes
-//! that are kept until a reconcile has used them. A store gets at most half of what the others leave, so that one that hangs or hoards
+//! A [`Room`] is numbers that all ledgers share: reads under way, each of which may bring the largest answer there can be, bytes that are
+//! kept until a reconcile has used them, and values that no reconcile has come for yet ([`super::lead`]). Of the first two a store takes no more than it leaves to the others, so that one that hangs or hoards
 //! leaves something to each; and those of namespaces, of which anybody may make some, leave half to the others, however many they are.
 //! It does no I/O and waits for nobody; what does not fit is asked for later.
 //!
-//! The two are apart so that nobody can wait for one while holding what another needs: a read always ends by itself, and what is kept is
+//! These two are apart so that nobody can wait for one while holding what another needs: a read always ends by itself, and what is kept is
 //! taken in one piece for all sources of an object.
 
 use std::sync::{
@@ -22,12 +22,17 @@ pub const KEPT: usize = 6 << 20;
 /// The most data that OKMS takes for one secret: what is set aside before a value is read. A larger one is kept where there is room.
 pub const USUAL: usize = 64 << 10;
 
+/// Values that may wait at once for somebody to come, of all stores: what some seconds write on a slow cluster.
+pub const LEAD: usize = 128;
+
 /// What all ledgers of a process share.
 #[derive(Debug, Default)]
 pub struct Room {
     all: Taken,
     /// What of that is taken by stores of namespaces.
     of_namespaces: Taken,
+    /// Values that somebody was woken for.
+    awaited: AtomicUsize,
 }
 
 /// Reads under way, and bytes kept.
@@ -41,6 +46,24 @@ impl Room {
     /// Reads under way, and bytes kept.
     pub fn taken(&self) -> (usize, usize) {
         (self.all.reads.load(Ordering::Relaxed), self.all.kept.load(Ordering::Relaxed))
+    }
+
+    /// Values that somebody was woken for, who has not come yet.
+    pub fn awaited(&self) -> usize {
+        self.awaited.load(Ordering::Relaxed)
+    }
+
+    /// Whether the reconciles do not follow. While that is so, what waits for them wavers about the bound.
+    pub fn is_ahead(&self) -> bool {
+        self.awaited() >= LEAD / 2
+    }
+
+    pub fn await_one(&self) {
+        self.awaited.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn fetched(&self, values: usize) {
+        change(&self.awaited, |awaited| awaited.checked_sub(values));
     }
 }
 
@@ -56,6 +79,10 @@ impl Account {
     /// `of_namespace`: of a store that belongs to one.
     pub fn new(room: Arc<Room>, of_namespace: bool) -> Self {
         Self { room, of_namespace, reads: 0, kept: 0 }
+    }
+
+    pub fn room(&self) -> &Arc<Room> {
+        &self.room
     }
 
     /// The most bytes that this store could ever keep.
@@ -117,7 +144,7 @@ impl Account {
         amount: usize,
         fits: impl Fn(usize) -> bool,
     ) -> bool {
-        let Room { all, of_namespaces } = &*self.room;
+        let Room { all, of_namespaces, .. } = &*self.room;
         let half = |taken| (taken + amount <= most / 2).then_some(taken + amount);
         if self.of_namespace && !change(of(of_namespaces), half) {
             return false;
@@ -130,7 +157,7 @@ impl Account {
     }
 
     fn give(&self, of: impl Fn(&Taken) -> &AtomicUsize, amount: usize) {
-        let Room { all, of_namespaces } = &*self.room;
+        let Room { all, of_namespaces, .. } = &*self.room;
         for part in [Some(all), self.of_namespace.then_some(of_namespaces)].into_iter().flatten() {
             change(of(part), |taken| taken.checked_sub(amount));
         }

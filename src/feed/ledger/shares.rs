@@ -127,7 +127,8 @@ impl Shares {
         if !std::mem::take(&mut self.outdated) {
             return false;
         }
-        let rate = self.rate.saturating_sub(self.reserved).max(1);
+        // What is reserved is of the rate as it was then, of which it took no more than this.
+        let rate = self.rate - self.reserved.min(self.rate / 5 * 2);
         if self.asked <= rate {
             for space in self.spaces.values_mut() {
                 space.floor = Duration::ZERO;
@@ -247,6 +248,17 @@ mod tests {
         assert!(shares.divide());
         assert!(shares.floor(&ns(0)) <= before / 2 + Duration::from_secs(1));
         assert_eq!((shares.spaces.len(), shares.asked), (1, cost(MINUTE) * 10_000));
+    }
+
+    #[test]
+    fn a_rate_that_is_lowered_below_what_is_reserved_serves_everybody_all_the_same() {
+        let mut shares = shares(20.0, &[(100, MINUTE), (100, MINUTE)]);
+        shares.reserve(1.8);
+        shares.change(2.0);
+        assert!(shares.divide());
+        // Two fifths of a call and a half per second are reserved, and each gets half of the rest.
+        let floor = shares.longest_floor().as_secs_f64();
+        assert!((floor - 100.0 / 0.45).abs() < 1.0, "{floor}");
     }
 
     proptest! {

@@ -9,6 +9,7 @@ use crate::model::{StoreTroubleKind, TroubleKind, Value, Verdict, VersionFacts, 
 
 mod failures;
 mod fairness;
+mod lead;
 mod list;
 mod liveness;
 mod orders;

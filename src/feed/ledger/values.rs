@@ -12,7 +12,7 @@ use std::{
 use super::{
     Answer, Ledger, Now, ObjectId, Timer, Wish,
     entry::{Aside, Kept, Seen},
-    lanes::Kind,
+    lanes::{Kind, PLACES},
     room::USUAL,
 };
 use crate::model::{Mark, Source, Value};
@@ -80,7 +80,9 @@ impl Ledger {
                 entry.aside = Some(Aside { bytes, until });
                 self.asides.insert(source.clone());
                 if matches!(entry.seen, Some(Seen::Active { .. })) {
-                    self.lanes.move_to(Kind::Granted, &id.namespace, &source);
+                    for lane in PLACES {
+                        self.lanes.move_to(Kind::Granted, &id.namespace, &source, lane);
+                    }
                 }
                 self.timers.insert((until, Timer::Expire(source)));
             }
@@ -166,6 +168,9 @@ impl Ledger {
         if let Some(aside) = entry.aside.take() {
             self.asides.remove(source);
             self.account.give_back(aside.bytes);
+        }
+        for namespace in entry.readers() {
+            self.lead.came(namespace, source);
         }
     }
 

@@ -107,6 +107,9 @@ pub struct Withdrawals {
     /// Those among the confirmed whose target is still there. The status goes on naming their id, so that a successor of this process
     /// knows what was confirmed.
     pending: BTreeSet<ObjectId>,
+    /// Those held or pending that read nothing for now. Nobody is told of them, since their own status says something else: what the store's
+    /// status counts is what a successor finds. So no id confirms them either, until they are told of again.
+    paused: BTreeSet<ObjectId>,
     /// Names the held set as it was when it last grew, or what was confirmed last. No later set gets the same.
     id: String,
     changed: bool,
@@ -123,6 +126,7 @@ impl Withdrawals {
             names: VecDeque::new(),
             confirmed: BTreeSet::new(),
             pending: BTreeSet::new(),
+            paused: BTreeSet::new(),
             id: String::new(),
             changed: false,
         };
@@ -145,13 +149,19 @@ impl Withdrawals {
         while self.granted.front().is_some_and(|(granted, _)| now.mono.saturating_duration_since(*granted) >= WINDOW) {
             self.granted.pop_front();
         }
+        let resumed = self.paused.remove(object);
+        self.changed |= resumed;
         if self.open.contains(object) || self.confirmed.contains(object) {
             return Admission::Granted;
         }
-        if self.held.contains_key(object) {
+        let is_held = self.held.contains_key(object);
+        if is_held && !resumed {
             return Admission::Held;
         }
-        if !was_held && self.has_left(&object.namespace, limit.of(targets.all + self.granted.len()), targets) {
+        if !is_held
+            && !was_held
+            && self.has_left(&object.namespace, limit.of(targets.all + self.granted.len()), targets)
+        {
             self.granted.push_back((now.mono, object.namespace.clone()));
             self.open.insert(object.clone());
             return Admission::Granted;
@@ -178,7 +188,10 @@ impl Withdrawals {
             return Vec::new();
         };
         self.names.retain(|(named, _)| *named > growth);
-        let (released, held) = std::mem::take(&mut self.held).into_iter().partition(|(_, held)| *held <= growth);
+        // Who is paused is not among those that were told of, and is told of anew.
+        let named = |object: &ObjectId, held: u64| held <= growth && !self.paused.contains(object);
+        let (released, held) =
+            std::mem::take(&mut self.held).into_iter().partition(|(object, held)| named(object, *held));
         self.held = held;
         let released: Vec<_> = BTreeMap::into_keys(released).collect();
         self.changed |= !released.is_empty();
@@ -187,14 +200,22 @@ impl Withdrawals {
         released
     }
 
+    /// The object reads nothing for now. What is held of it stays so.
+    pub fn pause(&mut self, object: &ObjectId) {
+        if self.held.contains_key(object) || self.pending.contains(object) {
+            self.changed |= self.paused.insert(object.clone());
+        }
+    }
+
     /// The target of an object is gone.
     pub fn done(&mut self, object: &ObjectId) {
         // Each would be a write of the store's status, so only the last is told.
-        self.changed |= self.pending.remove(object) && self.pending.is_empty();
+        self.changed |= self.pending.remove(object) && self.pending.is_subset(&self.paused);
     }
 
     /// The object is gone, or its source is not withdrawn any more.
     pub fn forget(&mut self, object: &ObjectId) {
+        self.paused.remove(object);
         self.done(object);
         self.changed |= self.held.remove(object).is_some();
         self.open.remove(object);
@@ -210,9 +231,11 @@ impl Withdrawals {
         }
     }
 
-    /// The id and number of those that are held, or were confirmed and still have their target.
+    /// The id and number of those that are held, or were confirmed and still have their target, and are not paused.
     pub fn held(&self) -> Option<(String, usize)> {
-        let count = if self.held.is_empty() { self.pending.len() } else { self.held.len() };
+        let told = |object: &&ObjectId| !self.paused.contains(*object);
+        let held = self.held.keys().filter(told).count();
+        let count = if held == 0 { self.pending.iter().filter(told).count() } else { held };
         (count > 0).then(|| (self.id.clone(), count))
     }
 
@@ -356,6 +379,30 @@ mod tests {
             all.filter(|id| books.admit(now, id, false, limit, &targets) == Admission::Granted).count()
         };
         assert_eq!((grants("greedy"), grants("small"), grants("third"), grants("fourth")), (5, 3, 1, 1));
+    }
+
+    #[test]
+    fn who_is_paused_is_told_of_anew_and_confirmed_by_nothing_that_was_told_before() {
+        let (now, limit) = (now(), WithdrawalLimit::Number(0));
+        let mut books = Withdrawals::new(now, granted(FLOOR));
+        for n in [1, 2] {
+            assert_eq!(books.admit(now, &object(n), false, limit, &none()), Admission::Held);
+        }
+        let (before, _) = books.held().unwrap();
+        books.pause(&object(1));
+        assert_eq!(books.held(), Some((before.clone(), 1)), "as many as have a status that says so");
+        assert_eq!(books.confirm(&before), [object(2)]);
+        books.done(&object(2));
+        assert_eq!(books.held(), None);
+        let later = later(now, WINDOW * 2);
+        assert_eq!(books.admit(later, &object(1), false, limit, &none()), Admission::Held);
+        let (after, count) = books.held().unwrap();
+        assert_eq!((after == before, count), (false, 1));
+        assert_eq!(books.confirm(&before), []);
+        assert_eq!(books.confirm(&after), [object(1)]);
+        books.pause(&object(1));
+        assert_eq!(books.held(), None, "it is confirmed, and waits for itself");
+        assert_eq!(books.admit(later, &object(1), false, limit, &none()), Admission::Granted);
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Whose failure it is, and what goes on beside it.
 
-use super::*;
+use super::{
+    super::entry::{Entry, Seen},
+    *,
+};
 
 /// A world in which OKMS did not find the secret that "a" was made from, for the first time.
 fn missing_once() -> (World, Mark) {
@@ -23,6 +26,31 @@ fn a_not_found_counts_only_when_seen_twice_while_the_store_works() {
     world.faults.clear();
     world.pass(MINUTE * 2);
     assert!(matches!(world.verdict("a", "db", Some(mark)), Verdict::Missing { confirmed: true }));
+}
+
+#[test]
+fn a_not_found_does_not_confirm_another() {
+    // The probe asks the path that was last told, which is not the one that is missed first.
+    for last in ["db", "other"] {
+        let mut world = World::new();
+        for path in ["db", "other"] {
+            world.put(path);
+            world.sync(path, path);
+        }
+        world.pass(MINUTE);
+        while world.calls.last() != Some(&Call::Metadata(path(last))) {
+            world.pass(SECOND);
+        }
+        world.okms.clear();
+        world.faults.insert(String::new(), fault(FaultKind::Unavailable));
+        world.pass(MINUTE * 5);
+        assert!(matches!(world.ledger.health(), Health::Down { .. }), "the root failed");
+        let confirmed = |entry: &Entry| matches!(entry.seen, Some(Seen::Missing { confirmed: true, .. }));
+        assert!(!world.ledger.entries.values().any(confirmed));
+        world.faults.clear();
+        world.pass(MINUTE * 5);
+        assert!(world.ledger.entries.values().all(confirmed), "now the root shows that OKMS works");
+    }
 }
 
 #[test]

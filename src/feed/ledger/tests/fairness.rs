@@ -255,6 +255,11 @@ fn ten_thousand_objects_on_one_path_are_told_of_a_new_version_in_time() {
         }
     }
     assert_eq!((world.ledger.targets.all(), world.ledger.held_withdrawals().unwrap().1), (8000, 8000));
+    let held = &object(names.last().unwrap());
+    assert!(world.ledger.pause(held));
+    world.now.mono += MINUTE * 120;
+    let admission = world.ledger.admit_withdrawal(world.now, held, false);
+    assert_eq!(admission, Admission::Held, "nor does time together with a pause release it");
     for name in &names {
         world.ledger.forget(&object(name));
     }

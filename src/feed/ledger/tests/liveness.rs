@@ -246,6 +246,27 @@ fn a_path_that_was_refused_goes_back_to_the_cheap_check() {
 }
 
 #[test]
+fn a_path_that_is_granted_again_is_checked_by_metadata_from_the_next_turn_on() {
+    let mut world = World::new();
+    world.put("db");
+    world.put("other");
+    world.sync("b", "other");
+    world.faults.insert("db".into(), fault(FaultKind::Refused));
+    world.ask("a", "db", None, Need::Data);
+    world.run();
+    world.faults.clear();
+    // So the refused check of another version of the path leaves it, if it comes before it is known that the store works.
+    world.ledger.entries.get_mut(&Source { path: path("db"), pin: None }).unwrap().mode = super::entry::Mode::Data;
+    world.wakes.clear();
+    world.until_woken();
+    let Verdict::Active { mark, .. } = world.verdict("a", "db", None) else { panic!("not read") };
+    world.ledger.settle(&object("a"), &[Some(mark)]);
+    world.calls.clear();
+    world.pass(MINUTE * 3 / 2);
+    assert!(world.data_calls() == 0 && world.calls.contains(&Call::Metadata(path("db"))), "{:?}", world.calls);
+}
+
+#[test]
 fn data_beside_a_time_of_deletion_is_active_whatever_our_clock_says() {
     let mut world = World::new();
     world.put("db");

@@ -45,21 +45,21 @@ fn the_store_is_left_alone_as_long_as_it_asks_up_to_fifteen_minutes() {
     }
 }
 
-#[test]
-fn a_longer_rest_that_is_asked_for_later_counts() {
+/// Two paths that are being checked.
+fn two_under_way() -> (World, Vec<Request>) {
     let mut world = World::new();
     for path in ["a", "b"] {
         world.put(path);
         world.sync(path, path);
     }
-    world.pass(MINUTE);
-    world.calls.clear();
-    // Both are under way when the first is told to wait.
     world.now.mono += MINUTE * 2;
     let requests = world.ledger.poll(world.now).requests;
     assert_eq!(requests.len(), 2);
-    world.ledger.answer(world.now, &requests[0], Outcome::Failed(limited(10)));
-    world.ledger.answer(world.now, &requests[1], Outcome::Failed(limited(300)));
+    (world, requests)
+}
+
+fn assert_rests_for_five_minutes(mut world: World) {
+    world.calls.clear();
     world.pass(SECOND * 299);
     assert!(world.calls.is_empty(), "{:?}", world.calls);
     world.pass(SECOND * 15);
@@ -67,14 +67,26 @@ fn a_longer_rest_that_is_asked_for_later_counts() {
 }
 
 #[test]
+fn a_longer_rest_that_is_asked_for_later_counts() {
+    let (mut world, requests) = two_under_way();
+    world.ledger.answer(world.now, &requests[0], Outcome::Failed(limited(10)));
+    world.ledger.answer(world.now, &requests[1], Outcome::Failed(limited(300)));
+    assert_rests_for_five_minutes(world);
+}
+
+#[test]
+fn a_failure_of_the_whole_store_does_not_end_the_rest_that_a_path_asked_for() {
+    let (mut world, requests) = two_under_way();
+    // Whose failure it is has not been found out yet.
+    world.ledger.answer(world.now, &requests[0], Outcome::Failed(unavailable(300)));
+    world.ledger.answer(world.now, &requests[1], Outcome::Failed(fault(FaultKind::Tls)));
+    assert!(matches!(world.ledger.health(), Health::Down { .. }));
+    assert_rests_for_five_minutes(world);
+}
+
+#[test]
 fn a_probe_that_began_before_does_not_end_the_rest() {
-    let mut world = World::new();
-    for path in ["a", "b"] {
-        world.put(path);
-        world.sync(path, path);
-    }
-    world.now.mono += MINUTE * 2;
-    let requests = world.ledger.poll(world.now).requests;
+    let (mut world, requests) = two_under_way();
     world.ledger.answer(world.now, &requests[0], Outcome::Failed(fault(FaultKind::Unavailable)));
     let probe = world.ledger.poll(world.now).requests;
     assert_eq!(probe.len(), 1);
@@ -82,10 +94,7 @@ fn a_probe_that_began_before_does_not_end_the_rest() {
     let outcome = world.reply(&probe[0].call);
     world.ledger.answer(world.now, &probe[0], outcome);
     assert!(matches!(world.ledger.health(), Health::Down { .. }));
-    world.pass(SECOND * 299);
-    assert!(world.calls.is_empty(), "{:?}", world.calls);
-    world.pass(SECOND * 15);
-    assert_eq!(*world.ledger.health(), Health::Ready);
+    assert_rests_for_five_minutes(world);
 }
 
 #[test]
@@ -143,6 +152,31 @@ fn a_read_that_is_to_rest_does_not_end_the_checks() {
     assert_eq!(world.data_calls(), 1);
     world.pass(MINUTE * 3);
     assert!(world.data_calls() >= 2, "and is made once OKMS is ready for it");
+}
+
+#[test]
+fn what_was_refused_may_be_asked_again_by_whoever_comes_once_the_rest_that_okms_asked_for_is_over() {
+    let mut world = World::new();
+    let db = Source { path: path("db"), pin: None };
+    for path in ["db", "other"] {
+        world.put(path);
+        world.sync(path, path);
+    }
+    world.faults.insert("db".into(), Fault { retry_after: Some(SECOND * 2), ..fault(FaultKind::Refused) });
+    while world.ledger.entries[&db].problem.is_none() {
+        world.pass(SECOND);
+    }
+    world.faults.clear();
+    world.pass(SECOND * 3);
+    world.calls.clear();
+    // By itself it is asked much later.
+    let held = Some(world.mark("db", 1));
+    let sources = vec![Wish { source: db.clone(), held, optional: false }];
+    let (object, need, interval, lane) = (object("db"), Need::Check, Some(MINUTE), Lane::Verify);
+    let ask = Ask { object, generation: 1, unchanged_for: Duration::ZERO, refresh: 1, sources, need, interval, lane };
+    world.ledger.ask(world.now, ask);
+    world.pass(SECOND);
+    assert!(world.calls.contains(&Call::Metadata(path("db"))), "{:?}", world.calls);
 }
 
 #[test]

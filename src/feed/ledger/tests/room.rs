@@ -134,7 +134,7 @@ impl Shelf {
 
     /// What is held for whom, when nothing is waited for.
     fn assert_empty(&self) {
-        assert_eq!(self.room.taken(), (0, 0));
+        assert_eq!((self.room.taken(), self.room.awaited()), ((0, 0), 0));
     }
 }
 
@@ -320,6 +320,6 @@ proptest! {
         }
         prop_assert_eq!(shelf.done(), shelf.objects.len());
         shelf.step(MINUTE * 2);
-        prop_assert_eq!(shelf.room.taken(), (0, 0));
+        prop_assert_eq!((shelf.room.taken(), shelf.room.awaited()), ((0, 0), 0));
     }
 }
