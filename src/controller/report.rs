@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use kube::{Api, Resource};
 
-use super::secret::Run;
+use super::{row::ToWarn, secret::Run};
 use crate::{
     api::{
         Interval, OkmsSecretStatus, Reason, SourceSpec, SourceStatus, TargetChange, TargetStatus,
@@ -101,7 +101,12 @@ impl Run<'_> {
         let before = old.and_then(|status| condition::find(&status.conditions, kind::READY));
         let begins = before.is_none_or(|ready| ready.reason != said.reason.as_str());
         let fails = !matches!(said.reason, Reason::Synced | Reason::Progressing | Reason::Suspended);
-        self.row.to_warn = (begins && fails).then_some(said.reason);
+        let began = (begins && fails).then_some(said.reason);
+        if said.meanwhile {
+            self.row.to_warn.meanwhile = began;
+        } else {
+            self.row.to_warn = ToWarn { said: began, meanwhile: None };
+        }
         self.write_status(new).await?;
         self.row.unsaid = None;
         tracing::info!(reason = said.reason.as_str(), "{}", said.message);
@@ -113,7 +118,7 @@ impl Run<'_> {
     fn warn(&mut self) {
         let status = self.row.status.or(self.object.status.as_ref());
         let Some(ready) = status.and_then(|status| condition::find(&status.conditions, kind::READY)) else { return };
-        if self.row.to_warn.take_if(|reason| reason.as_str() == ready.reason).is_some() {
+        if self.row.to_warn.take(&ready.reason) {
             let reference = self.object.object_ref(&());
             self.context.events.failing(&self.context.term, reference, &ready.reason, &ready.message);
         }

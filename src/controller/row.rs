@@ -25,8 +25,7 @@ pub(super) struct Row {
     /// A Secret that the watch does not show was there when the target was created.
     pub in_the_way: bool,
     pub status: LastStatus<OkmsSecretStatus>,
-    /// What began to fail, and is told of by an event once the status is known to say it.
-    pub to_warn: Option<Reason>,
+    pub to_warn: ToWarn,
     /// When the content of the target was changed from here. A status that has to be written again says the same.
     pub changed: Option<Timestamp>,
     /// The same for a write whose answer was lost: if the target is found as it was to be, it was changed then.
@@ -54,6 +53,26 @@ pub(super) struct Row {
     pub conflicts: u32,
     /// Of whatever the Kubernetes API is asked for.
     pub retries: Retries,
+}
+
+/// What began to fail, and is told of by an event once the status is known to say it.
+#[derive(Default)]
+pub(super) struct ToWarn {
+    /// By what was said last.
+    pub said: Option<Reason>,
+    /// By what was said since then while something is still going on. It takes back nothing that was written without an answer before.
+    pub meanwhile: Option<Reason>,
+}
+
+impl ToWarn {
+    /// Whether the status that is there now is to be told of. If it is, whatever else was tried is not there.
+    pub fn take(&mut self, reason: &str) -> bool {
+        let is_to_be = [self.said, self.meanwhile].into_iter().flatten().any(|began| began.as_str() == reason);
+        if is_to_be {
+            *self = Self::default();
+        }
+        is_to_be
+    }
 }
 
 /// A target that is ours and equals the rendering of what it was made from.

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use api_proxy::{Fault as ApiFault, FaultKind as ApiFaultKind, Matching, Verb};
 use k8s_openapi::api::{
     core::v1::Namespace,
     events::v1::Event,
@@ -26,6 +27,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::{
+    proxied::Proxied,
     tapped::{self, Fate},
     world::{World, client_config, eventually, holds, message, ready_of},
 };
@@ -341,6 +343,31 @@ async fn a_failure_is_warned_of_once_though_the_answer_to_its_status_is_lost() {
     let said = world.store_ready("False", "OkmsUnavailable").await;
     // What has no namespace has its events in this one.
     assert_eq!(warned_once(&world, "default", &world.name, "OkmsUnavailable").await, said);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_is_warned_of_though_its_status_is_seen_only_after_another_was_tried() {
+    let mut of = Proxied::new("warned-late").await;
+    of.world.create_store(json!({})).await;
+    of.start(Config { backoff_cap: Duration::from_secs(1), ..of.world.config() }, Health::default());
+    let (world, proxy) = (&of.world, &of.proxy);
+    world.domain.put("db", json!({"v": "1"}));
+    world.apply("db", json!({"path": "db", "keys": [{"to": "v", "from": "v"}]})).await;
+    world.synced("db", &[("v", "1")]).await;
+    let sight = Matching::verbs(&[Verb::List, Verb::Watch]).of("okmssecrets");
+    let statuses = Matching::writes().of("okmssecrets/status").in_namespace(&world.name).named("db");
+    proxy.fault(ApiFault::status(503).hitting(sight.clone()));
+    proxy.fault(ApiFault::new(ApiFaultKind::ResetAfterEffect).hitting(statuses.clone()));
+    proxy.cut_watches(&sight);
+    world.domain.put("db", json!({"w": "2"}));
+    eventually("a second status was refused, after the first", async || {
+        let refused = of.count(&statuses, |record| record.upstream == Some(409));
+        if refused >= 2 { Ok(()) } else { Err(refused) }
+    })
+    .await;
+    proxy.clear_faults();
+    world.ready("db", "False", "KeyNotFound").await;
+    warned_once(world, &world.name, "db", "KeyNotFound").await;
 }
 
 /// Waits until there is one event about an object with this reason, and answers its note.
