@@ -126,12 +126,15 @@ mod tests {
 
     const SHORT: Duration = Duration::from_secs(1);
 
+    /// For what is answered, on a machine that may stand still for a moment.
+    const LONG: Duration = Duration::from_secs(5);
+
     /// A client of an API server that answers as the router says.
-    async fn client_of(router: Router) -> Client {
+    async fn client_of(router: Router, patience: Duration) -> Client {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
         tokio::spawn(axum::serve(listener, router).into_future());
-        super::client(Config::new(url), SHORT).unwrap()
+        super::client(Config::new(url), patience).unwrap()
     }
 
     fn endless_body(first: &'static str) -> axum::body::Body {
@@ -141,14 +144,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_that_never_answers_is_given_up() {
-        let client = client_of(Router::new().fallback(std::future::pending::<()>)).await;
+        let client = client_of(Router::new().fallback(std::future::pending::<()>), SHORT).await;
         let error = client.apiserver_version().await.unwrap_err();
         assert!(error.to_string().contains("no answer within"), "{error}");
     }
 
     #[tokio::test]
     async fn a_status_is_given_up_sooner() {
-        let client = client_of(Router::new().fallback(std::future::pending::<()>)).await;
+        let client = client_of(Router::new().fallback(std::future::pending::<()>), SHORT).await;
         let namespaces = Api::<Namespace>::all(client);
         let waited = |error: Error| match error {
             Error::Service(error) => error.downcast_ref::<NoAnswer>().map(|NoAnswer(limit)| *limit),
@@ -163,7 +166,7 @@ mod tests {
     async fn what_a_busy_server_asks_for_is_told() {
         let turned_away = async |status: u16| {
             let answer = (StatusCode::from_u16(status).unwrap(), [(RETRY_AFTER, "7")], "Too many requests");
-            let client = client_of(Router::new().fallback(async move || answer)).await;
+            let client = client_of(Router::new().fallback(async move || answer), LONG).await;
             WriteError::from(client.apiserver_version().await.unwrap_err())
         };
         for status in [429, 503] {
@@ -177,7 +180,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_never_ends_is_given_up() {
-        let client = client_of(Router::new().fallback(async || endless_body("{"))).await;
+        let client = client_of(Router::new().fallback(async || endless_body("{")), SHORT).await;
         let error = client.apiserver_version().await.unwrap_err();
         assert!(!matches!(error, kube::Error::SerdeError(_)), "{error}");
     }
@@ -189,12 +192,12 @@ mod tests {
         let body = async move || {
             let first = stream::iter([Ok::<_, std::io::Error>(format!("{bookmark}\n"))]);
             let later = stream::once(async move {
-                tokio::time::sleep(SHORT * 3).await;
+                tokio::time::sleep(LONG * 2).await;
                 Ok(format!("{bookmark}\n"))
             });
             axum::body::Body::from_stream(first.chain(later))
         };
-        let client = client_of(Router::new().route("/api/v1/namespaces", get(body))).await;
+        let client = client_of(Router::new().route("/api/v1/namespaces", get(body)), LONG).await;
         let events = Api::<Namespace>::all(client).watch(&WatchParams::default(), "0").await.unwrap();
         assert_eq!(events.try_collect::<Vec<_>>().await.unwrap().len(), 2);
     }
@@ -207,7 +210,7 @@ mod tests {
             count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
             StatusCode::SERVICE_UNAVAILABLE
         });
-        client_of(router).await.apiserver_version().await.unwrap_err();
+        client_of(router, LONG).await.apiserver_version().await.unwrap_err();
         assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 1);
     }
 }

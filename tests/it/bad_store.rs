@@ -167,7 +167,13 @@ pub(crate) fn bad_stores(elsewhere: &Elsewhere) -> Vec<BadStore> {
         bad("mount-unmatched", by_mount("unmatched"), unusable, &["credential unmatched", "tls.key is not the key"]),
         // The CRD's rules cannot count.
         bad("port", at("https://okms.example:99999"), "InvalidSpec", &["spec.endpoint"]),
-        bad("nobody", at("https://127.0.0.1:1"), other, &["no connection", "refuses connections"]),
+        bad(
+            "nobody",
+            // A busy machine may take its time to refuse.
+            merged(at("https://127.0.0.1:1"), &json!({"limits": {"timeout": "10s"}})),
+            other,
+            &["no connection", "refuses connections"],
+        ),
         bad("silent", at(&elsewhere.silent), other, &["within the time limit"]),
         bad("plain", at(&elsewhere.plain), untrusted, &["the endpoint does not speak TLS", "check its port"]),
         bad(

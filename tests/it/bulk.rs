@@ -16,7 +16,8 @@ use crate::world::{World, eventually};
 
 const SECRETS: usize = 300;
 
-const INTERVAL: Duration = Duration::from_secs(6);
+/// A walk may take half of it: longer than a machine may stand still.
+const INTERVAL: Duration = Duration::from_secs(12);
 
 /// A world with three hundred secrets in one namespace, which are as old as a list is believed about in no time. `versions`: the list has them.
 async fn world_of(name: &str, versions: bool) -> World {
@@ -31,6 +32,8 @@ async fn world_of(name: &str, versions: bool) -> World {
             staleness_floor: Duration::from_secs(30),
             list_after: Duration::from_secs(2),
             walk_first: Duration::from_secs(1),
+            // However many were in vain, a test does not wait long for the next.
+            walk_cap: Duration::from_secs(8),
             ..usual.timing.clone()
         },
         ..usual

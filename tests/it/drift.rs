@@ -271,6 +271,8 @@ async fn what_changed_while_a_watch_was_away_is_seen_though_its_list_comes_in_pa
     /// As many as a page has.
     const OTHERS: usize = 500;
     let mut of = Proxied::new("pages").await;
+    // A list that is slow is not to be given up.
+    of.answer = Duration::from_mins(1);
     of.world.create_store(json!({})).await;
     of.start(Config { refresh_interval: Duration::from_mins(10), ..of.world.config() }, Health::default());
     of.world.domain.put("db", json!({"v": "1"}));

@@ -12,12 +12,12 @@ use okms_operator::{
     api::OkmsSecret,
     controller::{Config, health::Health},
 };
-use okms_sim::{Counters, Fault, Operation, Options, Sim, Validity};
+use okms_sim::{Arrival, Counters, Fault, Operation, Options, Sim, Validity};
 use serde_json::{Value, json};
 
 use crate::{
     tapped,
-    world::{World, client_config, eventually, holds, ready_of},
+    world::{World, client_config, eventually, holds},
 };
 
 /// What no test waits for.
@@ -83,14 +83,16 @@ fn on_crowd(counters: &Counters) -> u64 {
     counters.requests.iter().filter(|((_, path), _)| path.starts_with("crowd/")).map(|(_, count)| count).sum()
 }
 
-/// How many requests were made until one for the data of a path was.
-async fn requests_until_read(sim: &Sim, before: &Counters, path: &str) -> u64 {
-    let read = |counters: &Counters| counters.of_on("GetSecretRequest", path);
-    let was = read(before);
-    let found =
-        tokio::time::timeout(std::time::Duration::from_secs(90), sim.wait_until(|counters| read(counters) > was));
-    found.await.unwrap_or_else(|_| panic!("the data of {path} was never read"));
-    sim.counters().total() - before.total()
+/// How many requests were made after so many, when it could be known what to read, until the data of a path was read. All are counted
+/// since the counters were reset.
+async fn requests_until_read(sim: &Sim, before: usize, path: &str) -> usize {
+    let is_read = |arrival: &Arrival| arrival.operation == Operation::GetSecretRequest && arrival.path == path;
+    eventually(&format!("the data of {path} is read"), async || {
+        let arrivals = sim.arrivals();
+        let read = arrivals.iter().position(is_read).ok_or(arrivals.len());
+        read.map(|read| (read + 1).saturating_sub(before))
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,16 +105,17 @@ async fn a_crowd_in_one_namespace_delays_nothing_in_another() {
     // Ten times as many checks as there may be, after two requests for each.
     crowd.apply_all(&world, &names, "1s").await;
     world.domain.put("small", json!({"v": "1"}));
-    let before = world.sim.counters();
+    world.sim.reset_counters();
     world.apply("small", json!({"path": "small"})).await;
-    let made = requests_until_read(&world.sim, &before, "small").await;
+    let before = world.sim.arrivals().len();
+    let made = requests_until_read(&world.sim, before, "small").await;
     assert!(made <= 60, "{made} requests came before those for a new object");
     world.synced("small", &[("v", "1")]).await;
 
     // Checked every second, so every twenty requests.
-    let before = world.sim.counters();
+    world.sim.reset_counters();
     world.domain.put("small", json!({"v": "2"}));
-    let made = requests_until_read(&world.sim, &before, "small").await;
+    let made = requests_until_read(&world.sim, 0, "small").await;
     assert!(made <= 80, "{made} requests came before a new version was seen and read");
     world.synced("small", &[("v", "2")]).await;
     let before = world.sim.counters();
@@ -171,17 +174,24 @@ async fn many_requests_for_a_check_in_one_namespace_delay_nothing_in_another() {
     crowd.all_there(names.len()).await;
 
     world.patch_store(json!({"spec": {"limits": {"requestsPerSecond": 10}}})).await;
+    eventually("the limit is in force", async || {
+        let store = world.stores().get(&world.name).await.unwrap();
+        let observed = store.status.map(|status| status.observed_generation);
+        if observed == store.metadata.generation { Ok(()) } else { Err(observed) }
+    })
+    .await;
     let annotate = async |name: &String| {
         let patch = json!({"metadata": {"annotations": {"okms-operator.io/refresh": "now"}}});
         crowd.objects.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
     };
     stream::iter(&names).for_each_concurrent(16, annotate).await;
-    let before = world.sim.counters();
+    world.sim.reset_counters();
     world.apply("new", json!({"path": "new"})).await;
     world.domain.put("old", json!({"v": "2"}));
-    let made = requests_until_read(&world.sim, &before, "new").await;
+    let before = world.sim.arrivals().len();
+    let made = requests_until_read(&world.sim, before, "new").await;
     assert!(made <= 40, "{made} requests came before those for a new object");
-    let made = requests_until_read(&world.sim, &before, "old").await;
+    let made = requests_until_read(&world.sim, before, "old").await;
     assert!(made <= 60, "{made} requests came before a new version was seen and read");
     world.synced("new", &[("v", "1")]).await;
     world.synced("old", &[("v", "2")]).await;
@@ -340,7 +350,7 @@ async fn a_store_and_a_path_are_left_alone_as_long_as_okms_asks() {
     assert_eq!(sim.counters().total(), stands, "the store was asked while it was to be left alone");
     assert_eq!(was("rests"), rests, "the path was asked while it was to be left alone");
     assert!(holds(&world.secret("rests").await.unwrap(), &[("v", "1")]));
-    assert_eq!(ready_of(&world.object("good").await).unwrap().1, "Synced");
+    world.ready("good", "True", "Synced").await;
     world.domain.put("good", json!({"v": "2"}));
     world.synced("good", &[("v", "2")]).await;
 }

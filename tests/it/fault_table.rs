@@ -85,7 +85,7 @@ async fn prepared(row: &Row, config: Option<&KubeConfig>) -> Vec<Cell> {
 async fn across(row: &Row) -> Vec<Measured> {
     let mut cells = prepared(row, None).await;
     join_all(cells.iter_mut().zip(row.meanwhile).map(async |(cell, meanwhile)| {
-        cell.begins();
+        cell.begins().await;
         row.cause.begin(cell).await;
         cell.happen().await;
         cell.observe(row, meanwhile).await;
@@ -99,7 +99,7 @@ async fn across(row: &Row) -> Vec<Measured> {
 async fn kill(row: &Row, plane: &mut ControlPlane) -> Vec<Measured> {
     let Cause::Killed(component) = row.cause else { panic!("nothing is killed in {}", row.name) };
     let mut cells = prepared(row, Some(&config_of(plane).await)).await;
-    cells.iter_mut().for_each(Cell::begins);
+    join_all(cells.iter_mut().map(Cell::begins)).await;
     // What needs the API server for it to happen is under way when it dies, and may be done with.
     let (told, others): (Vec<_>, Vec<_>) = cells.iter().partition(|cell| cell.phase.is_told_to_kubernetes());
     join_all(told.into_iter().map(Cell::happen)).await;

@@ -1,6 +1,7 @@
 //! What a failure must not do: take a Secret, or call something synced that is not.
 
 use std::{
+    collections::HashMap,
     fmt::Debug,
     sync::{Arc, Mutex},
 };
@@ -58,11 +59,17 @@ where
 {
     let (begun, begins) = oneshot::channel();
     let watch = tokio::spawn(async move {
-        let mut begun = Some(begun);
+        let (mut begun, mut shown) = (Some(begun), HashMap::new());
         let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
         while let Some(event) = events.next().await {
             match event {
-                Ok(Event::Apply(object) | Event::InitApply(object)) => see(object),
+                Ok(Event::Apply(object) | Event::InitApply(object)) => {
+                    // A watch that starts anew shows again what it has shown.
+                    let version = object.resource_version();
+                    if shown.insert((object.namespace(), object.name_any()), version.clone()) != Some(version) {
+                        see(object);
+                    }
+                }
                 Ok(Event::InitDone) => drop(begun.take().map(|begun| begun.send(()))),
                 // A failed watch starts anew by itself.
                 Ok(Event::Init | Event::Delete(_)) | Err(_) => {}

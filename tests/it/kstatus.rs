@@ -138,7 +138,7 @@ fn impatient(world: &World, stores: &[String]) -> Config {
     let cluster_stores = [stores, std::slice::from_ref(&world.name)].concat();
     let mut config = Config { cluster_stores, progress_after: Duration::from_millis(100), ..world.config() };
     // Long enough for a status to be written before a not-found is confirmed.
-    config.timing.confirm_after = Duration::from_secs(5);
+    config.timing.confirm_after = Duration::from_secs(15);
     config
 }
 

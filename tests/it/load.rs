@@ -9,18 +9,17 @@ use std::{
     time::Duration,
 };
 
-use futures::StreamExt;
 use k8s_openapi::api::core::v1::Event;
-use kube::{
-    Api,
-    api::ListParams,
-    runtime::watcher::{self, watcher},
-};
+use kube::{Api, api::ListParams};
 use okms_operator::api::OkmsSecret;
 use serde_json::json;
 use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
-use crate::world::{World, eventually, ready_of};
+use crate::{
+    kept::watched,
+    world::{World, eventually, ready_of},
+};
 
 /// How many secrets change all the time.
 pub(crate) const LOAD: usize = 8;
@@ -70,7 +69,7 @@ impl Load {
 /// Every status of an `OkmsSecret` that does not say Synced, as the watch shows them one by one, and every warning.
 pub(crate) struct Failures {
     seen: Arc<Mutex<Vec<String>>>,
-    task: JoinHandle<()>,
+    watch: AbortOnDropHandle<()>,
     /// The resourceVersions of the objects that the watch showed, to know how far it is.
     last: Arc<Mutex<BTreeMap<String, String>>>,
 }
@@ -79,20 +78,13 @@ impl Failures {
     pub(crate) async fn watch(world: &World) -> Self {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let last = Arc::new(Mutex::new(BTreeMap::new()));
-        let (failures, shown, objects) = (seen.clone(), last.clone(), world.objects());
-        let task = tokio::spawn(async move {
-            let mut events = std::pin::pin!(watcher(objects, watcher::Config::default()));
-            while let Some(event) = events.next().await {
-                if let watcher::Event::Apply(object) | watcher::Event::InitApply(object) = event.unwrap() {
-                    note(&object, &failures);
-                    let metadata = object.metadata;
-                    shown.lock().unwrap().insert(metadata.name.unwrap(), metadata.resource_version.unwrap());
-                }
-            }
+        let (failures, shown) = (seen.clone(), last.clone());
+        let watch = watched(world.objects(), move |object| {
+            note(&object, &failures);
+            let metadata = object.metadata;
+            shown.lock().unwrap().insert(metadata.name.unwrap(), metadata.resource_version.unwrap());
         });
-        let failures = Self { seen, task, last };
-        failures.caught_up(world).await;
-        failures
+        Self { seen, watch: watch.await, last }
     }
 
     async fn caught_up(&self, world: &World) {
@@ -110,7 +102,7 @@ impl Failures {
     /// Everything that was seen until now.
     pub(crate) async fn seen(self, world: &World) -> Vec<String> {
         self.caught_up(world).await;
-        self.task.abort();
+        self.watch.abort();
         let mut seen = std::mem::take(&mut *self.seen.lock().unwrap());
         let events: Api<Event> = Api::namespaced(world.client.clone(), &world.name);
         for event in events.list(&ListParams::default()).await.unwrap() {

@@ -12,7 +12,10 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, ResourceExt,
     api::DeleteParams,
-    runtime::watcher::{self, Event, watcher},
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event, watcher},
+    },
 };
 use okms_operator::controller::{Config, health::Health};
 use serde_json::json;
@@ -42,20 +45,21 @@ impl Comings {
         let (listed, is_listed) = tokio::sync::oneshot::channel();
         let watch = tokio::spawn(async move {
             let mut listed = Some(listed);
-            let mut events = std::pin::pin!(watcher(api, watcher::Config::default()));
+            let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
             while let Some(event) = events.next().await {
                 let mut seen = written.lock().unwrap();
-                match event.unwrap() {
-                    Event::Apply(secret) | Event::InitApply(secret) => {
+                match event {
+                    Ok(Event::Apply(secret) | Event::InitApply(secret)) => {
                         let came = format!("+{}", secret.name_any());
                         let known = seen.iter().rfind(|known| known[1..] == came[1..]);
                         if known.is_none_or(|known| *known != came) {
                             seen.push(came);
                         }
                     }
-                    Event::Delete(secret) => seen.push(format!("-{}", secret.name_any())),
-                    Event::Init => {}
-                    Event::InitDone => drop(listed.take().map(|listed| listed.send(()))),
+                    Ok(Event::Delete(secret)) => seen.push(format!("-{}", secret.name_any())),
+                    // A failed watch starts anew by itself.
+                    Ok(Event::Init) | Err(_) => {}
+                    Ok(Event::InitDone) => drop(listed.take().map(|listed| listed.send(()))),
                 }
             }
         });

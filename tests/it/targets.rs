@@ -263,7 +263,7 @@ async fn what_the_api_server_refuses_leaves_what_was_there() {
 async fn what_somebody_keeps_undoing_is_named_and_not_fought() {
     let mut world = World::without_operator("fight").await;
     world.create_store(json!({})).await;
-    world.start_with(okms_operator::controller::Config { conflict_window: Duration::from_secs(4), ..world.config() });
+    world.start_with(okms_operator::controller::Config { conflict_window: Duration::from_secs(20), ..world.config() });
     world.domain.put("db", json!({"v": "1"}));
     world.apply("db", json!({"path": "db"})).await;
     world.synced("db", &[("v", "1")]).await;

@@ -75,10 +75,13 @@ impl Operator {
 
     /// Whether nobody would restart it. After a moment in which the whole machine stood still its heartbeat is as late as who asks.
     pub(crate) async fn is_alive(&self) -> bool {
-        if !self.health.is_live() {
-            tokio::time::sleep(Duration::from_millis(500)).await;
+        for _ in 0..20 {
+            if self.health.is_live() {
+                return self.is_running();
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        self.is_running() && self.health.is_live()
+        false
     }
 
     /// Ends it as a SIGKILL would: nothing is finished.
@@ -118,7 +121,7 @@ impl World {
         let sim = Sim::start(Options::default()).await.unwrap();
         let domain = sim.domain();
         let certificate = domain.issue_client_certificate(Validity::days(30)).unwrap();
-        let name = format!("{name}-{:06x}", rand::random::<u32>() & 0xff_ffff);
+        let name = format!("{name}-{:08x}", rand::random::<u32>());
         let namespace = Namespace {
             metadata: ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() },
             ..Namespace::default()

@@ -1,6 +1,7 @@
 //! One cell of the table: a world of its own in which a fault meets a phase.
 
 use std::{
+    mem,
     sync::{
         Mutex,
         atomic::{AtomicU64, Ordering},
@@ -18,6 +19,7 @@ use okms_operator::{
 };
 use okms_sim::{ClientCertificate, Validity};
 use serde_json::json;
+use tokio::time::sleep;
 
 use super::{
     rows::{Cause, Meanwhile, Phase, Row},
@@ -48,7 +50,7 @@ pub(crate) struct Cell {
     what: String,
     /// The operator that leads, where another one stands by.
     leader: Mutex<Option<Operator>>,
-    /// How often the steady one was checked when that was killed.
+    /// How often the steady one was checked when that was killed, or had been when its lease had run out.
     checked: AtomicU64,
     /// The Secrets of the subjects, where there are any, and of what is steady.
     kept: Vec<Kept>,
@@ -162,9 +164,27 @@ impl Cell {
     }
 
     /// The fault begins now.
-    pub(crate) fn begins(&mut self) {
+    pub(crate) async fn begins(&mut self) {
+        self.know_the_leader().await;
         self.began = Instant::now();
         self.happened = Timestamp::now();
+    }
+
+    /// On a machine that stands still a lease is lost: whoever leads by now is the one that is killed.
+    async fn know_the_leader(&mut self) {
+        let (Some(leader), Some(standby)) = (self.leader.get_mut().unwrap(), &mut self.of.world.operator) else {
+            return;
+        };
+        let leads = |operator: &Operator| operator.metrics.encode().contains("okms_leader 1\n");
+        eventually(&format!("{}: one of the two leads", self.what), async || match (leads(leader), leads(standby)) {
+            (true, false) => Ok(()),
+            (false, true) => {
+                mem::swap(leader, standby);
+                Ok(())
+            }
+            both => Err(both),
+        })
+        .await;
     }
 
     /// What the phase is about happens.
@@ -243,6 +263,8 @@ impl Cell {
         self.assert_little_was_done(row);
         self.assert_no_herd();
         let measured = self.measured(recovery);
+        // Before anything else happens: a watch that was away may show late what was said.
+        self.truth.assert(&self.what).await;
         self.go_on().await;
         self.truth.assert(&self.what).await;
         let operator = self.of.world.operator.as_ref().unwrap();
@@ -299,7 +321,11 @@ impl Cell {
             if left.is_zero() { Ok(()) } else { Err(left) }
         })
         .await;
-        assert!(!self.is_led(), "{}: somebody leads", self.what);
+        // By now all has arrived that the first leader had sent.
+        let asked = || self.of.world.sim.counters().on(STEADY);
+        self.checked.store(asked(), Ordering::SeqCst);
+        sleep(INTERVAL * 2).await;
+        assert_eq!(asked(), self.checked.load(Ordering::SeqCst), "{}: somebody leads", self.what);
     }
 
     /// Whether OKMS was asked after the death of the first leader, but for what that had sent.

@@ -215,6 +215,7 @@ async fn whoever_edits_a_namespace_uses_stores_and_makes_none() {
     let interval = || json!({"spec": {"refreshInterval": "5m"}});
     eventually("the roles are aggregated", async || {
         ask().by("editor", &[]).make(&world.client).await?;
+        connect().by("store-editor", &[]).make(&world.client).await?;
         Attempt::read(&own).by("viewer", &[]).make(&world.client).await
     })
     .await;

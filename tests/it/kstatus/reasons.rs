@@ -233,7 +233,8 @@ async fn each_reason_of_an_okms_secret_is_to_kstatus_what_it_is_to_people() {
     let mut world = World::without_operator("kstatus").await;
     let record = Record::of_secrets(&world).await;
     write_contents(&world);
-    world.create_store(json!({})).await;
+    // Nothing that is slow is given up instead.
+    world.create_store(json!({"limits": {"timeout": "30s"}})).await;
     let stores = other_stores(&world).await;
     create(&world, "theirs", json!({})).await;
     let annotations = allow("contested")["metadata"]["annotations"].clone();
