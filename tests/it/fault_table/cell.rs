@@ -321,6 +321,7 @@ impl Cell {
             if left.is_zero() { Ok(()) } else { Err(left) }
         })
         .await;
+        assert!(!self.is_led(), "{}: somebody leads", self.what);
         // By now all has arrived that the first leader had sent.
         let asked = || self.of.world.sim.counters().on(STEADY);
         self.checked.store(asked(), Ordering::SeqCst);
