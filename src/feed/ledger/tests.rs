@@ -518,6 +518,34 @@ fn an_object_without_an_interval_is_checked_only_when_asked() {
 }
 
 #[test]
+fn what_goes_before_it_is_read_is_missed_without_an_interval_too() {
+    let mut world = World::new();
+    for text in ["db", "other"] {
+        world.put(text);
+    }
+    world.sync("b", "other");
+    let ask = Ask {
+        object: object("a"),
+        generation: 1,
+        unchanged_for: Duration::ZERO,
+        refresh: 0,
+        sources: vec![Wish { source: Source { path: path("db"), pin: None }, held: None, optional: false }],
+        need: Need::Data,
+        interval: None,
+        lane: Lane::Change,
+    };
+    // It is listed, and not there whenever it is read.
+    world.faults.insert("data of db".into(), fault(FaultKind::NotFound));
+    world.ledger.ask(world.now, ask.clone());
+    world.pass(MINUTE);
+    world.faults.clear();
+    world.deactivate("db", 1);
+    world.pass(MINUTE * 5);
+    let Answer::Known { findings, .. } = world.ledger.ask(world.now, ask) else { panic!("not known") };
+    assert!(matches!(findings[0].verdict, Verdict::Withdrawn { .. }));
+}
+
+#[test]
 fn what_is_forgotten_leaves_nothing_behind() {
     let mut world = World::new();
     world.put("db");
