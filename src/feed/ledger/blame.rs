@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::{
     Fault, FaultKind, Ledger, Now, Timer,
     breaker::{Health, Suspect},
-    entry::{Mode, Problem},
+    entry::{Mode, Problem, Seen},
 };
 use crate::model::{Source, StoreTroubleKind, Trouble, TroubleKind};
 
@@ -86,8 +86,14 @@ impl Ledger {
         let Suspect { source, fault, started, failed: _, of_read } = suspect;
         let interval = self.interval_of(&source);
         let Some(entry) = self.entries.get_mut(&source) else { return };
-        if !of_read && entry.checked.is_some_and(|checked| checked > started) {
-            // It went well when it was asked once more, before it was known whose failure it was.
+        let went_well = if of_read {
+            // Nor does it matter that nobody could read what is not meant any more.
+            entry.read >= Some(started) || !matches!(entry.seen, Some(Seen::Active { .. }))
+        } else {
+            entry.checked > Some(started)
+        };
+        // When it was asked once more, before it was known whose failure it was.
+        if went_well {
             return;
         }
         let kind = match fault.kind {

@@ -36,6 +36,8 @@ pub(super) struct Entry {
     pub audit: Option<Instant>,
     /// When the last good check began.
     pub checked: Option<Instant>,
+    /// When the last read that brought the data began.
+    pub read: Option<Instant>,
     pub problem: Option<Problem>,
     pub value: Option<Kept>,
     /// The memory that the value takes, or may take once it is read.

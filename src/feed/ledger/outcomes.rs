@@ -230,9 +230,7 @@ impl Ledger {
                     {
                         entry.disagreed = 0;
                         if self.keep(now, source, mark, value) {
-                            if let Some(entry) = self.entries.get_mut(source) {
-                                entry.problem = None;
-                            }
+                            self.is_read(source, started);
                             self.review_users(now, source, started);
                             self.release(source);
                         } else {
@@ -257,6 +255,13 @@ impl Ledger {
         // A check that fell due meanwhile found the source busy.
         if self.entries.get(source).is_some_and(|entry| entry.is_due(now.mono)) {
             self.requeue(now, source);
+        }
+    }
+
+    /// The data was there, and there was room for it: nothing is wrong with it.
+    fn is_read(&mut self, source: &Source, started: Instant) {
+        if let Some(entry) = self.entries.get_mut(source) {
+            (entry.problem, entry.read) = (None, Some(started));
         }
     }
 
@@ -367,7 +372,10 @@ impl Ledger {
             entry.mode = Mode::Metadata;
         }
         if let Some((mark, value)) = value {
-            self.keep(now, source, mark, value);
+            entry.disagreed = 0;
+            if self.keep(now, source, mark, value) {
+                self.is_read(source, started);
+            }
         }
         self.seen(now, source, started, Asked::ByItself);
     }

@@ -229,6 +229,21 @@ impl World {
         )
     }
 
+    /// Asks for the data, for an object that is checked only when asked.
+    fn ask_once(&mut self, name: &str, text: &str) -> Answer {
+        let ask = Ask {
+            object: object(name),
+            generation: 1,
+            unchanged_for: Duration::ZERO,
+            refresh: 0,
+            sources: vec![Wish { source: Source { path: path(text), pin: None }, held: None, optional: false }],
+            need: Need::Data,
+            interval: None,
+            lane: Lane::Change,
+        };
+        self.ledger.ask(self.now, ask)
+    }
+
     /// Brings an object to rest at the current version of a path.
     fn sync(&mut self, name: &str, text: &str) -> Mark {
         assert!(matches!(self.ask(name, text, None, Need::Data), Answer::Pending));
@@ -515,34 +530,6 @@ fn an_object_without_an_interval_is_checked_only_when_asked() {
     world.pass(MINUTE * 60);
     assert_eq!(world.metadata_calls(), 1);
     assert_eq!(world.ledger.sources(), (BTreeMap::from([("Active", 1)]), None), "nor is a check late");
-}
-
-#[test]
-fn what_goes_before_it_is_read_is_missed_without_an_interval_too() {
-    let mut world = World::new();
-    for text in ["db", "other"] {
-        world.put(text);
-    }
-    world.sync("b", "other");
-    let ask = Ask {
-        object: object("a"),
-        generation: 1,
-        unchanged_for: Duration::ZERO,
-        refresh: 0,
-        sources: vec![Wish { source: Source { path: path("db"), pin: None }, held: None, optional: false }],
-        need: Need::Data,
-        interval: None,
-        lane: Lane::Change,
-    };
-    // It is listed, and not there whenever it is read.
-    world.faults.insert("data of db".into(), fault(FaultKind::NotFound));
-    world.ledger.ask(world.now, ask.clone());
-    world.pass(MINUTE);
-    world.faults.clear();
-    world.deactivate("db", 1);
-    world.pass(MINUTE * 5);
-    let Answer::Known { findings, .. } = world.ledger.ask(world.now, ask) else { panic!("not known") };
-    assert!(matches!(findings[0].verdict, Verdict::Withdrawn { .. }));
 }
 
 #[test]

@@ -266,6 +266,73 @@ fn a_path_that_is_granted_again_is_checked_by_metadata_from_the_next_turn_on() {
     assert!(world.data_calls() == 0 && world.calls.contains(&Call::Metadata(path("db"))), "{:?}", world.calls);
 }
 
+/// An object that is checked only when asked, what was read for it, and what is done with that.
+fn asked_once() -> (World, Request) {
+    let mut world = World::new();
+    for text in ["db", "other"] {
+        world.put(text);
+    }
+    world.ask_once("a", "db");
+    let check = world.started().remove(0);
+    let facts = world.reply(&check.call);
+    world.answer(&check, facts);
+    let read = world.started().remove(0);
+    assert!(matches!(read.call, Call::Data(..)));
+    world.sync("b", "other");
+    world.advance(SECOND);
+    (world, read)
+}
+
+#[test]
+fn what_goes_before_it_is_read_is_missed_without_an_interval_too() {
+    let (mut world, read) = asked_once();
+    world.answer(&read, Outcome::Failed(fault(FaultKind::NotFound)));
+    world.faults.insert("data of db".into(), fault(FaultKind::NotFound));
+    world.pass(MINUTE);
+    world.faults.clear();
+    world.deactivate("db", 1);
+    world.pass(MINUTE * 5);
+    let Answer::Known { findings, .. } = world.ask_once("a", "db") else { panic!("not known") };
+    assert!(matches!(findings[0].verdict, Verdict::Withdrawn { .. }));
+}
+
+#[test]
+fn what_a_check_reads_is_there_though_a_read_before_it_failed() {
+    let (mut world, read) = asked_once();
+    world.answer(&read, Outcome::Failed(fault(FaultKind::TooLarge)));
+    world.advance(MINUTE);
+    let read = world.started().remove(0);
+    world.answer(&read, Outcome::Failed(fault(FaultKind::NotFound)));
+    let check = world.started().remove(0);
+    assert_eq!(check.call, Call::Metadata(path("db")));
+    world.answer(&check, Outcome::Failed(fault(FaultKind::Refused)));
+    world.wakes.clear();
+    world.run();
+    assert_eq!(world.wakes, [object("a")]);
+    let Answer::Known { findings, .. } = world.ask_once("a", "db") else { panic!("not known") };
+    assert!(matches!(findings[0].verdict, Verdict::Active { value: Some(_), .. }));
+}
+
+#[test]
+fn a_read_that_failed_is_no_fault_of_the_path_once_it_was_asked_again() {
+    for withdrawn in [false, true] {
+        let (mut world, read) = asked_once();
+        world.answer(&read, Outcome::Failed(fault(FaultKind::Unexpected)));
+        if withdrawn {
+            world.deactivate("db", 1);
+        }
+        world.advance(SECOND);
+        world.ask("c", "db", None, Need::Data);
+        world.pass(MINUTE * 5);
+        let Answer::Known { findings, .. } = world.ask_once("a", "db") else { panic!("not known: {withdrawn}") };
+        match &findings[0].verdict {
+            Verdict::Active { value: Some(_), .. } if !withdrawn => {}
+            Verdict::Withdrawn { .. } if withdrawn => {}
+            _ => panic!("something else is known: {withdrawn}"),
+        }
+    }
+}
+
 #[test]
 fn data_beside_a_time_of_deletion_is_active_whatever_our_clock_says() {
     let mut world = World::new();
