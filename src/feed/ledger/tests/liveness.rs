@@ -318,12 +318,17 @@ fn a_read_that_failed_is_no_fault_of_the_path_once_it_was_asked_again() {
     for withdrawn in [false, true] {
         let (mut world, read) = asked_once();
         world.answer(&read, Outcome::Failed(fault(FaultKind::Unexpected)));
+        let probe = world.started().remove(0);
+        assert_eq!(probe.call, Call::Root);
         if withdrawn {
             world.deactivate("db", 1);
         }
         world.advance(SECOND);
+        // For somebody else, before it is known whose failure it was.
         world.ask("c", "db", None, Need::Data);
-        world.pass(MINUTE * 5);
+        world.run();
+        world.advance(SECOND);
+        world.answer(&probe, Outcome::Root);
         let Answer::Known { findings, .. } = world.ask_once("a", "db") else { panic!("not known: {withdrawn}") };
         match &findings[0].verdict {
             Verdict::Active { value: Some(_), .. } if !withdrawn => {}
