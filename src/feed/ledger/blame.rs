@@ -94,6 +94,11 @@ impl Ledger {
         };
         // When it was asked once more, before it was known whose failure it was.
         if went_well {
+            // If that failed again since then, it was taken for the same failure, and nothing has it asked but this.
+            if entry.is_due(now.mono) {
+                self.requeue(now, &source);
+            }
+            self.review_users(now, &source, started);
             return;
         }
         let kind = match fault.kind {

@@ -266,6 +266,28 @@ fn a_path_that_is_granted_again_is_checked_by_metadata_from_the_next_turn_on() {
     assert!(world.data_calls() == 0 && world.calls.contains(&Call::Metadata(path("db"))), "{:?}", world.calls);
 }
 
+#[test]
+fn a_check_that_failed_again_while_it_was_not_known_whose_failure_the_first_was_is_made_again() {
+    let mut world = World::new();
+    world.put("db");
+    let mark = world.sync("a", "db");
+    world.advance(MINUTE * 2);
+    let check = world.started().remove(0);
+    world.answer(&check, Outcome::Failed(fault(FaultKind::Unexpected)));
+    let probe = world.started().remove(0);
+    assert_eq!(probe.call, Call::Root);
+    // It goes well for somebody else in between.
+    world.advance(SECOND);
+    world.ask("c", "db", Some(mark), Need::Check);
+    world.run();
+    world.advance(MINUTE * 2);
+    let check = world.started().remove(0);
+    assert_eq!(check.call, Call::Metadata(path("db")));
+    world.answer(&check, Outcome::Failed(fault(FaultKind::Unexpected)));
+    world.answer(&probe, Outcome::Root);
+    world.assert_checked(&["db"]);
+}
+
 /// An object that is checked only when asked, what was read for it, and what is done with that.
 fn asked_once() -> (World, Request) {
     let mut world = World::new();
