@@ -239,13 +239,10 @@ impl Ledger {
         // where checks take longer than their interval the next is always due.
         let doubtful = entry.disagreed > 0 || entry.problem.as_ref().is_some_and(|problem| problem.of_read);
         // Where no check is due by itself, one is made before what was not there is read again.
-        let missed = |at: Instant| entry.disagreed > 0 && entry.checked < Some(at);
-        let missed = read && entry.problem.as_ref().is_some_and(|problem| missed(problem.at));
-        if missed || entry.is_due(now.mono) && (doubtful || !read) {
-            Some(Job::Check)
-        } else {
-            read.then_some(Job::Read)
-        }
+        let missed =
+            entry.disagreed > 0 && entry.problem.as_ref().is_some_and(|problem| entry.checked < Some(problem.at));
+        let checks = (read && missed) || (entry.is_due(now.mono) && (doubtful || !read));
+        if checks { Some(Job::Check) } else { read.then_some(Job::Read) }
     }
 
     fn start(&mut self, now: Now, namespace: Arc<str>, source: Source, job: Job) {

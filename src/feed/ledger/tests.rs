@@ -229,6 +229,17 @@ impl World {
         )
     }
 
+    /// One in which `db`, for which the object `a` asks, is refused, while `other` can be read.
+    fn with_a_refused_path() -> Self {
+        let mut world = Self::new();
+        world.put("db");
+        world.put("other");
+        world.sync("b", "other");
+        world.faults.insert("db".into(), fault(FaultKind::Refused));
+        world.ask("a", "db", None, Need::Data);
+        world
+    }
+
     /// Asks for the data, for an object that is checked only when asked.
     fn ask_once(&mut self, name: &str, text: &str) -> Answer {
         let ask = Ask {

@@ -67,12 +67,7 @@ fn a_not_found_is_asked_again_after_fifteen_seconds_whatever_the_interval() {
 
 #[test]
 fn a_refused_path_is_that_objects_alone_while_the_probe_succeeds() {
-    let mut world = World::new();
-    world.put("db");
-    world.put("other");
-    world.sync("b", "other");
-    world.faults.insert("db".into(), fault(FaultKind::Refused));
-    world.ask("a", "db", None, Need::Data);
+    let mut world = World::with_a_refused_path();
     world.run();
     let Answer::Known { findings, .. } = world.ask("a", "db", None, Need::Data) else { panic!() };
     assert!(matches!(&findings[0].verdict, Verdict::Trouble(trouble) if trouble.kind == TroubleKind::Forbidden));

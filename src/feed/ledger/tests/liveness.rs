@@ -229,12 +229,7 @@ fn metadata_and_data_that_never_agree_are_not_asked_for_ever() {
 
 #[test]
 fn a_path_that_was_refused_goes_back_to_the_cheap_check() {
-    let mut world = World::new();
-    world.put("db");
-    world.put("other");
-    world.sync("b", "other");
-    world.faults.insert("db".into(), fault(FaultKind::Refused));
-    world.ask("a", "db", None, Need::Data);
+    let mut world = World::with_a_refused_path();
     world.pass(MINUTE * 2);
     world.faults.clear();
     world.pass(MINUTE * 5);
@@ -247,12 +242,7 @@ fn a_path_that_was_refused_goes_back_to_the_cheap_check() {
 
 #[test]
 fn a_path_that_is_granted_again_is_checked_by_metadata_from_the_next_turn_on() {
-    let mut world = World::new();
-    world.put("db");
-    world.put("other");
-    world.sync("b", "other");
-    world.faults.insert("db".into(), fault(FaultKind::Refused));
-    world.ask("a", "db", None, Need::Data);
+    let mut world = World::with_a_refused_path();
     world.run();
     world.faults.clear();
     // So the refused check of another version of the path leaves it, if it comes before it is known that the store works.
