@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::{
     Fault, FaultKind, Ledger, Now, Timer,
     breaker::{Health, Suspect},
-    entry::{Mode, Problem, Seen},
+    entry::{Mode, Problem},
 };
 use crate::model::{Source, StoreTroubleKind, Trouble, TroubleKind};
 
@@ -86,21 +86,6 @@ impl Ledger {
         let Suspect { source, fault, started, failed: _, of_read } = suspect;
         let interval = self.interval_of(&source);
         let Some(entry) = self.entries.get_mut(&source) else { return };
-        let went_well = if of_read {
-            // Nor does it matter that nobody could read what is not meant any more.
-            entry.read >= Some(started) || !matches!(entry.seen, Some(Seen::Active { .. }))
-        } else {
-            entry.checked > Some(started)
-        };
-        // When it was asked once more, before it was known whose failure it was.
-        if went_well {
-            // If that failed again since then, it was taken for the same failure, and nothing has it asked but this.
-            if entry.is_due(now.mono) {
-                self.requeue(now, &source);
-            }
-            self.review_users(now, &source, started);
-            return;
-        }
         let kind = match fault.kind {
             FaultKind::Refused => TroubleKind::Forbidden,
             FaultKind::Unavailable | FaultKind::RateLimited | FaultKind::Tls => TroubleKind::OkmsUnavailable,

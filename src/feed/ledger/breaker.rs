@@ -179,6 +179,13 @@ impl Breaker {
         self.doubt(now);
     }
 
+    /// What began then went well: nobody is to be blamed for what was tried for the same before.
+    pub fn acquit(&mut self, source: &Source, of_read: bool, began: Instant) {
+        let is_over =
+            |suspect: &Suspect| suspect.source == *source && suspect.of_read == of_read && suspect.started <= began;
+        self.suspects.retain(|suspect| !is_over(suspect));
+    }
+
     /// The failures that a probe which works shows to be the paths' own: those from before it began. In between the store may have gone
     /// down, so those since are for another one.
     pub fn told_apart(&mut self, now: Now, began: Instant) -> Vec<Suspect> {

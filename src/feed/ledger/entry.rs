@@ -36,8 +36,6 @@ pub(super) struct Entry {
     pub audit: Option<Instant>,
     /// When the last good check began.
     pub checked: Option<Instant>,
-    /// When the last read that brought the data began.
-    pub read: Option<Instant>,
     pub problem: Option<Problem>,
     pub value: Option<Kept>,
     /// The memory that the value takes, or may take once it is read.
@@ -151,14 +149,16 @@ impl Entry {
         self.charged.as_ref().map(|(payer, _)| payer)
     }
 
-    /// Takes what OKMS says now. That something else could not be read means nothing any more.
-    pub fn take(&mut self, seen: Seen) {
-        if self.seen.as_ref() != Some(&seen) {
+    /// Takes what OKMS says now. That something else could not be read means nothing any more. Answers whether it is news.
+    pub fn take(&mut self, seen: Seen) -> bool {
+        let news = self.seen.as_ref() != Some(&seen);
+        if news {
             self.problem = None;
             self.disagreed = 0;
             self.large = None;
         }
         self.seen = Some(seen);
+        news
     }
 
     pub fn is_due(&self, now: Instant) -> bool {

@@ -261,8 +261,9 @@ impl Ledger {
     /// The data was there, and there was room for it: nothing is wrong with it.
     fn is_read(&mut self, source: &Source, started: Instant) {
         if let Some(entry) = self.entries.get_mut(source) {
-            (entry.problem, entry.read) = (None, Some(started));
+            entry.problem = None;
         }
+        self.breaker.acquit(source, true, started);
     }
 
     /// A read did not bring what the check before it had shown: withdrawn or made again since, which the next check will show; or a
@@ -295,7 +296,9 @@ impl Ledger {
             Some(Seen::Missing { first, .. }) => (first, false),
             _ => (now.mono, false),
         };
-        entry.take(Seen::Missing { first, confirmed });
+        if entry.take(Seen::Missing { first, confirmed }) {
+            self.breaker.acquit(source, true, started);
+        }
         entry.mode = Mode::Metadata;
         entry.current = None;
         entry.withdrawn.clear();
@@ -325,7 +328,9 @@ impl Ledger {
                 let began = wall_of(now, started);
                 entry.settled = seen.mark().is_some_and(|mark| is_settled(mark, began, self.timing.list_after));
                 entry.audit = started.checked_add(audit_every);
-                entry.take(seen);
+                if entry.take(seen) {
+                    self.breaker.acquit(source, true, started);
+                }
                 self.seen(now, source, started, asked);
                 if belied {
                     self.distrust_list(now);
@@ -355,7 +360,9 @@ impl Ledger {
         }
         entry.settled = false;
         let failed_before = entry.problem.is_some();
-        entry.take(seen);
+        if entry.take(seen) {
+            self.breaker.acquit(source, true, started);
+        }
         // Such an answer says nothing of any other version.
         entry.withdrawn.clear();
         match entry.mode {
@@ -399,6 +406,7 @@ impl Ledger {
         if entry.problem.as_ref().is_some_and(|problem| !problem.of_read) {
             entry.problem = None;
         }
+        self.breaker.acquit(source, false, started);
         if let Some(mark) = entry.seen.as_ref().and_then(Seen::mark) {
             entry.newest = Some(*mark);
         }

@@ -278,6 +278,27 @@ fn a_check_that_failed_again_while_it_was_not_known_whose_failure_the_first_was_
     world.assert_checked(&["db"]);
 }
 
+#[test]
+fn a_not_found_in_doubt_is_over_once_the_secret_was_found() {
+    let mut world = World::new();
+    world.put("db");
+    let mark = world.sync("a", "db");
+    world.faults.insert("db".into(), fault(FaultKind::NotFound));
+    world.until_woken();
+    world.advance(SECOND * 20);
+    let check = world.started().remove(0);
+    world.answer(&check, Outcome::Failed(fault(FaultKind::NotFound)));
+    let probe = world.started().remove(0);
+    assert_eq!(probe.call, Call::Root);
+    // Somebody else, for whom that answer is too old, has it found before it is known whether the store works.
+    world.faults.clear();
+    world.advance(MINUTE);
+    world.ask("c", "db", Some(mark), Need::Check);
+    world.run();
+    world.answer(&probe, Outcome::Root);
+    assert!(matches!(world.verdict("a", "db", Some(mark)), Verdict::Active { .. }));
+}
+
 /// An object that is checked only when asked, what was read for it, and what is done with that.
 fn asked_once() -> (World, Request) {
     let mut world = World::new();
