@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::{
     Fault, FaultKind, Ledger, Now, Timer,
     breaker::{Health, Suspect},
-    entry::{Mode, Problem},
+    entry::{Mode, Problem, Seen},
 };
 use crate::model::{Source, StoreTroubleKind, Trouble, TroubleKind};
 
@@ -86,6 +86,10 @@ impl Ledger {
         let Suspect { source, fault, started, failed: _, of_read } = suspect;
         let interval = self.interval_of(&source);
         let Some(entry) = self.entries.get_mut(&source) else { return };
+        // A read may outlast its entry: that nobody can read what the next one does not mean is no trouble.
+        if of_read && !matches!(entry.seen, Some(Seen::Active { .. })) {
+            return;
+        }
         let kind = match fault.kind {
             FaultKind::Refused => TroubleKind::Forbidden,
             FaultKind::Unavailable | FaultKind::RateLimited | FaultKind::Tls => TroubleKind::OkmsUnavailable,
